@@ -1,0 +1,28 @@
+"""The whole graph on one page.
+
+    client ──HTTP──▶ ingress ──upload──▶ audio        decode + VAD: pages of chunks
+                        │
+                        └──────chunks──▶ asr-<name>   one per configured Whisper model
+
+`serve run configs/embedded.yaml` calls `build` with the configuration's `args`; the `deployments:` section
+beside them says how many replicas of each run, on which share of a CPU or GPU.
+"""
+
+import time
+
+from ray.serve import Application
+
+from deployments.asr.deployment import Asr
+from deployments.audio.deployment import Audio
+from deployments.ingress.deployment import Ingress
+from deployments.settings import Settings
+
+
+def build(settings: Settings) -> Application:
+    """Build the application from a configuration's `args`, which Serve validates as `Settings`."""
+    audio = Audio.options(name="audio").bind(settings.limits.decoding())
+    asr = {
+        model.id: Asr.options(name=model.deployment_name).bind(model.engine, model.source, model.device, model.dtype)
+        for model in settings.models
+    }
+    return Ingress.options(name="ingress").bind(settings, int(time.time()), audio, asr)

@@ -1,0 +1,68 @@
+"""The ASR deployment: one engine, its batching loop, and nothing else."""
+
+import logging
+import time
+from typing import Any
+
+import ray
+from pydantic import BaseModel, ConfigDict, Field
+from ray import serve
+
+from deployments.asr.engine import EngineArgs, load_engine
+from deployments.batching import EngineLoop
+from pipelines.types import AudioChunk, ChunkTranscript, DecodingOptions, RecognizerInfo, Work
+
+logger = logging.getLogger("ray.serve")
+
+
+class UserConfig(BaseModel):
+    """What may change without a restart: `user_config` of the deployment."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_batch_size: int = Field(default=8, ge=1)
+
+
+@serve.deployment(
+    max_ongoing_requests=32,
+    max_queued_requests=256,
+    health_check_period_s=2,
+    graceful_shutdown_timeout_s=60,
+    ray_actor_options={"num_cpus": 1},
+    user_config=UserConfig().model_dump(),
+)
+class Asr:
+    def __init__(self, engine: str, source: str, device: str, dtype: str) -> None:
+        started_at = time.monotonic()
+        args = EngineArgs(source, device, dtype, num_threads=assigned_threads())
+        self._engine = load_engine(engine)(args)
+        self._loop: EngineLoop[ChunkTranscript] = EngineLoop(self._engine, UserConfig().max_batch_size)
+        logger.info("Loaded %s in %.1f s on %d threads", source, time.monotonic() - started_at, args.num_threads)
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        self._loop.max_batch_size = UserConfig.model_validate(user_config).max_batch_size
+
+    async def transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> tuple[ChunkTranscript, Work]:
+        transcript, work = await self._loop.run(chunk, options)
+        logger.info(
+            "Transcribed chunk %d: %.1f s of audio, %.3f s queued, %.3f s in a batch of %.1f",
+            chunk.index,
+            chunk.waveform.duration_s,
+            work.queue_s,
+            work.model_s,
+            work.mean_batch_size,
+        )
+        return transcript, work
+
+    async def info(self) -> RecognizerInfo:
+        return self._engine.info
+
+    def check_health(self) -> None:
+        if not self._loop.is_alive:
+            raise RuntimeError("The engine's thread has died.")
+
+
+def assigned_threads() -> int:
+    """CPU threads that Ray gave this replica; Ray itself exports OMP_NUM_THREADS=1 for every fraction."""
+    cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0)
+    return max(int(cpus), 1)

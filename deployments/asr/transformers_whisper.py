@@ -1,0 +1,410 @@
+"""Whisper by transformers' own modules, decoded token by token in a batch that rows join and leave at any step."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
+
+from deployments.asr.alignment import AlignedWord, Aligner, TimedText
+from deployments.asr.cache import BatchCache
+from deployments.asr.engine import EngineArgs, StepOutput
+from deployments.asr.sampling import Choice, TokenChooser
+from deployments.asr.vocabulary import Vocabulary
+from pipelines.errors import InvalidRequest, UnsupportedLanguage
+from pipelines.types import (
+    SAMPLE_RATE_HZ,
+    AudioChunk,
+    ChunkTranscript,
+    DecodingOptions,
+    FinishReason,
+    RecognizerInfo,
+    Samples,
+    Segment,
+    SpeechSegment,
+    Token,
+    Word,
+)
+from pipelines.whisper import (
+    MAX_COMPRESSION_RATIO,
+    TEMPERATURE_LADDER,
+    TimedTokens,
+    compression_ratio,
+    is_silence,
+    needs_fallback,
+    skipped_speech,
+    split_at_timestamps,
+)
+
+MAX_WINDOWS_PER_CHUNK = 12
+"""A chunk's own window, and the stretches of it that the decoder skipped."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One decoding of a window at one temperature."""
+
+    temperature: float
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: FinishReason = "stop"
+
+    @property
+    def avg_logprob(self) -> float:
+        return sum(self.logprobs) / len(self.logprobs)
+
+
+@dataclass(slots=True)
+class Row:
+    """One request aboard: the window it decodes now, and what its windows have given so far."""
+
+    request_id: str
+    chunk: AudioChunk
+    options: DecodingOptions
+    seed: int
+    language: str | None
+    window: SpeechSegment
+    attempt: Attempt
+    generator: torch.Generator
+    encoded: Tensor | None = None
+    no_speech_prob: float = 0.0
+    failed_attempts: list[Attempt] = field(default_factory=list)
+    skipped: list[SpeechSegment] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    finish_reason: FinishReason = "stop"
+    num_windows: int = 0
+    num_output_tokens: int = 0
+
+    def start(self, temperature: float) -> None:
+        """Begin to decode the window anew; a row's random numbers depend on nothing but its own seed and place."""
+        self.attempt = Attempt(temperature)
+        mixed = random.Random(f"{self.seed}/{self.chunk.index}/{self.num_windows}/{temperature}")
+        self.generator.manual_seed(mixed.getrandbits(63))
+
+    @property
+    def samples(self) -> Samples:
+        first = round((self.window.start_s - self.chunk.offset_s) * SAMPLE_RATE_HZ)
+        last = round((self.window.end_s - self.chunk.offset_s) * SAMPLE_RATE_HZ)
+        return self.chunk.waveform.samples[max(first, 0) : last]
+
+    @property
+    def duration_s(self) -> float:
+        return self.window.end_s - self.window.start_s
+
+    @property
+    def choice(self) -> Choice:
+        return Choice(self.options, self.attempt.temperature, self.generator, self.attempt.tokens)
+
+
+class TransformersWhisper:
+    """An `AsrEngine`: continuous batching over greedy or sampled decoding with Whisper's fallback ladder."""
+
+    def __init__(self, args: EngineArgs) -> None:
+        torch.set_num_threads(args.num_threads)
+        self._device = torch.device(_resolve_device(args.device))
+        dtype = _resolve_dtype(args.dtype, self._device)
+        self._model = WhisperForConditionalGeneration.from_pretrained(args.source, dtype=dtype)
+        self._model.eval().to(self._device)
+        self._features = WhisperFeatureExtractor.from_pretrained(args.source)
+        tokenizer = WhisperTokenizer.from_pretrained(args.source)
+        self._vocabulary = Vocabulary(tokenizer, self._model.generation_config)
+        self._chooser = TokenChooser(self._vocabulary)
+        self._aligner = Aligner(self._model)
+        self._max_length: int = self._model.config.max_target_positions
+        self._waiting: list[Row] = []
+        self._rows: list[Row] = []
+        self._cache = BatchCache()
+        languages = frozenset(self._vocabulary.language_ids) or frozenset({"en"})
+        tasks = self._vocabulary.task_ids or {"transcribe": 0}
+        self.info = RecognizerInfo(languages, frozenset(tasks))  # type: ignore[arg-type]
+
+    def add(self, request_id: str, chunk: AudioChunk, options: DecodingOptions) -> None:
+        if options.language is not None and options.language not in self.info.languages:
+            raise UnsupportedLanguage(f"This model does not know the language '{options.language}'.")
+        if options.task not in self.info.tasks:
+            raise InvalidRequest("This model cannot translate.", "model")
+        seed = options.seed
+        if seed is None:  # temperature 0 must be repeatable, also on its fallback ladder
+            seed = random.getrandbits(63) if options.temperature > 0 else 0
+        row = Row(
+            request_id=request_id,
+            chunk=chunk,
+            options=options,
+            seed=seed,
+            language=options.language or ("en" if not self._vocabulary.language_ids else None),
+            window=SpeechSegment(chunk.offset_s, chunk.end_s),
+            attempt=Attempt(options.temperature),
+            generator=torch.Generator(),
+        )
+        row.start(options.temperature)
+        self._waiting.append(row)
+
+    def abort(self, request_id: str) -> None:
+        self._waiting = [row for row in self._waiting if row.request_id != request_id]
+        self._keep([row for row in self._rows if row.request_id != request_id])
+
+    @torch.inference_mode()
+    def step(self) -> list[StepOutput]:
+        if self._waiting:
+            self._admit()
+        if self._rows:
+            self._decode()
+        done = [row for row in self._rows if self._is_done(row)]
+        self._keep([row for row in self._rows if row not in done])
+        return [output for row in done for output in self._leave_or_continue(row)]
+
+    # Joining the batch
+
+    def _admit(self) -> None:
+        rows, self._waiting = self._waiting, []
+        self._encode([row for row in rows if row.encoded is None])
+        self._detect_language([row for row in rows if row.language is None])
+        # Prefixes of one length are read together: no padding, so nothing to mask.
+        prefixes = {id(row): self._prefix(row) for row in rows}
+        rows.sort(key=lambda row: len(prefixes[id(row)]))
+        for _, group in groupby(rows, key=lambda row: len(prefixes[id(row)])):
+            members = list(group)
+            self._read_prefix(members, [prefixes[id(row)] for row in members])
+
+    def _prefix(self, row: Row) -> list[int]:
+        assert row.language is not None
+        return self._vocabulary.prefix(row.options, row.language)
+
+    def _encode(self, rows: list[Row]) -> None:
+        if not rows:
+            return
+        features = self._features(
+            [row.samples for row in rows],
+            sampling_rate=SAMPLE_RATE_HZ,
+            return_tensors="pt",
+            device=str(self._device),
+        ).input_features
+        encoded = self._model.model.encoder(features.to(self._device, self._model.dtype)).last_hidden_state
+        for row, row_encoded in zip(rows, encoded, strict=True):
+            row.encoded = row_encoded.clone()
+
+    def _detect_language(self, rows: list[Row]) -> None:
+        if not rows:
+            return
+        start = torch.full((len(rows), 1), self._vocabulary.start_of_transcript, device=self._device)
+        hidden = self._model.model.decoder(
+            input_ids=start, encoder_hidden_states=_stack(rows), use_cache=False
+        ).last_hidden_state
+        logits = self._model.proj_out(hidden[:, -1]).float()
+        for row, row_logits in zip(rows, logits, strict=True):
+            ids = self._vocabulary.language_ids
+            candidates = [language for language in row.options.languages if language in ids] or list(ids)
+            best = row_logits[[ids[language] for language in candidates]].argmax()
+            row.language = candidates[int(best)]
+
+    def _read_prefix(self, rows: list[Row], prefixes: list[list[int]]) -> None:
+        cache = BatchCache()
+        hidden = self._model.model.decoder(
+            input_ids=torch.tensor(prefixes, device=self._device),
+            encoder_hidden_states=_stack(rows),
+            past_key_values=cache.layers,
+            use_cache=True,
+        ).last_hidden_state
+        cache.num_tokens = [len(prefix) for prefix in prefixes]
+        for row, prefix, row_hidden in zip(rows, prefixes, hidden, strict=True):
+            start = prefix.index(self._vocabulary.start_of_transcript)
+            probabilities = self._model.proj_out(row_hidden[start]).float().softmax(dim=-1)
+            row.no_speech_prob = float(probabilities[self._vocabulary.no_speech])
+        self._cache.join(cache)
+        self._rows += rows
+        self._choose(rows, hidden[:, -1])
+
+    # One token for everybody
+
+    def _decode(self) -> None:
+        rows = self._rows
+        last = torch.tensor([[row.attempt.tokens[-1]] for row in rows], device=self._device)
+        positions = torch.tensor([[length] for length in self._cache.num_tokens], device=self._device)
+        hidden = self._model.model.decoder(
+            input_ids=last,
+            attention_mask=self._cache.attention_mask(1, self._device),
+            # cross-attention reads the cache; this only tells the decoder that there is one
+            encoder_hidden_states=last.new_zeros((len(rows), 1, self._model.config.d_model), dtype=self._model.dtype),
+            past_key_values=self._cache.layers,
+            position_ids=positions,
+            use_cache=True,
+        ).last_hidden_state
+        self._cache.num_tokens = [length + 1 for length in self._cache.num_tokens]
+        # A row that chose its last token when it joined is carried one step more, and writes nothing.
+        writing = [position for position, row in enumerate(rows) if not self._is_done(row)]
+        if writing:
+            self._choose([rows[position] for position in writing], hidden[writing, -1])
+
+    def _choose(self, rows: list[Row], hidden: Tensor) -> None:
+        logits = self._model.proj_out(hidden).float()
+        tokens, logprobs = self._chooser.choose(logits, [row.choice for row in rows])
+        for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
+            row.attempt.tokens.append(token)
+            row.attempt.logprobs.append(logprob)
+
+    def _is_done(self, row: Row) -> bool:
+        if row.attempt.tokens[-1] == self._vocabulary.end_of_text:
+            return True
+        if len(row.attempt.tokens) < self._max_new_tokens(row):
+            return False
+        row.attempt.finish_reason = "length"
+        return True
+
+    def _max_new_tokens(self, row: Row) -> int:
+        room = min(self._max_length // 2, self._max_length - len(self._prefix(row)))
+        return min(room, row.options.max_tokens or room)
+
+    def _keep(self, rows: list[Row]) -> None:
+        if len(rows) == len(self._rows):
+            return
+        kept = {id(row) for row in rows}
+        self._cache.keep([position for position, row in enumerate(self._rows) if id(row) in kept])
+        self._rows = rows
+
+    # Leaving it
+
+    def _leave_or_continue(self, row: Row) -> list[StepOutput]:
+        """Accept the window, or try it hotter; then decode what it skipped, or leave for good."""
+        if self._must_retry(row):
+            row.failed_attempts.append(row.attempt)
+            row.start(TEMPERATURE_LADDER[len(row.failed_attempts)])
+            self._waiting.append(row)
+            return []
+        row.attempt = self._best_attempt(row)
+        row.num_windows += 1
+        row.num_output_tokens += len(row.attempt.tokens)
+        if row.attempt.finish_reason == "length":
+            row.finish_reason = "length"
+        self._accept(row)
+        if row.skipped and row.num_windows < MAX_WINDOWS_PER_CHUNK:
+            row.window = row.skipped.pop(0)
+            row.encoded = None
+            row.failed_attempts = []
+            row.start(row.options.temperature)
+            self._waiting.append(row)
+            return []
+        return [StepOutput(row.request_id, self._transcript(row))]
+
+    def _must_retry(self, row: Row) -> bool:
+        if row.options.temperature > 0 or len(row.failed_attempts) + 1 >= len(TEMPERATURE_LADDER):
+            return False
+        is_extra_window = row.num_windows > 0
+        if is_extra_window or row.options.max_tokens is not None:
+            return False
+        return self._is_poor(row, row.attempt)
+
+    def _is_poor(self, row: Row, attempt: Attempt) -> bool:
+        ratio = compression_ratio(self._vocabulary.text(attempt.tokens))
+        return needs_fallback(attempt.avg_logprob, ratio, row.no_speech_prob)
+
+    def _best_attempt(self, row: Row) -> Attempt:
+        """When every temperature failed, the most probable one that does not repeat itself (as faster-whisper does)."""
+        if not row.failed_attempts or not self._is_poor(row, row.attempt):
+            return row.attempt
+        attempts = [*row.failed_attempts, row.attempt]
+        varied = [
+            attempt
+            for attempt in attempts
+            if compression_ratio(self._vocabulary.text(attempt.tokens)) <= MAX_COMPRESSION_RATIO
+        ]
+        return max(varied or attempts, key=lambda attempt: attempt.avg_logprob)
+
+    def _accept(self, row: Row) -> None:
+        attempt = row.attempt
+        if is_silence(attempt.avg_logprob, row.no_speech_prob):
+            return
+        if row.num_windows > 1 and self._is_poor(row, attempt):
+            return  # left out by the first decoding and no better alone: noise, or nobody
+        ids = [token for token in attempt.tokens if token != self._vocabulary.end_of_text]
+        timed = split_at_timestamps(ids, self._vocabulary.timestamp_begin, row.duration_s)
+        segments = [self._segment(row, ids, part) for part in timed]
+        segments = [segment for segment in segments if segment.text.strip()]
+        if row.options.word_timestamps and segments:
+            segments = self._add_words(row, segments)
+        row.segments += segments
+        if segments and row.options.timestamps and row.finish_reason == "stop":
+            self._note_skipped(row, segments)
+
+    def _note_skipped(self, row: Row, segments: Sequence[Segment]) -> None:
+        covered = [SpeechSegment(segment.start_s, segment.end_s) for segment in segments]
+        inside = (clip for speech in row.chunk.speech if (clip := _clip(speech, row.window)))
+        searched = replace(row.chunk, speech=tuple(inside))
+        row.skipped += skipped_speech(searched, covered)
+
+    def _segment(self, row: Row, ids: list[int], part: TimedTokens) -> Segment:
+        attempt = row.attempt
+        positions = range(part.first, part.last)
+        text = self._vocabulary.text([ids[position] for position in positions])
+        return Segment(
+            start_s=row.window.start_s + part.start_s,
+            end_s=row.window.start_s + part.end_s,
+            text=text,
+            tokens=tuple(self._token(ids[position], attempt.logprobs[position]) for position in positions),
+            temperature=attempt.temperature,
+            avg_logprob=min(attempt.avg_logprob, 0.0),
+            compression_ratio=compression_ratio(text),
+            no_speech_prob=row.no_speech_prob,
+            seek_s=row.window.start_s,
+        )
+
+    def _token(self, token_id: int, logprob: float) -> Token:
+        data = self._vocabulary.data(token_id)
+        return Token(token_id, data.decode("utf-8", errors="replace"), logprob, data)
+
+    def _add_words(self, row: Row, segments: Sequence[Segment]) -> list[Segment]:
+        assert row.encoded is not None and row.language is not None
+        prefix = self._vocabulary.alignment_prefix(row.options, row.language)
+        timed = [
+            TimedText(segment.tokens, segment.start_s - row.window.start_s, segment.end_s - row.window.start_s)
+            for segment in segments
+        ]
+        aligned = self._aligner.align(row.encoded, prefix, timed, self._vocabulary.end_of_text)
+        return [
+            replace(segment, words=tuple(_word(word, segment, row.window.start_s) for word in words))
+            for segment, words in zip(segments, aligned, strict=True)
+        ]
+
+    def _transcript(self, row: Row) -> ChunkTranscript:
+        assert row.language is not None
+        return ChunkTranscript(
+            index=row.chunk.index,
+            language=row.language,
+            segments=tuple(sorted(row.segments, key=lambda segment: segment.start_s)),
+            finish_reason=row.finish_reason,
+            num_prompt_tokens=self._vocabulary.num_prompt_tokens(row.options),
+            num_output_tokens=row.num_output_tokens,
+        )
+
+
+def _stack(rows: Sequence[Row]) -> Tensor:
+    return torch.stack([row.encoded for row in rows if row.encoded is not None])
+
+
+def _word(word: AlignedWord, segment: Segment, window_start_s: float) -> Word:
+    start_s = np.clip(window_start_s + word.start_s, segment.start_s, segment.end_s)
+    end_s = np.clip(window_start_s + word.end_s, start_s, segment.end_s)
+    probability = np.exp([token.logprob for token in segment.tokens[word.first : word.last]]).mean()
+    return Word(word.text.strip(), float(start_s), float(end_s), float(probability))
+
+
+def _clip(speech: SpeechSegment, window: SpeechSegment) -> SpeechSegment | None:
+    start_s, end_s = max(speech.start_s, window.start_s), min(speech.end_s, window.end_s)
+    return SpeechSegment(start_s, end_s) if start_s < end_s else None
+
+
+def _resolve_device(device: str) -> str:
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    if dtype == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    resolved = getattr(torch, dtype)
+    assert isinstance(resolved, torch.dtype)
+    return resolved

@@ -1,0 +1,87 @@
+"""The audio deployment: decode + VAD, pages of chunks on demand."""
+
+import asyncio
+import threading
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+
+from ray import serve
+from ray.serve.config import RequestRouterConfig
+
+from deployments.audio.reader import AudioPage, UploadReader
+from deployments.audio.silero import SileroModel
+from pipelines.types import DecodeLimits, Samples, VadOptions
+
+MAX_PARKED = 16
+PARKED_FOR_S = 600.0
+NUM_THREADS = 16
+
+
+@serve.deployment(
+    max_ongoing_requests=16,
+    max_queued_requests=256,
+    health_check_period_s=2,
+    graceful_shutdown_timeout_s=30,
+    ray_actor_options={"num_cpus": 0.5},
+    # The pages of one upload should find the replica that holds its decoder.
+    request_router_config=RequestRouterConfig(
+        request_router_class="ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"
+    ),
+)
+class Audio:
+    """Every call reads the next page of an upload, so no more of it is decoded than its reader has asked for.
+
+    Between two pages the decoder is parked here. That is only a short cut: a replica that does not know the
+    upload, or knows it at another place, reads it again from the beginning and gives the same chunks.
+    """
+
+    def __init__(self, limits: DecodeLimits) -> None:
+        self._limits = limits
+        self._model = SileroModel()
+        self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="decode")
+        self._parked: OrderedDict[str, tuple[float, UploadReader]] = OrderedDict()
+
+    async def read_page(self, session_id: str, upload: Samples, vad: VadOptions, first_chunk: int) -> AudioPage:
+        """Read the page that begins with `first_chunk`; `upload` is an array of the file's bytes.
+
+        Raises:
+            UndecodableAudio, AudioTooShort, AudioTooLong
+        """
+        cancelled = threading.Event()
+        reader = self._unpark(session_id, first_chunk)
+        loop = asyncio.get_running_loop()
+        try:
+            reader, page = await loop.run_in_executor(
+                self._threads, self._read, reader, upload, vad, first_chunk, cancelled
+            )
+        finally:
+            cancelled.set()
+        if not page.is_last:
+            self._park(session_id, reader)
+        return page
+
+    def _read(
+        self,
+        reader: UploadReader | None,
+        upload: Samples,
+        vad: VadOptions,
+        first_chunk: int,
+        cancelled: threading.Event,
+    ) -> tuple[UploadReader, AudioPage]:
+        if reader is None:
+            reader = UploadReader(upload.tobytes(), vad, self._model, self._limits, cancelled.is_set)
+        return reader, reader.next_page(first_chunk, cancelled.is_set)
+
+    def _unpark(self, session_id: str, first_chunk: int) -> UploadReader | None:
+        _, reader = self._parked.pop(session_id, (0.0, None))
+        return reader if reader is not None and reader.next_chunk == first_chunk else None
+
+    def _park(self, session_id: str, reader: UploadReader) -> None:
+        now = time.monotonic()
+        self._parked[session_id] = (now, reader)
+        while self._parked:
+            parked_at, _ = next(iter(self._parked.values()))
+            if len(self._parked) <= MAX_PARKED and now - parked_at < PARKED_FOR_S:
+                break
+            self._parked.popitem(last=False)

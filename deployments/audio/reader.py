@@ -1,0 +1,67 @@
+"""Upload to chunks of speech: decode, detect, cut. Synchronous; knows no Ray."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+from deployments.audio.decode import decode, probe
+from deployments.audio.silero import SileroModel, SileroStream
+from pipelines.chunking import ChunkBuilder
+from pipelines.types import SAMPLE_RATE_HZ, AudioChunk, AudioInfo, DecodeLimits, Samples, VadOptions
+from pipelines.vad import SpeechDetector
+
+
+@dataclass(frozen=True, slots=True)
+class AudioPage:
+    """Some chunks in order; `is_last` tells that no more follow."""
+
+    info: AudioInfo
+    chunks: tuple[AudioChunk, ...]
+    is_last: bool
+
+
+class UploadReader:
+    """Reads one upload from its beginning, a page at a time.
+
+    Holds the upload, the decoder and about a minute of samples, however long the audio is. Reading is
+    deterministic: another reader of the same upload gives the same chunks.
+    """
+
+    def __init__(
+        self,
+        upload: bytes,
+        vad: VadOptions,
+        model: SileroModel,
+        limits: DecodeLimits,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.info = probe(upload, limits, is_cancelled)
+        self._batches = self._read(upload, vad, model, limits)
+        self.next_chunk = 0
+        """Index of the first chunk that no page has held yet."""
+
+    def next_page(self, first_chunk: int = 0, is_cancelled: Callable[[], bool] = lambda: False) -> AudioPage:
+        """Read on until there is a chunk numbered `first_chunk` or higher, or the audio ends."""
+        for chunks in self._batches:
+            self.next_chunk += len(chunks)
+            if wanted := tuple(chunk for chunk in chunks if chunk.index >= first_chunk):
+                return AudioPage(self.info, wanted, is_last=False)
+            if is_cancelled():
+                break
+        return AudioPage(self.info, (), is_last=True)
+
+    def _read(
+        self, upload: bytes, vad: VadOptions, model: SileroModel, limits: DecodeLimits
+    ) -> Generator[list[AudioChunk], None, None]:
+        detector, builder, silero = SpeechDetector(vad), ChunkBuilder(), SileroStream(model)
+        num_samples = 0
+        for samples in decode(upload, limits):
+            num_samples += len(samples)
+            yield self._chunks_of(samples, detector, builder, silero)
+        closed = detector.push(silero.finish()) + detector.finish(num_samples / SAMPLE_RATE_HZ)
+        yield builder.finish(closed)
+
+    def _chunks_of(
+        self, samples: Samples, detector: SpeechDetector, builder: ChunkBuilder, silero: SileroStream
+    ) -> list[AudioChunk]:
+        closed = detector.push(silero.push(samples).tolist())
+        return builder.push(samples, closed, detector.open_since_s, detector.needed_from_s)

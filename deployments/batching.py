@@ -1,0 +1,170 @@
+"""One thread that owns an engine, and the way from an event loop to it and back."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Generic, Protocol, TypeVar
+
+from pipelines.errors import AudioServerError, ModelUnavailable
+from pipelines.types import Work
+
+logger = logging.getLogger("ray.serve")
+
+ResultT = TypeVar("ResultT")
+
+
+class Output(Protocol):
+    """Somebody aboard has finished."""
+
+    @property
+    def request_id(self) -> str: ...
+
+    @property
+    def result(self) -> Any: ...
+
+
+class Engine(Protocol):
+    """The part of every engine that the loop drives; what `add` takes beside the id is the engine's own."""
+
+    def add(self, request_id: str, *request: Any) -> None: ...
+
+    def step(self) -> Sequence[Output]: ...
+
+    def abort(self, request_id: str) -> None: ...
+
+
+@dataclass(slots=True)
+class _Passenger:
+    request_id: str
+    request: tuple[Any, ...]
+    future: "Future[Any]"
+    submitted_at: float = field(default_factory=time.monotonic)
+    boarded_at: float = 0.0
+    num_steps: int = 0
+    sum_batch_sizes: int = 0
+
+    def work(self) -> Work:
+        return Work(
+            queue_s=self.boarded_at - self.submitted_at,
+            model_s=time.monotonic() - self.boarded_at,
+            mean_batch_size=self.sum_batch_sizes / max(self.num_steps, 1),
+        )
+
+
+class EngineLoop(Generic[ResultT]):
+    """Admits waiting requests between steps, up to `max_batch_size` aboard, and steps the engine.
+
+    The engine is only ever touched by this loop's thread, so it needs no locks, and the event loops that
+    wait for results are never blocked by a model.
+    """
+
+    def __init__(self, engine: Engine, max_batch_size: int) -> None:
+        self.max_batch_size = max_batch_size
+        self._engine = engine
+        self._ids = count()
+        self._changed = threading.Condition()
+        self._waiting: deque[_Passenger] = deque()
+        self._left: list[str] = []
+        self._aboard: dict[str, _Passenger] = {}
+        self._is_stopped = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    async def run(self, *request: Any) -> tuple[ResultT, Work]:
+        """Wait for the engine's answer. Cancelling the caller takes the request out within a step.
+
+        Raises:
+            AudioServerError: what `Engine.add` refused, or `ModelUnavailable` when the engine failed.
+        """
+        passenger = _Passenger(str(next(self._ids)), request, Future())
+        with self._changed:
+            self._waiting.append(passenger)
+            self._changed.notify()
+        try:
+            result, work = await asyncio.wrap_future(passenger.future)
+            return result, work
+        finally:
+            if not passenger.future.done() or passenger.future.cancelled():
+                self._leave(passenger.request_id)
+
+    def stop(self) -> None:
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _leave(self, request_id: str) -> None:
+        with self._changed:
+            self._left.append(request_id)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._left or self._aboard or self._is_stopped)
+                if self._is_stopped:
+                    return
+                left, self._left = self._left, []
+                boarding = self._next_to_board(left)
+            for request_id in left:
+                if self._aboard.pop(request_id, None):
+                    self._engine.abort(request_id)
+            for passenger in boarding:
+                self._board(passenger)
+            if self._aboard:
+                self._step()
+
+    def _next_to_board(self, left: list[str]) -> list[_Passenger]:
+        self._waiting = deque(passenger for passenger in self._waiting if passenger.request_id not in left)
+        num_aboard = sum(request_id not in left for request_id in self._aboard)
+        num_free = max(self.max_batch_size - num_aboard, 0)
+        return [self._waiting.popleft() for _ in range(min(num_free, len(self._waiting)))]
+
+    def _board(self, passenger: _Passenger) -> None:
+        passenger.boarded_at = time.monotonic()
+        try:
+            self._engine.add(passenger.request_id, *passenger.request)
+        except AudioServerError as error:
+            _resolve(passenger.future, error)
+        else:
+            self._aboard[passenger.request_id] = passenger
+
+    def _step(self) -> None:
+        for passenger in self._aboard.values():
+            passenger.num_steps += 1
+            passenger.sum_batch_sizes += len(self._aboard)
+        try:
+            outputs = self._engine.step()
+        except Exception:
+            # Whatever a model raises, the thread must live on: everybody aboard is told, the next start afresh.
+            logger.exception("An engine step failed; %d requests are lost", len(self._aboard))
+            self._fail_everybody()
+            return
+        for output in outputs:
+            passenger = self._aboard.pop(output.request_id)
+            _resolve(passenger.future, (output.result, passenger.work()))
+
+    def _fail_everybody(self) -> None:
+        passengers, self._aboard = list(self._aboard.values()), {}
+        for passenger in passengers:
+            self._engine.abort(passenger.request_id)
+            _resolve(passenger.future, ModelUnavailable("The model failed on this request."))
+
+
+def _resolve(future: "Future[Any]", outcome: Any) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -1,0 +1,43 @@
+"""The FastAPI application: a plain function of its services, so it runs under Serve and without it."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+
+from deployments.ingress import errors
+from deployments.ingress.middleware import BodyLimit, Observation
+from deployments.ingress.models import models_router
+from deployments.ingress.operations import operations_router
+from deployments.ingress.services import Services
+from deployments.ingress.transcriptions import transcriptions_router
+
+FORM_OVERHEAD_BYTES = 1_048_576
+"""What a form may hold beside its file."""
+
+
+def create_api(services: Services) -> FastAPI:
+    app = FastAPI(title="Auricle", version=version("auricle"), description="OpenAI's audio APIs on your own machines.")
+    protected = APIRouter(dependencies=[Depends(_require_key(services.api_keys))])
+    protected.include_router(models_router(services))
+    protected.include_router(transcriptions_router(services))
+    app.include_router(protected)
+    app.include_router(operations_router(services))
+    errors.install(app)
+    # The last one added runs first.
+    app.add_middleware(BodyLimit, max_bytes=services.limits.max_upload_bytes + FORM_OVERHEAD_BYTES)
+    app.add_middleware(Observation, metrics=services.metrics)
+    return app
+
+
+def _require_key(keys: frozenset[str]) -> Callable[[Request], Awaitable[None]]:
+    async def require_key(request: Request) -> None:
+        if not keys:
+            return
+        scheme, _, sent = request.headers.get("authorization", "").partition(" ")
+        known = [hmac.compare_digest(sent.strip().encode(), key.encode()) for key in keys]
+        if scheme.lower() != "bearer" or not any(known):
+            raise errors.InvalidApiKey("Incorrect API key provided." if sent else "No API key was provided.")
+
+    return require_key

@@ -1,0 +1,87 @@
+"""The ingress deployment: the FastAPI application, given the graph's handles."""
+
+import asyncio
+from typing import Any
+
+from fastapi import FastAPI
+from prometheus_client.metrics_core import Metric
+from ray import serve
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ApplicationStatus, DeploymentStatus, ReplicaState
+
+from deployments.handles import RemoteAudioReader, RemoteRecognizer
+from deployments.ingress.api import create_api
+from deployments.ingress.catalogue import Catalogue
+from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
+from deployments.ingress.services import Services
+from deployments.settings import Settings, api_keys
+
+STATUS_TIMEOUT_S = 0.8
+METRICS_TIMEOUT_S = 2.0
+
+
+@serve.deployment(
+    # Never refuse here: Serve's proxy would answer plain text. The inner deployments are bounded, and answer 429.
+    max_ongoing_requests=1_000,
+    max_queued_requests=-1,
+    health_check_period_s=2,
+    graceful_shutdown_timeout_s=60,
+    ray_actor_options={"num_cpus": 0.25},
+)
+@serve.ingress()
+class Ingress:
+    def __init__(
+        self, settings: Settings, created_at: int, audio: DeploymentHandle, asr: dict[str, DeploymentHandle]
+    ) -> None:
+        self._metrics = IngressMetrics()
+        self._metrics.declare_models(asr)
+        self._services = Services(
+            catalogue=Catalogue(settings, created_at),
+            limits=settings.limits,
+            api_keys=api_keys(),
+            reader=RemoteAudioReader(audio),
+            recognizers={id: self._recognizer(id, handle) for id, handle in asr.items()},
+            metrics=self._metrics,
+            unavailable=unavailable_deployments,
+            metrics_text=self._metrics_text,
+        )
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return create_api(self._services)
+
+    async def metrics_snapshot(self) -> list[Metric]:
+        return self._metrics.snapshot()
+
+    def _recognizer(self, model_id: str, handle: DeploymentHandle) -> RemoteRecognizer:
+        return RemoteRecognizer(handle, lambda work: self._metrics.observe_work(model_id, work))
+
+    async def _metrics_text(self) -> bytes:
+        """A scrape reaches any one replica, so each answers for all."""
+        context = serve.get_replica_context()
+        peers = serve.get_deployment_handle(context.deployment, context.app_name)
+        try:
+            async with asyncio.timeout(METRICS_TIMEOUT_S):
+                snapshots: list[Any] = await peers.broadcast("metrics_snapshot").results_async()
+        except (TimeoutError, RayServeException):
+            snapshots = [self._metrics.snapshot()]
+        return to_prometheus_text(snapshots)
+
+
+async def unavailable_deployments() -> list[str]:
+    """Deployments of this application without a running replica, but for those that have scaled to zero."""
+    app_name = serve.get_replica_context().app_name
+    try:
+        async with asyncio.timeout(STATUS_TIMEOUT_S):
+            status = await asyncio.to_thread(serve.status)
+    except TimeoutError:
+        return ["controller"]
+    app = status.applications.get(app_name)
+    if app is None or app.status == ApplicationStatus.DELETING:
+        return [app_name]
+    return [
+        name
+        for name, deployment in app.deployments.items()
+        if not deployment.replica_states.get(ReplicaState.RUNNING)
+        and not (deployment.status == DeploymentStatus.HEALTHY and not sum(deployment.replica_states.values()))
+    ]

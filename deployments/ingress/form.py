@@ -1,0 +1,101 @@
+"""multipart/form-data to fields and a file, in every spelling that OpenAI's SDKs, curl and others use."""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request
+
+from deployments.ingress.schema.transcription import ARRAYS, OBJECTS, TranscriptionRequest
+from pipelines.errors import InvalidRequest
+
+MAX_FIELDS = 1_000
+MAX_FIELD_BYTES = 1_048_576
+BRACKETED = re.compile(r"(?P<name>[^\[\]]+)\[(?P<key>[^\[\]]*)\]")
+
+
+async def read_form(request: Request) -> FormData:
+    """Parse the body; the caller closes it, which removes its temporary files.
+
+    Raises:
+        InvalidRequest: not a multipart form.
+    """
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise InvalidRequest("The body must be multipart/form-data.", None)
+    return await request.form(max_files=16, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+
+
+async def read_file(form: FormData) -> bytes:
+    """The upload's bytes; the name and type that the client gave are only hints and not looked at."""
+    uploads = [value for value in form.getlist("file") if isinstance(value, UploadFile)]
+    if not uploads:
+        raise InvalidRequest("A file is required, as a file part of the form.", "file", "missing_required_parameter")
+    if len(uploads) > 1:
+        raise InvalidRequest("Only one file can be given.", "file")
+    return await uploads[0].read()
+
+
+def parse_request(form: FormData) -> TranscriptionRequest:
+    """Validate every field.
+
+    Raises:
+        InvalidRequest: naming the first field that is wrong.
+    """
+    fields = collect_fields((name, value) for name, value in form.multi_items() if isinstance(value, str))
+    try:
+        return TranscriptionRequest.model_validate(fields)
+    except ValidationError as error:
+        raise _invalid(error) from None
+
+
+def collect_fields(parts: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """`a[]=x`, `a[0]=x` and repeated `a=x` make arrays, `a[key]=x` objects; JSON text may stand for either.
+
+    Empty text counts as not given, and of a plain field given twice the last one counts.
+    """
+    fields: dict[str, Any] = {}
+    for name, value in parts:
+        match = BRACKETED.fullmatch(name)
+        field, key = (match["name"], match["key"]) if match else (name, "")
+        if value == "":
+            continue
+        if field in ARRAYS:
+            fields.setdefault(field, []).append(value)
+        elif match and key:
+            nested = fields.setdefault(field, {})
+            if isinstance(nested, dict):
+                nested[key] = value
+        else:
+            fields[field] = _object(value) if field in OBJECTS else value
+    return {name: _array(value) if name in ARRAYS else value for name, value in fields.items()}
+
+
+def _array(values: list[str]) -> Any:
+    if len(values) == 1 and values[0].lstrip().startswith("["):
+        parsed = _json(values[0])
+        return parsed if isinstance(parsed, list) else values
+    return values
+
+
+def _object(value: str) -> Any:
+    return _json(value) if value.lstrip().startswith("{") else value
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _invalid(error: ValidationError) -> InvalidRequest:
+    mistake = error.errors()[0]
+    param = str(mistake["loc"][0])
+    if mistake["type"] == "missing":
+        return InvalidRequest(f"The parameter '{param}' is required.", param, "missing_required_parameter")
+    message = mistake["msg"].removeprefix("Value error, ")
+    code = "invalid_language_format" if param == "language" else "invalid_value"
+    return InvalidRequest(f"Invalid value for '{param}': {message}.", param, code)

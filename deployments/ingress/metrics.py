@@ -1,0 +1,106 @@
+"""Numbers of the ingress, and of the work that came back to it, for Prometheus."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Sample
+
+from pipelines.types import Work
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+disable_created_metrics()
+
+
+class IngressMetrics:
+    """One ingress replica's registry. The `vllm:` gauges are what production-stack's router scrapes."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        registry = self.registry
+        self.requests = Counter(
+            "auricle_requests", "Requests answered; 499 is a client that left", ["endpoint", "status"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "auricle_request_seconds",
+            "Seconds from the first byte to the last",
+            ["endpoint"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.first_delta_seconds = Histogram(
+            "auricle_time_to_first_delta_seconds",
+            "Seconds from the request to its first text",
+            ["model"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.audio_seconds = Counter(
+            "auricle_audio_seconds", "Seconds of audio taken in", ["model", "task"], registry=registry
+        )
+        self.queue_seconds = Histogram(
+            "auricle_queue_wait_seconds",
+            "Seconds a chunk waited for a place in a batch",
+            ["model"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.model_seconds = Histogram(
+            "auricle_model_seconds", "Seconds a chunk was in a batch", ["model"], buckets=SECONDS, registry=registry
+        )
+        self.batch_size = Histogram(
+            "auricle_batch_size",
+            "Mean number of chunks in the batch of a chunk",
+            ["model"],
+            buckets=BATCH_SIZES,
+            registry=registry,
+        )
+        self.running = Gauge(
+            "vllm:num_requests_running", "Requests whose audio is being worked on", ["model_name"], registry=registry
+        )
+        self.waiting = Gauge(
+            "vllm:num_requests_waiting", "Requests whose audio was not read yet", ["model_name"], registry=registry
+        )
+
+    def declare_models(self, models: Iterable[str]) -> None:
+        """Gauges are there, at zero, before the first request."""
+        for model in models:
+            self.running.labels(model)
+            self.waiting.labels(model)
+
+    def observe_work(self, model: str, work: Work) -> None:
+        self.queue_seconds.labels(model).observe(work.queue_s)
+        self.model_seconds.labels(model).observe(work.model_s)
+        self.batch_size.labels(model).observe(work.mean_batch_size)
+
+    def snapshot(self) -> list[Metric]:
+        return list(self.registry.collect())
+
+
+def to_prometheus_text(snapshots: Iterable[list[Metric]]) -> bytes:
+    """One exposition of several replicas: every number here is a count or an amount, so they add up."""
+    registry = CollectorRegistry()
+    registry.register(_Sum(list(snapshots)))
+    return generate_latest(registry)
+
+
+class _Sum:
+    def __init__(self, snapshots: list[list[Metric]]) -> None:
+        self._snapshots = snapshots
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> list[Metric]:
+        families: dict[str, Metric] = {}
+        values: dict[tuple[str, str, tuple[tuple[str, str], ...]], float] = {}
+        for metric in (metric for snapshot in self._snapshots for metric in snapshot):
+            families.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+            for sample in metric.samples:
+                key = (metric.name, sample.name, tuple(sorted(sample.labels.items())))
+                values[key] = values.get(key, 0.0) + sample.value
+        for (family, name, labels), value in values.items():
+            families[family].samples.append(Sample(name, dict(labels), value))
+        return list(families.values())

@@ -1,0 +1,89 @@
+"""What every request passes on its way in and out: a bound on its bytes, a count, a log line, and the last border."""
+
+import asyncio
+import logging
+import time
+
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.ingress.errors import UNEXPECTED, RequestTooLarge, error_response
+from deployments.ingress.metrics import IngressMetrics
+
+logger = logging.getLogger("ray.serve")
+
+CLIENT_CLOSED_REQUEST = 499
+
+
+class BodyLimit:
+    """Refuses a body by its Content-Length, and stops reading one that turns out larger."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdigit() and int(declared) > self._max_bytes:
+            await error_response(self._error())(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise self._error()
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _error(self) -> RequestTooLarge:
+        return RequestTooLarge(f"The request is larger than the {self._max_bytes} bytes that this server accepts.")
+
+
+class Observation:
+    """Counts and logs every answer, and turns what nobody expected into a 500 without its details."""
+
+    def __init__(self, app: ASGIApp, metrics: IngressMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_at = time.monotonic()
+        status = 0
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed)
+        except asyncio.CancelledError:
+            status = CLIENT_CLOSED_REQUEST
+            raise
+        except Exception:
+            logger.exception("Unexpected error")
+            if not status:
+                await error_response(UNEXPECTED)(scope, receive, observed)
+        finally:
+            self._record(scope, status, time.monotonic() - started_at)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = scope.get("route")
+        endpoint = route.path if isinstance(route, APIRoute) else "unknown"
+        self._metrics.requests.labels(endpoint, str(status)).inc()
+        self._metrics.request_seconds.labels(endpoint).observe(seconds)
+        if endpoint.startswith("/v1/"):
+            request_id = Headers(scope=scope).get("x-request-id", "-")
+            logger.info("%s %s %d in %.3f s (x-request-id %s)", scope["method"], endpoint, status, seconds, request_id)

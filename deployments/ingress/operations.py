@@ -1,0 +1,36 @@
+"""Health, metrics, version: what load balancers and routers ask."""
+
+from importlib.metadata import version
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import JSONResponse
+
+from deployments.ingress.services import Services
+
+
+def operations_router(services: Services) -> APIRouter:
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/health")
+    @router.get("/v1/health")
+    async def health() -> JSONResponse:
+        unavailable = await services.unavailable()
+        if unavailable:
+            body = {"status": "unhealthy", "unavailable": unavailable}
+            return JSONResponse(body, 503, {"Retry-After": "2"})
+        return JSONResponse({"status": "healthy"})
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        return Response(await services.metrics_text(), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/version")
+    async def server_version() -> dict[str, str]:
+        return {"version": version("auricle")}
+
+    @router.get("/is_sleeping")
+    async def is_sleeping() -> dict[str, bool]:
+        return {"is_sleeping": False}
+
+    return router

@@ -1,0 +1,24 @@
+"""What the routes need, handed to them: filled with Serve handles in production and with anything else in tests."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from deployments.ingress.catalogue import Catalogue
+from deployments.ingress.metrics import IngressMetrics
+from deployments.settings import Limits
+from pipelines.ports import AudioReader, Recognizer
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """recognizers: by the real model id. unavailable: names of deployments that cannot answer now.
+    metrics_text: the numbers of every ingress replica together."""
+
+    catalogue: Catalogue
+    limits: Limits
+    api_keys: frozenset[str]
+    reader: AudioReader
+    recognizers: Mapping[str, Recognizer]
+    metrics: IngressMetrics
+    unavailable: Callable[[], Awaitable[list[str]]]
+    metrics_text: Callable[[], Awaitable[bytes]]

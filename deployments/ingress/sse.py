@@ -1,0 +1,63 @@
+"""Server-sent events that three different clients can read: only `data:` lines, and blank ones to keep alive."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from pipelines.errors import DeadlineExceeded
+
+EventT = TypeVar("EventT")
+
+KEEP_ALIVE_S = 1.5
+KEEP_ALIVE = b"\n"
+DONE = b"data: [DONE]\n\n"
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+def to_line(data: dict[str, Any]) -> bytes:
+    """ASCII only: some clients also break lines at U+2028 and its kin (contract 2.4)."""
+    return b"data: " + json.dumps(data, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n\n"
+
+
+async def with_keep_alive(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Send a blank line whenever nothing was ready for `KEEP_ALIVE_S`; comment lines would crash a raw reader."""
+    async with aclosing(lines):  # type: ignore[type-var]
+        while True:
+            pending = asyncio.ensure_future(anext(lines, None))
+            try:
+                while not (await asyncio.wait({pending}, timeout=KEEP_ALIVE_S))[0]:
+                    yield KEEP_ALIVE
+                line = pending.result()
+            finally:
+                await cancel_and_wait(pending)
+            if line is None:
+                return
+            yield line
+
+
+async def until_deadline(events: AsyncIterator[EventT], max_s: float) -> AsyncIterator[EventT]:
+    """Pass events on for at most `max_s` in all.
+
+    Raises:
+        DeadlineExceeded
+    """
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + max_s
+    async with aclosing(events):  # type: ignore[type-var]
+        while True:
+            try:
+                event = await asyncio.wait_for(anext(events), ends_at - loop.time())
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise DeadlineExceeded(f"The request took longer than {max_s:.0f} s.") from None
+            yield event
+
+
+async def cancel_and_wait(task: "asyncio.Future[Any]") -> None:
+    """An async generator must not be closed while a task still runs it."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})

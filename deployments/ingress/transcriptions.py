@@ -1,0 +1,219 @@
+"""POST /v1/audio/transcriptions and /v1/audio/translations."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
+
+from deployments.ingress import sse
+from deployments.ingress.catalogue import ServedModel
+from deployments.ingress.errors import UNEXPECTED, RequestTooLarge, envelope
+from deployments.ingress.families import check_transcription, check_translation
+from deployments.ingress.form import parse_request, read_file, read_form
+from deployments.ingress.render import StreamRenderer, render_transcript
+from deployments.ingress.schema.transcription import ServerVad, TranscriptionRequest, as_json
+from deployments.ingress.services import Services
+from deployments.settings import Family
+from pipelines.errors import AudioServerError, InvalidRequest, UnsupportedLanguage
+from pipelines.transcription import TranscriptionPipeline
+from pipelines.types import (
+    AudioInfo,
+    DecodingOptions,
+    Task,
+    TextDelta,
+    TranscriptFinished,
+    TranscriptionEvent,
+    VadOptions,
+)
+
+logger = logging.getLogger("ray.serve")
+
+FIRST_TEXT_WAIT_S = 1.0
+"""How long the status line waits for the first text, so that a full queue can still be a 429."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    task: Task
+    check: Callable[[TranscriptionRequest, Family], None]
+
+
+TRANSCRIPTIONS = Endpoint("transcribe", check_transcription)
+TRANSLATIONS = Endpoint("translate", check_translation)
+
+FORM_SCHEMA = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "model"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        **TranscriptionRequest.model_json_schema(ref_template="#/components/schemas/{model}")["properties"],
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+def transcriptions_router(services: Services) -> APIRouter:
+    router = APIRouter(tags=["audio"])
+
+    @router.post("/v1/audio/transcriptions", openapi_extra=FORM_SCHEMA)
+    async def create_transcription(request: Request) -> Response:
+        return await _answer(request, services, TRANSCRIPTIONS)
+
+    @router.post("/v1/audio/translations", openapi_extra=FORM_SCHEMA)
+    async def create_translation(request: Request) -> Response:
+        return await _answer(request, services, TRANSLATIONS)
+
+    return router
+
+
+def to_options(request: TranscriptionRequest, task: Task) -> DecodingOptions:
+    hotwords = (request.hotwords,) if request.hotwords else ()
+    return DecodingOptions(
+        task=task,
+        language=request.language,
+        languages=tuple(request.languages),
+        prompt=request.prompt,
+        keywords=(*request.keywords, *hotwords),
+        timestamps=not request.without_timestamps,
+        word_timestamps="word" in request.timestamp_granularities,
+        logprobs=bool(request.include),
+        temperature=request.temperature,
+        seed=request.seed,
+        top_p=request.top_p,
+        top_k=max(request.top_k, 0),
+        min_p=request.min_p,
+        repetition_penalty=request.repetition_penalty,
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
+        max_tokens=request.max_completion_tokens,
+    )
+
+
+def to_vad_options(request: TranscriptionRequest) -> VadOptions:
+    strategy = request.chunking_strategy
+    if not isinstance(strategy, ServerVad):
+        return VadOptions()
+    return VadOptions(strategy.threshold, strategy.prefix_padding_ms, strategy.silence_duration_ms)
+
+
+async def _answer(http_request: Request, services: Services, endpoint: Endpoint) -> Response:
+    form = await read_form(http_request)
+    try:
+        request = parse_request(form)
+        model = services.catalogue.find(request.model)
+        endpoint.check(request, model.family)
+        upload = await read_file(form)
+    finally:
+        await form.close()
+    if len(upload) > services.limits.max_upload_bytes:
+        raise RequestTooLarge(f"The file is larger than {services.limits.max_upload_bytes} bytes.")
+    await _check_model(services, request, model, endpoint.task)
+    events = sse.until_deadline(
+        _events(services, request, model, endpoint.task, upload), services.limits.max_request_s
+    )
+    if request.stream:
+        return await _stream(events, StreamRenderer(request, model, endpoint.task))
+    async for event in events:
+        if isinstance(event, TranscriptFinished):
+            return render_transcript(event.transcript, request, model, endpoint.task)
+    raise AssertionError("a transcription ends with TranscriptFinished")
+
+
+async def _check_model(services: Services, request: TranscriptionRequest, model: ServedModel, task: Task) -> None:
+    """What only the checkpoint knows; asked for only when it matters, because it may have to be loaded first."""
+    if task == "transcribe" and not request.language:
+        return
+    info = await services.recognizers[model.root].info()
+    if task not in info.tasks:
+        raise InvalidRequest(f"The model '{model.id}' does not translate.", "model")
+    if request.language and request.language not in info.languages:
+        raise UnsupportedLanguage(f"The model '{model.id}' does not know the language '{request.language}'.")
+
+
+async def _events(
+    services: Services, request: TranscriptionRequest, model: ServedModel, task: Task, upload: bytes
+) -> AsyncIterator[TranscriptionEvent]:
+    """The pipeline's events, counted."""
+    metrics, started_at = services.metrics, time.monotonic()
+    pipeline = TranscriptionPipeline(
+        services.reader, services.recognizers[model.root], services.limits.max_chunks_in_flight
+    )
+    gauge = metrics.waiting.labels(model.root)
+    gauge.inc()
+    is_silent = True
+    try:
+        async with aclosing(pipeline.run(upload, to_vad_options(request), to_options(request, task))) as events:  # type: ignore[type-var]
+            async for event in events:
+                if isinstance(event, AudioInfo):
+                    metrics.audio_seconds.labels(model.root, task).inc(event.duration_s)
+                    gauge.dec()
+                    gauge = metrics.running.labels(model.root)
+                    gauge.inc()
+                elif isinstance(event, TextDelta) and is_silent:
+                    is_silent = False
+                    metrics.first_delta_seconds.labels(model.root).observe(time.monotonic() - started_at)
+                yield event
+    finally:
+        gauge.dec()
+
+
+async def _stream(events: AsyncIterator[TranscriptionEvent], renderer: StreamRenderer) -> Response:
+    """Answer 200 once the audio was read and the first chunk was not refused at once."""
+    await anext(events)
+    first = asyncio.ensure_future(anext(events, None))
+    try:
+        await asyncio.wait({first}, timeout=FIRST_TEXT_WAIT_S)
+        if first.done():
+            first.result()
+    except BaseException:
+        await sse.cancel_and_wait(first)
+        raise
+    lines = _lines(first, events, renderer)
+    return StreamingResponse(sse.with_keep_alive(lines), media_type="text/event-stream", headers=sse.HEADERS)
+
+
+async def _lines(
+    first: "asyncio.Future[TranscriptionEvent | None]",
+    events: AsyncIterator[TranscriptionEvent],
+    renderer: StreamRenderer,
+) -> AsyncIterator[bytes]:
+    """After the 200, errors travel as an event (TRS-05)."""
+    try:
+        async with aclosing(events):  # type: ignore[type-var]
+            event = await first
+            while event is not None:
+                for line in _render(event, renderer):
+                    yield line
+                event = await anext(events, None)
+    except AudioServerError as error:
+        yield sse.to_line(envelope(error))
+    except Exception:
+        # The last border of a stream: the middleware can no longer change the status.
+        logger.exception("Unexpected error in a stream")
+        yield sse.to_line(envelope(UNEXPECTED))
+    finally:
+        await sse.cancel_and_wait(first)
+    yield sse.DONE
+
+
+def _render(event: TranscriptionEvent, renderer: StreamRenderer) -> list[bytes]:
+    match event:
+        case TextDelta():
+            return [sse.to_line(as_json(renderer.delta(event)))]
+        case TranscriptFinished(transcript):
+            return [sse.to_line(as_json(wire)) for wire in renderer.done(transcript)]
+        case _:
+            return []

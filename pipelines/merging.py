@@ -1,0 +1,49 @@
+"""Chunks' answers, in order, to one transcript whose deltas join to exactly its text."""
+
+from dataclasses import replace
+
+from pipelines.languages import WRITTEN_WITHOUT_SPACES
+from pipelines.types import AudioInfo, ChunkTranscript, Segment, TextDelta, Transcript
+
+
+class TranscriptBuilder:
+    """Takes every chunk once, in order."""
+
+    def __init__(self, info: AudioInfo, language: str | None) -> None:
+        self._info = info
+        self._language = language
+        self._segments: list[Segment] = []
+        self._chunks: list[ChunkTranscript] = []
+
+    def add(self, chunk: ChunkTranscript) -> list[TextDelta]:
+        self._language = self._language or chunk.language
+        self._chunks.append(chunk)
+        deltas = []
+        for raw_segment in chunk.segments:
+            if not raw_segment.text.strip():
+                continue
+            segment = self._place(raw_segment, chunk.language)
+            is_first = not self._segments
+            self._segments.append(segment)
+            deltas.append(TextDelta(segment.text.lstrip() if is_first else segment.text, segment.tokens))
+        return deltas
+
+    def finish(self) -> Transcript:
+        return Transcript(
+            info=self._info,
+            language=self._language or "en",
+            segments=tuple(self._segments),
+            finish_reason="length" if any(c.finish_reason == "length" for c in self._chunks) else "stop",
+            num_prompt_tokens=sum(c.num_prompt_tokens for c in self._chunks),
+            num_output_tokens=sum(c.num_output_tokens for c in self._chunks),
+        )
+
+    def _place(self, segment: Segment, language: str) -> Segment:
+        """Separate the segment's text from the text before it, and keep its times inside the upload and in order."""
+        text = segment.text.rstrip()
+        if text[:1].strip() and language not in WRITTEN_WITHOUT_SPACES:
+            text = " " + text
+        earliest_s = self._segments[-1].start_s if self._segments else 0.0
+        start_s = min(max(segment.start_s, earliest_s), self._info.duration_s)
+        end_s = min(max(segment.end_s, start_s), self._info.duration_s)
+        return replace(segment, text=text, start_s=start_s, end_s=end_s)

@@ -1,0 +1,45 @@
+"""SubRip and WebVTT."""
+
+from collections.abc import Sequence
+
+from pipelines.types import Segment
+
+
+def to_srt(segments: Sequence[Segment]) -> str:
+    cues = (
+        f"{number}\n{_timestamp(start, ',')} --> {_timestamp(end, ',')}\n{text}\n\n"
+        for number, (start, end, text) in enumerate(_cues(segments), start=1)
+    )
+    return "".join(cues)
+
+
+def to_vtt(segments: Sequence[Segment]) -> str:
+    cues = (
+        f"{_timestamp(start, '.')} --> {_timestamp(end, '.')}\n{_escape(text)}\n\n"
+        for start, end, text in _cues(segments)
+    )
+    return "WEBVTT\n\n" + "".join(cues)
+
+
+def _cues(segments: Sequence[Segment]) -> list[tuple[int, int, str]]:
+    """(start_ms, end_ms, text) that do not overlap and whose text is one paragraph, never empty."""
+    cues = []
+    shown = [(segment, " ".join(segment.text.split())) for segment in segments]
+    shown = [(segment, text) for segment, text in shown if text]
+    for position, (segment, text) in enumerate(shown):
+        start_ms, end_ms = round(segment.start_s * 1000), round(segment.end_s * 1000)
+        if position + 1 < len(shown):
+            end_ms = min(end_ms, round(shown[position + 1][0].start_s * 1000))
+        cues.append((start_ms, max(start_ms, end_ms), text))
+    return cues
+
+
+def _timestamp(time_ms: int, decimal_mark: str) -> str:
+    seconds, milliseconds = divmod(time_ms, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{decimal_mark}{milliseconds:03}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,86 @@
+"""Upload to events: read, transcribe chunk by chunk, merge in order. Knows no model, no Ray and no wire."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+
+from pipelines.errors import Overloaded
+from pipelines.merging import TranscriptBuilder
+from pipelines.ports import AudioReader, Recognizer
+from pipelines.types import (
+    AudioChunk,
+    AudioInfo,
+    ChunkTranscript,
+    DecodingOptions,
+    TranscriptFinished,
+    TranscriptionEvent,
+    VadOptions,
+)
+
+
+class TranscriptionPipeline:
+    """Transcribes one upload at a time; hold one per request or share it, it keeps nothing between calls.
+
+    `num_chunks_in_flight` bounds the audio of one request that waits in memory or at a model.
+    """
+
+    def __init__(self, reader: AudioReader, recognizer: Recognizer, num_chunks_in_flight: int = 4) -> None:
+        self._reader = reader
+        self._recognizer = recognizer
+        self._window = num_chunks_in_flight
+
+    async def run(
+        self, upload: bytes, vad: VadOptions, options: DecodingOptions
+    ) -> AsyncIterator[TranscriptionEvent]:
+        """Yield `AudioInfo`, then text deltas as chunks finish, then `TranscriptFinished`.
+
+        Raises:
+            InvalidRequest: before `AudioInfo`, when the upload cannot be used.
+            Overloaded, ModelUnavailable: before the first delta, or when a replica cannot be replaced.
+        """
+        async with aclosing(self._reader.read(upload, vad)) as audio:  # type: ignore[type-var]
+            info = await anext(audio)
+            assert isinstance(info, AudioInfo)
+            yield info
+            builder = TranscriptBuilder(info, options.language)
+            async with aclosing(self._transcripts(audio, options)) as transcripts:
+                async for transcript in transcripts:
+                    for delta in builder.add(transcript):
+                        yield delta
+            yield TranscriptFinished(builder.finish())
+
+    async def _transcripts(
+        self, audio: AsyncIterator[AudioInfo | AudioChunk], options: DecodingOptions
+    ) -> AsyncIterator[ChunkTranscript]:
+        """Yield every chunk's answer in order, a bounded window of them being worked on at once."""
+        running: deque[asyncio.Task[ChunkTranscript]] = deque()
+        try:
+            async for chunk in audio:
+                assert isinstance(chunk, AudioChunk)
+                running.append(asyncio.create_task(self._transcribe(chunk, options)))
+                if options.language is None:
+                    # Alone until the language is known: later chunks are decoded in the language of the first.
+                    transcript = await running.popleft()
+                    if transcript.segments:
+                        options = replace(options, language=transcript.language)
+                    yield transcript
+                while running and (len(running) >= self._window or running[0].done()):
+                    yield await running.popleft()
+            while running:
+                yield await running.popleft()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
+        """A full queue refuses a request at its first chunk only: what has begun waits for its turn."""
+        while True:
+            try:
+                return await self._recognizer.transcribe(chunk, options)
+            except Overloaded as overload:
+                if chunk.index == 0:
+                    raise
+                await asyncio.sleep(overload.retry_after_s)

@@ -1,0 +1,84 @@
+"""Whisper's rules that need no model: thresholds, the temperature ladder, and how tokens become segments.
+
+Source: A. Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022, section 4.5,
+and the reference implementation that the paper published.
+"""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pipelines.types import AudioChunk, SpeechSegment
+
+TEMPERATURE_LADDER = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+MIN_AVG_LOGPROB = -1.0
+MAX_COMPRESSION_RATIO = 2.4
+MAX_NO_SPEECH_PROB = 0.6
+
+TIMESTAMP_STEP_S = 0.02
+MAX_PROMPT_TOKENS = 224
+MIN_SKIPPED_SPEECH_S = 1.0
+"""Speech that no segment covers and that is longer than this was skipped, not a breath."""
+
+
+def compression_ratio(text: str) -> float:
+    """Bytes of `text` ÷ bytes after zlib: above 2.4 the decoder is repeating itself."""
+    data = text.encode("utf-8")
+    return len(data) / len(zlib.compress(data)) if data else 1.0
+
+
+def needs_fallback(avg_logprob: float, ratio: float, no_speech_prob: float) -> bool:
+    """Whether a decoding is so poor that a higher temperature should be tried."""
+    if no_speech_prob > MAX_NO_SPEECH_PROB and avg_logprob < MIN_AVG_LOGPROB:
+        return False  # not a failure: nobody speaks
+    return ratio > MAX_COMPRESSION_RATIO or avg_logprob < MIN_AVG_LOGPROB
+
+
+def is_silence(avg_logprob: float, no_speech_prob: float) -> bool:
+    return no_speech_prob > MAX_NO_SPEECH_PROB and avg_logprob < MIN_AVG_LOGPROB
+
+
+@dataclass(frozen=True, slots=True)
+class TimedTokens:
+    """The positions [first, last) of one segment's text tokens, and its times from the start of the window."""
+
+    start_s: float
+    end_s: float
+    first: int
+    last: int
+
+
+def split_at_timestamps(token_ids: Sequence[int], timestamp_begin: int, duration_s: float) -> list[TimedTokens]:
+    """Group text tokens by the timestamp tokens around them.
+
+    Text that no timestamp closes ends with the window; text that none opens starts where the last one ended.
+    """
+    segments = []
+    start_s, first = 0.0, 0
+    for position, token_id in enumerate(token_ids):
+        if token_id < timestamp_begin:
+            continue
+        time_s = min((token_id - timestamp_begin) * TIMESTAMP_STEP_S, duration_s)
+        if position > first:
+            segments.append(TimedTokens(min(start_s, time_s), time_s, first, position))
+        start_s, first = time_s, position + 1
+    if len(token_ids) > first:
+        segments.append(TimedTokens(min(start_s, duration_s), duration_s, first, len(token_ids)))
+    return segments
+
+
+def skipped_speech(chunk: AudioChunk, covered: Sequence[SpeechSegment]) -> Iterator[SpeechSegment]:
+    """Yield the stretches of the chunk's speech that the decoder's segments leave out.
+
+    Whisper may close a window before its last sentence, or leap over one: what it leaves is decoded again alone.
+    """
+    for speech in chunk.speech:
+        at_s = speech.start_s
+        for segment in covered:
+            if segment.end_s <= at_s or segment.start_s >= speech.end_s:
+                continue
+            if segment.start_s - at_s >= MIN_SKIPPED_SPEECH_S:
+                yield SpeechSegment(at_s, segment.start_s)
+            at_s = max(at_s, segment.end_s)
+        if speech.end_s - at_s >= MIN_SKIPPED_SPEECH_S:
+            yield SpeechSegment(at_s, speech.end_s)
