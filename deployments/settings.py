@@ -111,15 +111,12 @@ class Settings(_Strict):
     @classmethod
     def _one_sentence(cls, data: Any, validate: ModelWrapValidatorHandler["Settings"]) -> "Settings":
         try:
-            return validate(data)
+            settings = validate(data)
         except ValidationError as error:
             raise ConfigurationError(_sentence(error)) from None
-
-    @model_validator(mode="after")
-    def _unique(self) -> "Settings":
-        _refuse_twice("id", [name for m in self.models for name in (m.id, *(alias.id for alias in m.aliases))])
-        _refuse_twice("deployment", [m.deployment_name for m in self.models])
-        return self
+        _refuse_twice("id", [name for m in settings.models for name in (m.id, *(alias.id for alias in m.aliases))])
+        _refuse_twice("deployment", [model.deployment_name for model in settings.models])
+        return settings
 
 
 def api_keys() -> frozenset[str]:
@@ -130,17 +127,12 @@ def api_keys() -> frozenset[str]:
 def _refuse_twice(what: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"two models have the {what} '{name}'")
+            raise ConfigurationError(f"Two models have the {what} '{name}'.")
 
 
 def _sentence(error: ValidationError) -> str:
-    parts = []
-    for mistake in error.errors():
-        place = ".".join(str(step) for step in mistake["loc"])
-        if mistake["type"] == "extra_forbidden":
-            text = f"unknown key '{place}'"
-        else:
-            text = mistake["msg"].removeprefix("Value error, ")
-            text = f"{place}: {text}" if place else text
-        parts.append(text)
-    return "Configuration: " + "; ".join(parts) + "."
+    mistake = error.errors()[0]
+    place = ".".join(str(step) for step in mistake["loc"])
+    if mistake["type"] == "extra_forbidden":
+        return f"Unknown key '{place}'."
+    return f"{place}: {mistake['msg'].removeprefix('Value error, ')}."

@@ -1,0 +1,80 @@
+"""`python -m deployments CONFIG`: check a configuration, run it, and say when and where it is up.
+
+It wraps `serve run CONFIG`, which does the same without the checks and the last word.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from ray.serve.schema import ServeDeploySchema
+
+from deployments.configuration import check_resources, load_config, local_resources
+from deployments.settings import Settings
+from pipelines.errors import ConfigurationError
+
+EXAMPLE_CLIP = "tests/data/en-00.flac"
+POLL_S = 1.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m deployments", description=__doc__.split("\n")[0])
+    parser.add_argument("config", type=Path, help="a Serve config file, such as configs/embedded.yaml")
+    parser.add_argument("--check", action="store_true", help="only check the configuration")
+    arguments = parser.parse_args()
+    try:
+        config = load_config(arguments.config)
+        if "RAY_ADDRESS" not in os.environ or os.environ["RAY_ADDRESS"] == "local":
+            check_resources(config, *local_resources())
+    except ConfigurationError as error:
+        print(f"Cannot start. {error.message}", file=sys.stderr)
+        return 2
+    if arguments.check:
+        print(f"{arguments.config} is fine.")
+        return 0
+    return _run(arguments.config, config)
+
+
+def _run(path: Path, config: ServeDeploySchema) -> int:
+    environment = {"RAY_USAGE_STATS_ENABLED": "0", **os.environ}
+    server = subprocess.Popen([sys.executable, "-m", "ray.serve.scripts", "run", str(path)], env=environment)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: server.terminate())
+    address = _address(config)
+    print(f"Starting; the first start of a checkpoint takes a while. It will be at {address}", flush=True)
+    while server.poll() is None and not _is_healthy(address):
+        time.sleep(POLL_S)
+    if server.poll() is None:
+        print(_invitation(address, config), flush=True)
+    return server.wait()
+
+
+def _is_healthy(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=5) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _address(config: ServeDeploySchema) -> str:
+    host = config.http_options.host
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{config.http_options.port}"
+
+
+def _invitation(address: str, config: ServeDeploySchema) -> str:
+    model = Settings.model_validate(config.applications[0].args).models[0].id
+    return (
+        f"\nAuricle is up at {address}\n\nTry it:\n\n"
+        f"  curl {address}/v1/audio/transcriptions -F model={model} -F file=@{EXAMPLE_CLIP}\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""The real server, started once, and real speech."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from openai import OpenAI
+
+ROOT = Path(__file__).parent.parent
+DATA = ROOT / "tests" / "data"
+START_TIMEOUT_S = 240
+
+os.environ.update(HF_HUB_OFFLINE="1", RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One held-out sentence: neither it nor its recording was in the embedded checkpoint's training."""
+
+    path: Path
+    language: str
+    text: str
+
+    @property
+    def data(self) -> bytes:
+        return self.path.read_bytes()
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    pid: int
+
+    @property
+    def client(self) -> OpenAI:
+        return OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0)
+
+
+def load_clips() -> list[Clip]:
+    manifest = json.loads((DATA / "clips.json").read_text())
+    return [Clip(DATA / name, entry["language"], entry["text"]) for name, entry in manifest.items()]
+
+
+@pytest.fixture(scope="session")
+def clips() -> list[Clip]:
+    return load_clips()
+
+
+@pytest.fixture(scope="session")
+def clip(clips: list[Clip]) -> Clip:
+    return clips[0]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def embedded_config(**args: Any) -> dict[str, Any]:
+    """configs/embedded.yaml on a free port, with `args` of the application replaced."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "embedded.yaml").read_text())
+    config["http_options"]["port"] = free_port()
+    config["applications"][0]["args"].update(args)
+    return config
+
+
+class RunningServer:
+    """`python -m deployments CONFIG` as a process of its own, as a user starts it."""
+
+    def __init__(self, config: dict[str, Any], directory: Path, **environment: str) -> None:
+        path = directory / "config.yaml"
+        path.write_text(yaml.safe_dump(config))
+        self.log = directory / "server.log"
+        self.url = f"http://127.0.0.1:{config['http_options']['port']}"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "deployments", str(path)],
+            cwd=ROOT,
+            env={**os.environ, "RAY_ADDRESS": "local", **environment},
+            stdout=self.log.open("w"),
+            stderr=subprocess.STDOUT,
+        )
+
+    def __enter__(self) -> Server:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            try:
+                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
+                    return Server(self.url, self._process.pid)
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.5)
+        self.__exit__()
+        raise RuntimeError(f"The server did not start:\n{self.log.read_text()[-4000:]}")
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The embedded configuration, unchanged but for its port."""
+    with RunningServer(embedded_config(), tmp_path_factory.mktemp("server")) as running:
+        yield running
