@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -70,7 +70,7 @@ class RemoteAudioReader:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    async def read(self, upload: bytes, vad: VadOptions) -> AsyncIterator[AudioInfo | AudioChunk]:
+    async def read(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
         session_id = uuid4().hex
         method = self._handle.options(session_id=session_id).read_page
         stored = await asyncio.to_thread(ray.put, np.frombuffer(upload, np.uint8))

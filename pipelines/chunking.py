@@ -118,7 +118,7 @@ class ChunkBuilder:
 
 
 def quietest_moment_s(samples: Samples) -> float:
-    """Seconds into `samples` (at least one window long) of the middle of the quietest 100 ms; the last one of equals."""
+    """Middle of the quietest 100 ms of `samples` (at least as long), in seconds; of equals the last."""
     window, hop = int(QUIET_WINDOW_S * SAMPLE_RATE_HZ), int(QUIET_HOP_S * SAMPLE_RATE_HZ)
     energy = np.concatenate(([0.0], np.cumsum(np.square(samples, dtype=np.float64))))
     starts = np.arange(0, len(samples) - window + 1, hop)

@@ -1,13 +1,13 @@
 """What the pipelines need from the outside, as protocols: handles over Ray fill them, tests hand in plain classes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from pipelines.types import AudioChunk, AudioInfo, ChunkTranscript, DecodingOptions, RecognizerInfo, VadOptions
 
 
 class AudioReader(Protocol):
-    def read(self, upload: bytes, vad: VadOptions) -> AsyncIterator[AudioInfo | AudioChunk]:
+    def read(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
         """Yield one `AudioInfo`, then the chunks that hold speech, in order.
 
         Raises:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -33,14 +33,14 @@ class TranscriptionPipeline:
 
     async def run(
         self, upload: bytes, vad: VadOptions, options: DecodingOptions
-    ) -> AsyncIterator[TranscriptionEvent]:
+    ) -> AsyncGenerator[TranscriptionEvent, None]:
         """Yield `AudioInfo`, then text deltas as chunks finish, then `TranscriptFinished`.
 
         Raises:
             InvalidRequest: before `AudioInfo`, when the upload cannot be used.
             Overloaded, ModelUnavailable: before the first delta, or when a replica cannot be replaced.
         """
-        async with aclosing(self._reader.read(upload, vad)) as audio:  # type: ignore[type-var]
+        async with aclosing(self._reader.read(upload, vad)) as audio:
             info = await anext(audio)
             assert isinstance(info, AudioInfo)
             yield info
@@ -52,8 +52,8 @@ class TranscriptionPipeline:
             yield TranscriptFinished(builder.finish())
 
     async def _transcripts(
-        self, audio: AsyncIterator[AudioInfo | AudioChunk], options: DecodingOptions
-    ) -> AsyncIterator[ChunkTranscript]:
+        self, audio: AsyncGenerator[AudioInfo | AudioChunk, None], options: DecodingOptions
+    ) -> AsyncGenerator[ChunkTranscript, None]:
         """Yield every chunk's answer in order, a bounded window of them being worked on at once."""
         running: deque[asyncio.Task[ChunkTranscript]] = deque()
         try:

@@ -18,7 +18,7 @@ from pipelines.types import Token
 
 ENCODER_FRAME_S = 0.02
 PREPENDED = "\"'“¿([{-"
-APPENDED = "\"'.。,，!！?？:：”)]}、"
+APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001
 
 
 @dataclass(slots=True)

@@ -356,7 +356,8 @@ class TransformersWhisper:
         return Token(token_id, data.decode("utf-8", errors="replace"), logprob, data)
 
     def _add_words(self, row: Row, segments: Sequence[Segment]) -> list[Segment]:
-        assert row.encoded is not None and row.language is not None
+        assert row.encoded is not None
+        assert row.language is not None
         prefix = self._vocabulary.alignment_prefix(row.options, row.language)
         timed = [
             TimedText(segment.tokens, segment.start_s - row.window.start_s, segment.end_s - row.window.start_s)

@@ -35,7 +35,7 @@ class Vocabulary:
 
     def prefix(self, options: DecodingOptions, language: str) -> list[int]:
         """Token ids that the decoder reads before it writes: what came before, language, task, timestamps or not."""
-        prefix = self._previous_text(options) + [self.start_of_transcript]
+        prefix = [*self._previous_text(options), self.start_of_transcript]
         if self.language_ids:
             prefix += [self.language_ids[language], self.task_ids[options.task]]
         return prefix if options.timestamps else [*prefix, self.no_timestamps]

@@ -7,6 +7,7 @@ may open another file or address, and bytes, seconds, channels and sample rate a
 import io
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import chain, groupby
 
 import av
 import av.error
@@ -56,7 +57,7 @@ def probe(upload: bytes, limits: DecodeLimits, is_cancelled: Callable[[], bool] 
     # Rounding to whole samples of another rate must not refuse a file of exactly 0.1 s.
     if duration_s < MIN_DURATION_S - 1e-4:
         raise AudioTooShort(f"The audio is {duration_s:.3f} s long; at least {MIN_DURATION_S} s are needed.")
-    return AudioInfo(duration_s, info.container, info.codec)
+    return AudioInfo(round(duration_s, 6), info.container, info.codec)
 
 
 def decode(upload: bytes, limits: DecodeLimits) -> Iterator[Samples]:
@@ -129,19 +130,15 @@ def _frames(container: InputContainer, stream: AudioStream, limits: DecodeLimits
 
 def _resampled(frames: Iterator[AudioFrame]) -> Iterator[Samples]:
     """Down-mix by the mean of all channels and resample; a stream may change its format on the way."""
-    shape: tuple[int, str, str] | None = None
-    for frame in frames:
-        if shape != (frame.sample_rate, frame.format.name, frame.layout.name):
-            if shape is not None:
-                yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-            shape = (frame.sample_rate, frame.format.name, frame.layout.name)
-            to_float = AudioResampler(format="fltp", layout=frame.layout.name, rate=frame.sample_rate)
-            resampler = soxr.ResampleStream(frame.sample_rate, SAMPLE_RATE_HZ, 1, dtype="float32")
-        frame.pts = None  # gaps in time stamps are not silence to be filled in
-        for converted in to_float.resample(frame):
-            mono = np.nan_to_num(converted.to_ndarray().mean(axis=0, dtype=np.float32), posinf=1.0, neginf=-1.0)
-            yield resampler.resample_chunk(np.clip(mono, -1.0, 1.0))
-    if shape is not None:
+    for _, alike in groupby(frames, key=lambda frame: (frame.sample_rate, frame.format.name, frame.layout.name)):
+        first = next(alike)
+        to_float = AudioResampler(format="fltp", layout=first.layout, rate=first.sample_rate)
+        resampler = soxr.ResampleStream(first.sample_rate, SAMPLE_RATE_HZ, 1, dtype="float32")
+        for frame in chain([first], alike):
+            frame.pts = None  # gaps in time stamps are not silence to be filled in
+            for converted in to_float.resample(frame):
+                mono = converted.to_ndarray().mean(axis=0, dtype=np.float32)
+                yield resampler.resample_chunk(np.clip(np.nan_to_num(mono, posinf=1.0, neginf=-1.0), -1.0, 1.0))
         yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 

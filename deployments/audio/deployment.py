@@ -52,13 +52,13 @@ class Audio:
         reader = self._unpark(session_id, first_chunk)
         loop = asyncio.get_running_loop()
         try:
-            reader, page = await loop.run_in_executor(
+            used, page = await loop.run_in_executor(
                 self._threads, self._read, reader, upload, vad, first_chunk, cancelled
             )
         finally:
             cancelled.set()
         if not page.is_last:
-            self._park(session_id, reader)
+            self._park(session_id, used)
         return page
 
     def _read(

@@ -23,8 +23,9 @@ class SileroModel:
 
     def __init__(self, num_threads: int = 1) -> None:
         package = find_spec("silero_vad")
-        assert package is not None and package.submodule_search_locations, "silero-vad is a dependency"
-        path = Path(package.submodule_search_locations[0]) / "data" / "silero_vad_16k_sequence.onnx"
+        assert package is not None, "silero-vad is a dependency"
+        assert package.origin is not None
+        path = Path(package.origin).parent / "data" / "silero_vad_16k_sequence.onnx"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.inter_op_num_threads = 1

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from deployments.ingress.families import Family, family_of
-from deployments.settings import Settings
+from deployments.ingress.families import family_of
+from deployments.settings import Family, Settings
 from pipelines.errors import ModelNotFound
 
 

@@ -11,7 +11,7 @@ from pipelines.types import Work
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class IngressMetrics:
@@ -21,7 +21,10 @@ class IngressMetrics:
         self.registry = CollectorRegistry(auto_describe=True)
         registry = self.registry
         self.requests = Counter(
-            "auricle_requests", "Requests answered; 499 is a client that left", ["endpoint", "status"], registry=registry
+            "auricle_requests",
+            "Requests answered; 499 is a client that left",
+            ["endpoint", "status"],
+            registry=registry,
         )
         self.request_seconds = Histogram(
             "auricle_request_seconds",

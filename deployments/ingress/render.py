@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Any
 from uuid import uuid4
 
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -101,8 +102,7 @@ def _segments(segments: Iterable[Segment]) -> list[VerboseSegment]:
 
 def _words(transcript: Transcript) -> list[VerboseWord]:
     return [
-        VerboseWord(word=word.text, start=round(word.start_s, 3), end=round(word.end_s, 3))
-        for word in transcript.words
+        VerboseWord(word=word.text, start=round(word.start_s, 3), end=round(word.end_s, 3)) for word in transcript.words
     ]
 
 
@@ -111,18 +111,14 @@ def _duration_usage(transcript: Transcript) -> DurationUsage:
 
 
 def _token_usage(transcript: Transcript) -> TokenUsage:
-    return TokenUsage(**_token_counts(transcript))
-
-
-def _token_counts(transcript: Transcript) -> dict[str, object]:
     audio = max(ceil(transcript.info.duration_s * AUDIO_TOKENS_PER_S), 1)
     read = transcript.num_prompt_tokens + audio
-    return {
-        "input_tokens": read,
-        "output_tokens": transcript.num_output_tokens,
-        "total_tokens": read + transcript.num_output_tokens,
-        "input_token_details": InputTokenDetails(text_tokens=transcript.num_prompt_tokens, audio_tokens=audio),
-    }
+    return TokenUsage(
+        input_tokens=read,
+        output_tokens=transcript.num_output_tokens,
+        total_tokens=read + transcript.num_output_tokens,
+        input_token_details=InputTokenDetails(text_tokens=transcript.num_prompt_tokens, audio_tokens=audio),
+    )
 
 
 def _logprobs(tokens: Iterable[Token]) -> list[Logprob]:
@@ -158,9 +154,9 @@ class StreamRenderer:
 
     def done(self, transcript: Transcript) -> list[StreamEvent]:
         """The done event, and the usage chunk when it was asked for."""
-        counts = _token_counts(transcript)
+        tokens = _token_usage(transcript)
         usage = StreamUsage(
-            **counts, prompt_tokens=counts["input_tokens"], completion_tokens=counts["output_tokens"]
+            **tokens.model_dump(), prompt_tokens=tokens.input_tokens, completion_tokens=tokens.output_tokens
         )
         done = TextDoneEvent(
             **self._common(),
@@ -178,7 +174,7 @@ class StreamRenderer:
             events.append(UsageEvent(**self._common(), choices=[], usage=total))
         return events
 
-    def _common(self) -> dict[str, object]:
+    def _common(self) -> dict[str, Any]:
         kind = "transcription.chunk" if self.task == "transcribe" else "translation.chunk"
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model.id}
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -21,9 +21,9 @@ def to_line(data: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(data, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n\n"
 
 
-async def with_keep_alive(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def with_keep_alive(lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
     """Send a blank line whenever nothing was ready for `KEEP_ALIVE_S`; comment lines would crash a raw reader."""
-    async with aclosing(lines):  # type: ignore[type-var]
+    async with aclosing(lines):
         while True:
             pending = asyncio.ensure_future(anext(lines, None))
             try:
@@ -37,7 +37,7 @@ async def with_keep_alive(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             yield line
 
 
-async def until_deadline(events: AsyncIterator[EventT], max_s: float) -> AsyncIterator[EventT]:
+async def until_deadline(events: AsyncGenerator[EventT, None], max_s: float) -> AsyncGenerator[EventT, None]:
     """Pass events on for at most `max_s` in all.
 
     Raises:
@@ -45,7 +45,7 @@ async def until_deadline(events: AsyncIterator[EventT], max_s: float) -> AsyncIt
     """
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + max_s
-    async with aclosing(events):  # type: ignore[type-var]
+    async with aclosing(events):
         while True:
             try:
                 event = await asyncio.wait_for(anext(events), ends_at - loop.time())

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -56,7 +56,9 @@ FORM_SCHEMA = {
                     "required": ["file", "model"],
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
-                        **TranscriptionRequest.model_json_schema(ref_template="#/components/schemas/{model}")["properties"],
+                        **TranscriptionRequest.model_json_schema(ref_template="#/components/schemas/{model}")[
+                            "properties"
+                        ],
                     },
                 }
             }
@@ -121,9 +123,7 @@ async def _answer(http_request: Request, services: Services, endpoint: Endpoint)
     if len(upload) > services.limits.max_upload_bytes:
         raise RequestTooLarge(f"The file is larger than {services.limits.max_upload_bytes} bytes.")
     await _check_model(services, request, model, endpoint.task)
-    events = sse.until_deadline(
-        _events(services, request, model, endpoint.task, upload), services.limits.max_request_s
-    )
+    events = sse.until_deadline(_events(services, request, model, endpoint.task, upload), services.limits.max_request_s)
     if request.stream:
         return await _stream(events, StreamRenderer(request, model, endpoint.task))
     async for event in events:
@@ -145,7 +145,7 @@ async def _check_model(services: Services, request: TranscriptionRequest, model:
 
 async def _events(
     services: Services, request: TranscriptionRequest, model: ServedModel, task: Task, upload: bytes
-) -> AsyncIterator[TranscriptionEvent]:
+) -> AsyncGenerator[TranscriptionEvent, None]:
     """The pipeline's events, counted."""
     metrics, started_at = services.metrics, time.monotonic()
     pipeline = TranscriptionPipeline(
@@ -155,7 +155,7 @@ async def _events(
     gauge.inc()
     is_silent = True
     try:
-        async with aclosing(pipeline.run(upload, to_vad_options(request), to_options(request, task))) as events:  # type: ignore[type-var]
+        async with aclosing(pipeline.run(upload, to_vad_options(request), to_options(request, task))) as events:
             async for event in events:
                 if isinstance(event, AudioInfo):
                     metrics.audio_seconds.labels(model.root, task).inc(event.duration_s)
@@ -170,7 +170,7 @@ async def _events(
         gauge.dec()
 
 
-async def _stream(events: AsyncIterator[TranscriptionEvent], renderer: StreamRenderer) -> Response:
+async def _stream(events: AsyncGenerator[TranscriptionEvent, None], renderer: StreamRenderer) -> Response:
     """Answer 200 once the audio was read and the first chunk was not refused at once."""
     await anext(events)
     first = asyncio.ensure_future(anext(events, None))
@@ -187,12 +187,12 @@ async def _stream(events: AsyncIterator[TranscriptionEvent], renderer: StreamRen
 
 async def _lines(
     first: "asyncio.Future[TranscriptionEvent | None]",
-    events: AsyncIterator[TranscriptionEvent],
+    events: AsyncGenerator[TranscriptionEvent, None],
     renderer: StreamRenderer,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """After the 200, errors travel as an event (TRS-05)."""
     try:
-        async with aclosing(events):  # type: ignore[type-var]
+        async with aclosing(events):
             event = await first
             while event is not None:
                 for line in _render(event, renderer):
