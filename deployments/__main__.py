@@ -30,14 +30,14 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         config = load_config(arguments.config)
-        if "RAY_ADDRESS" not in os.environ or os.environ["RAY_ADDRESS"] == "local":
+        if arguments.check:
+            print(f"{arguments.config} is fine.")
+            return 0
+        if os.environ.get("RAY_ADDRESS", "local") == "local":
             check_resources(config, *local_resources())
     except ConfigurationError as error:
         print(f"Cannot start. {error.message}", file=sys.stderr)
         return 2
-    if arguments.check:
-        print(f"{arguments.config} is fine.")
-        return 0
     return _run(arguments.config, config)
 
 

@@ -58,6 +58,15 @@ async def call(method: Any, *args: Any) -> Any:
     raise AssertionError("unreachable")
 
 
+async def _call_patiently(method: Any, *args: Any) -> Any:
+    """Call as often as it takes: a request that has begun waits for its turn instead of failing half-way."""
+    while True:
+        try:
+            return await call(method, *args)
+        except Overloaded as overload:
+            await asyncio.sleep(overload.retry_after_s)
+
+
 def _cause(error: RayTaskError) -> BaseException:
     """The deployment's own error without Ray's traceback of it."""
     cause = getattr(error, "cause", None)
@@ -79,7 +88,7 @@ class RemoteAudioReader:
         while not page.is_last:
             for chunk in page.chunks:
                 yield chunk
-            page = await call(method, session_id, stored, vad, page.chunks[-1].index + 1)
+            page = await _call_patiently(method, session_id, stored, vad, page.chunks[-1].index + 1)
 
 
 class RemoteRecognizer:

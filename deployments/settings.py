@@ -92,6 +92,7 @@ class Limits(_Strict):
     max_sample_rate_hz: int = Field(default=768_000, ge=8_000)
     max_request_s: float = Field(default=3_600.0, gt=0)
     max_chunks_in_flight: int = Field(default=4, ge=1)
+    max_concurrent_requests: int = Field(default=128, ge=1)
 
     def decoding(self) -> DecodeLimits:
         return DecodeLimits(self.max_audio_s, self.max_channels, self.max_sample_rate_hz)

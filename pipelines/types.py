@@ -93,7 +93,6 @@ class DecodingOptions:
     # what is asked for beside the text
     timestamps: bool = True
     word_timestamps: bool = False
-    logprobs: bool = False
 
     # how tokens are chosen; temperature 0 climbs the fallback ladder when decoding fails
     temperature: float = 0.0

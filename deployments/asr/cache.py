@@ -45,10 +45,7 @@ class BatchCache:
         self.num_tokens += other.num_tokens
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Drop every row that is not named, and padding that nobody needs any more."""
-        if not rows:
-            self.__init__()  # type: ignore[misc]
-            return
+        """Drop every row that is not named (some must be), and padding that nobody needs any more."""
         self.num_tokens = [self.num_tokens[row] for row in rows]
         longest = max(self.num_tokens)
         for layer in self._self_layers:

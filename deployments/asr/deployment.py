@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import asdict
 from typing import Any
 
 import ray
@@ -44,14 +45,8 @@ class Asr:
 
     async def transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> tuple[ChunkTranscript, Work]:
         transcript, work = await self._loop.run(chunk, options)
-        logger.info(
-            "Transcribed chunk %d: %.1f s of audio, %.3f s queued, %.3f s in a batch of %.1f",
-            chunk.index,
-            chunk.waveform.duration_s,
-            work.queue_s,
-            work.model_s,
-            work.mean_batch_size,
-        )
+        numbers = {"chunk": chunk.index, "audio_s": round(chunk.waveform.duration_s, 3), **asdict(work)}
+        logger.info("Transcribed a chunk: %s", numbers, extra=numbers)
         return transcript, work
 
     async def info(self) -> RecognizerInfo:

@@ -58,7 +58,7 @@ class Attempt:
         return sum(self.logprobs) / len(self.logprobs)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Row:
     """One request aboard: the window it decodes now, and what its windows have given so far."""
 
@@ -261,8 +261,10 @@ class TransformersWhisper:
     def _keep(self, rows: list[Row]) -> None:
         if len(rows) == len(self._rows):
             return
-        kept = {id(row) for row in rows}
-        self._cache.keep([position for position, row in enumerate(self._rows) if id(row) in kept])
+        if rows:
+            self._cache.keep([position for position, row in enumerate(self._rows) if row in rows])
+        else:
+            self._cache = BatchCache()
         self._rows = rows
 
     # Leaving it

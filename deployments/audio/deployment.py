@@ -1,17 +1,26 @@
 """The audio deployment: decode + VAD, pages of chunks on demand."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
+import numpy as np
+from numpy.typing import NDArray
 from ray import serve
 from ray.serve.config import RequestRouterConfig
 
 from deployments.audio.reader import AudioPage, UploadReader
 from deployments.audio.silero import SileroModel
-from pipelines.types import DecodeLimits, Samples, VadOptions
+from pipelines.types import DecodeLimits, VadOptions
+
+logger = logging.getLogger("ray.serve")
+
+FileBytes = NDArray[np.uint8]
+"""An upload as an array, which replicas on one node read from shared memory."""
 
 MAX_PARKED = 16
 PARKED_FOR_S = 600.0
@@ -42,8 +51,8 @@ class Audio:
         self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="decode")
         self._parked: OrderedDict[str, tuple[float, UploadReader]] = OrderedDict()
 
-    async def read_page(self, session_id: str, upload: Samples, vad: VadOptions, first_chunk: int) -> AudioPage:
-        """Read the page that begins with `first_chunk`; `upload` is an array of the file's bytes.
+    async def read_page(self, session_id: str, upload: FileBytes, vad: VadOptions, first_chunk: int) -> AudioPage:
+        """Read the page that begins with `first_chunk`.
 
         Raises:
             UndecodableAudio, AudioTooShort, AudioTooLong
@@ -57,6 +66,8 @@ class Audio:
             )
         finally:
             cancelled.set()
+        if first_chunk == 0:
+            logger.info("Read an upload: %s", page.info, extra=asdict(page.info))
         if not page.is_last:
             self._park(session_id, used)
         return page
@@ -64,7 +75,7 @@ class Audio:
     def _read(
         self,
         reader: UploadReader | None,
-        upload: Samples,
+        upload: FileBytes,
         vad: VadOptions,
         first_chunk: int,
         cancelled: threading.Event,

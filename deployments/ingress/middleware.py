@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.ingress.errors import UNEXPECTED, RequestTooLarge, error_response
 from deployments.ingress.metrics import IngressMetrics
+from pipelines.errors import Overloaded
 
 logger = logging.getLogger("ray.serve")
 
@@ -45,6 +46,28 @@ class BodyLimit:
 
     def _error(self) -> RequestTooLarge:
         return RequestTooLarge(f"The request is larger than the {self._max_bytes} bytes that this server accepts.")
+
+
+class Admission:
+    """Bounds how many requests with a body are inside at once, and with them the memory that they can hold."""
+
+    def __init__(self, app: ASGIApp, max_requests: int) -> None:
+        self._app = app
+        self._max_requests = max_requests
+        self._num_inside = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        if self._num_inside >= self._max_requests:
+            await error_response(Overloaded("The server is busy. Try again shortly.", 1.0))(scope, receive, send)
+            return
+        self._num_inside += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._num_inside -= 1
 
 
 class Observation:
@@ -85,5 +108,6 @@ class Observation:
         self._metrics.requests.labels(endpoint, str(status)).inc()
         self._metrics.request_seconds.labels(endpoint).observe(seconds)
         if endpoint.startswith("/v1/"):
-            request_id = Headers(scope=scope).get("x-request-id", "-")
-            logger.info("%s %s %d in %.3f s (x-request-id %s)", scope["method"], endpoint, status, seconds, request_id)
+            # Serve adds the request id, here and in every deployment that works on the request.
+            numbers = {"endpoint": endpoint, "status": status, "seconds": round(seconds, 3)}
+            logger.info("%s %s %d in %.3f s", scope["method"], endpoint, status, seconds, extra=numbers)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
+from starlette.datastructures import FormData
 
 from deployments.ingress import sse
 from deployments.ingress.catalogue import ServedModel
@@ -19,7 +20,7 @@ from deployments.ingress.render import StreamRenderer, render_transcript
 from deployments.ingress.schema.transcription import ServerVad, TranscriptionRequest, as_json
 from deployments.ingress.services import Services
 from deployments.settings import Family
-from pipelines.errors import AudioServerError, InvalidRequest, UnsupportedLanguage
+from pipelines.errors import AudioServerError, DeadlineExceeded, InvalidRequest, UnsupportedLanguage
 from pipelines.transcription import TranscriptionPipeline
 from pipelines.types import (
     AudioInfo,
@@ -91,7 +92,6 @@ def to_options(request: TranscriptionRequest, task: Task) -> DecodingOptions:
         keywords=(*request.keywords, *hotwords),
         timestamps=not request.without_timestamps,
         word_timestamps="word" in request.timestamp_granularities,
-        logprobs=bool(request.include),
         temperature=request.temperature,
         seed=request.seed,
         top_p=request.top_p,
@@ -112,7 +112,7 @@ def to_vad_options(request: TranscriptionRequest) -> VadOptions:
 
 
 async def _answer(http_request: Request, services: Services, endpoint: Endpoint) -> Response:
-    form = await read_form(http_request)
+    form = await _read_form(http_request, services.limits.max_request_s)
     try:
         request = parse_request(form)
         model = services.catalogue.find(request.model)
@@ -130,6 +130,15 @@ async def _answer(http_request: Request, services: Services, endpoint: Endpoint)
         if isinstance(event, TranscriptFinished):
             return render_transcript(event.transcript, request, model, endpoint.task)
     raise AssertionError("a transcription ends with TranscriptFinished")
+
+
+async def _read_form(request: Request, max_s: float) -> FormData:
+    """A client that sends its body drop by drop does not hold its place for ever."""
+    try:
+        async with asyncio.timeout(max_s):
+            return await read_form(request)
+    except TimeoutError:
+        raise DeadlineExceeded(f"The request took longer than {max_s:.0f} s to arrive.") from None
 
 
 async def _check_model(services: Services, request: TranscriptionRequest, model: ServedModel, task: Task) -> None:

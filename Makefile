@@ -1,0 +1,41 @@
+# `make serve` and `make test` are all that a fresh machine with Python 3.11 and make needs.
+
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG ?= configs/embedded.yaml
+BIN = $(VENV)/bin
+
+export HF_HUB_DISABLE_TELEMETRY = 1
+export RAY_USAGE_STATS_ENABLED = 0
+
+.PHONY: serve test lint clean
+
+serve: $(VENV)/.installed ## install what is missing, start the server, say when it is up
+	$(BIN)/python -m deployments $(CONFIG)
+
+test: $(VENV)/.installed-test ## the whole suite
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev ## what the pre-commit hooks and CI check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing (2 to 5 minutes the first time)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

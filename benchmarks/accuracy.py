@@ -1,0 +1,59 @@
+"""How well does a checkpoint transcribe the clips of a manifest? The table on the embedded checkpoint's card.
+
+    python -m benchmarks.accuracy --source models/whisper-embedded --clips tests/data/clips.json
+
+The manifest maps file names to {"language", "text"}. Word error rate ignores case and punctuation.
+Needs the test extra (jiwer).
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import jiwer
+
+from benchmarks.engine import read_chunks
+from deployments.asr.engine import AsrEngine, EngineArgs, load_engine
+from pipelines.types import ChunkTranscript, DecodingOptions
+
+
+def normalise(text: str) -> str:
+    kept = "".join(character if character.isalnum() or character in "'-" else " " for character in text.lower())
+    return " ".join(kept.split())
+
+
+def transcribe(engine: AsrEngine, path: Path) -> list[ChunkTranscript]:
+    transcripts = []
+    for chunk in read_chunks([path]):
+        engine.add("chunk", chunk, DecodingOptions())
+        outputs: list[ChunkTranscript] = []
+        while not outputs:
+            outputs = [output.result for output in engine.step()]
+        transcripts += outputs
+    return transcripts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", default="models/whisper-embedded")
+    parser.add_argument("--clips", type=Path, default=Path("tests/data/clips.json"))
+    options = parser.parse_args()
+    engine = load_engine("transformers")(EngineArgs(options.source))
+    rows: dict[str, list[tuple[str, str, bool]]] = defaultdict(list)
+    for name, clip in json.loads(options.clips.read_text()).items():
+        transcripts = transcribe(engine, options.clips.parent / name)
+        heard = "".join(segment.text for transcript in transcripts for segment in transcript.segments)
+        is_language = all(transcript.language == clip["language"] for transcript in transcripts)
+        rows[clip["language"]].append((normalise(clip["text"]), normalise(heard), is_language))
+    print(f"{'language':>8} {'clips':>6} {'WER':>7} {'exact':>7} {'language right':>15}")
+    for language, results in rows.items():
+        truth, heard_texts, detected = zip(*results, strict=True)
+        error = jiwer.wer(list(truth), list(heard_texts))
+        exact = sum(a == b for a, b in zip(truth, heard_texts, strict=True)) / len(results)
+        right = sum(detected) / len(results)
+        print(f"{language:>8} {len(results):>6} {error:>7.3f} {exact:>7.0%} {right:>15.0%}")
+
+
+if __name__ == "__main__":
+    main()
