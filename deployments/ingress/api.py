@@ -28,7 +28,7 @@ def create_api(services: Services) -> FastAPI:
     # The last one added runs first.
     app.add_middleware(BodyLimit, max_bytes=services.limits.max_upload_bytes + FORM_OVERHEAD_BYTES)
     app.add_middleware(Admission, max_requests=services.limits.max_concurrent_requests)
-    app.add_middleware(Observation, metrics=services.metrics)
+    app.add_middleware(Observation, metrics=services.metrics, endpoints=frozenset(app.openapi()["paths"]))
     return app
 
 

@@ -73,9 +73,10 @@ class Admission:
 class Observation:
     """Counts and logs every answer, and turns what nobody expected into a 500 without its details."""
 
-    def __init__(self, app: ASGIApp, metrics: IngressMetrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: IngressMetrics, endpoints: frozenset[str]) -> None:
         self._app = app
         self._metrics = metrics
+        self._endpoints = endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -104,7 +105,10 @@ class Observation:
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope.get("route")
-        endpoint = route.path if isinstance(route, APIRoute) else "unknown"
+        if isinstance(route, APIRoute):
+            endpoint = route.path
+        else:  # refused before it was routed
+            endpoint = scope["path"] if scope["path"] in self._endpoints else "unknown"
         self._metrics.requests.labels(endpoint, str(status)).inc()
         self._metrics.request_seconds.labels(endpoint).observe(seconds)
         if endpoint.startswith("/v1/"):

@@ -6,6 +6,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, TypeVar
 
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
 from pipelines.errors import DeadlineExceeded
 
 EventT = TypeVar("EventT")
@@ -14,6 +17,18 @@ KEEP_ALIVE_S = 1.5
 KEEP_ALIVE = b"\n"
 DONE = b"data: [DONE]\n\n"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+class EventStream(StreamingResponse):
+    """Closes its generator with the connection: work must not go on until the garbage collector notices."""
+
+    def __init__(self, lines: AsyncGenerator[bytes, None]) -> None:
+        self._lines = with_keep_alive(lines)
+        super().__init__(self._lines, media_type="text/event-stream", headers=HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._lines):
+            await super().__call__(scope, receive, send)
 
 
 def to_line(data: dict[str, Any]) -> bytes:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from starlette.datastructures import FormData
 
 from deployments.ingress import sse
@@ -190,8 +190,7 @@ async def _stream(events: AsyncGenerator[TranscriptionEvent, None], renderer: St
     except BaseException:
         await sse.cancel_and_wait(first)
         raise
-    lines = _lines(first, events, renderer)
-    return StreamingResponse(sse.with_keep_alive(lines), media_type="text/event-stream", headers=sse.HEADERS)
+    return sse.EventStream(_lines(first, events, renderer))
 
 
 async def _lines(
