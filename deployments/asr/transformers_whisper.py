@@ -2,18 +2,18 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
 
-from deployments.asr.alignment import AlignedWord, Aligner, TimedText
+from deployments.asr.alignment import Aligner
 from deployments.asr.cache import BatchCache
 from deployments.asr.engine import EngineArgs, StepOutput
-from deployments.asr.sampling import Choice, TokenChooser
+from deployments.asr.review import Reviewer
+from deployments.asr.row import Attempt, Row
+from deployments.asr.sampling import TokenChooser
 from deployments.asr.vocabulary import Vocabulary
 from pipelines.errors import InvalidRequest, UnsupportedLanguage
 from pipelines.types import (
@@ -21,83 +21,13 @@ from pipelines.types import (
     AudioChunk,
     ChunkTranscript,
     DecodingOptions,
-    FinishReason,
     RecognizerInfo,
-    Samples,
-    Segment,
     SpeechSegment,
-    Token,
-    Word,
 )
-from pipelines.whisper import (
-    MAX_COMPRESSION_RATIO,
-    TEMPERATURE_LADDER,
-    TimedTokens,
-    compression_ratio,
-    is_silence,
-    needs_fallback,
-    skipped_speech,
-    split_at_timestamps,
-)
+from pipelines.whisper import TEMPERATURE_LADDER
 
 MAX_WINDOWS_PER_CHUNK = 12
 """A chunk's own window, and the stretches of it that the decoder skipped."""
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One decoding of a window at one temperature."""
-
-    temperature: float
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    finish_reason: FinishReason = "stop"
-
-    @property
-    def avg_logprob(self) -> float:
-        return sum(self.logprobs) / len(self.logprobs)
-
-
-@dataclass(slots=True, eq=False)
-class Row:
-    """One request aboard: the window it decodes now, and what its windows have given so far."""
-
-    request_id: str
-    chunk: AudioChunk
-    options: DecodingOptions
-    seed: int
-    language: str | None
-    window: SpeechSegment
-    attempt: Attempt
-    generator: torch.Generator
-    encoded: Tensor | None = None
-    no_speech_prob: float = 0.0
-    failed_attempts: list[Attempt] = field(default_factory=list)
-    skipped: list[SpeechSegment] = field(default_factory=list)
-    segments: list[Segment] = field(default_factory=list)
-    finish_reason: FinishReason = "stop"
-    num_windows: int = 0
-    num_output_tokens: int = 0
-
-    def start(self, temperature: float) -> None:
-        """Begin to decode the window anew; a row's random numbers depend on nothing but its own seed and place."""
-        self.attempt = Attempt(temperature)
-        mixed = random.Random(f"{self.seed}/{self.chunk.index}/{self.num_windows}/{temperature}")
-        self.generator.manual_seed(mixed.getrandbits(63))
-
-    @property
-    def samples(self) -> Samples:
-        first = round((self.window.start_s - self.chunk.offset_s) * SAMPLE_RATE_HZ)
-        last = round((self.window.end_s - self.chunk.offset_s) * SAMPLE_RATE_HZ)
-        return self.chunk.waveform.samples[max(first, 0) : last]
-
-    @property
-    def duration_s(self) -> float:
-        return self.window.end_s - self.window.start_s
-
-    @property
-    def choice(self) -> Choice:
-        return Choice(self.options, self.attempt.temperature, self.generator, self.attempt.tokens)
 
 
 class TransformersWhisper:
@@ -113,7 +43,7 @@ class TransformersWhisper:
         tokenizer = WhisperTokenizer.from_pretrained(args.source)
         self._vocabulary = Vocabulary(tokenizer, self._model.generation_config)
         self._chooser = TokenChooser(self._vocabulary)
-        self._aligner = Aligner(self._model)
+        self._reviewer = Reviewer(self._vocabulary, Aligner(self._model))
         self._max_length: int = self._model.config.max_target_positions
         self._waiting: list[Row] = []
         self._rows: list[Row] = []
@@ -271,17 +201,17 @@ class TransformersWhisper:
 
     def _leave_or_continue(self, row: Row) -> list[StepOutput]:
         """Accept the window, or try it hotter; then decode what it skipped, or leave for good."""
-        if self._must_retry(row):
+        if self._reviewer.must_retry(row):
             row.failed_attempts.append(row.attempt)
             row.start(TEMPERATURE_LADDER[len(row.failed_attempts)])
             self._waiting.append(row)
             return []
-        row.attempt = self._best_attempt(row)
+        row.attempt = self._reviewer.best_attempt(row)
         row.num_windows += 1
         row.num_output_tokens += len(row.attempt.tokens)
         if row.attempt.finish_reason == "length":
             row.finish_reason = "length"
-        self._accept(row)
+        self._reviewer.accept(row)
         if row.skipped and row.num_windows < MAX_WINDOWS_PER_CHUNK:
             row.window = row.skipped.pop(0)
             row.encoded = None
@@ -290,86 +220,6 @@ class TransformersWhisper:
             self._waiting.append(row)
             return []
         return [StepOutput(row.request_id, self._transcript(row))]
-
-    def _must_retry(self, row: Row) -> bool:
-        if row.options.temperature > 0 or len(row.failed_attempts) + 1 >= len(TEMPERATURE_LADDER):
-            return False
-        is_extra_window = row.num_windows > 0
-        if is_extra_window or row.options.max_tokens is not None:
-            return False
-        return self._is_poor(row, row.attempt)
-
-    def _is_poor(self, row: Row, attempt: Attempt) -> bool:
-        ratio = compression_ratio(self._vocabulary.text(attempt.tokens))
-        return needs_fallback(attempt.avg_logprob, ratio, row.no_speech_prob)
-
-    def _best_attempt(self, row: Row) -> Attempt:
-        """When every temperature failed, the most probable one that does not repeat itself (as faster-whisper does)."""
-        if not row.failed_attempts or not self._is_poor(row, row.attempt):
-            return row.attempt
-        attempts = [*row.failed_attempts, row.attempt]
-        varied = [
-            attempt
-            for attempt in attempts
-            if compression_ratio(self._vocabulary.text(attempt.tokens)) <= MAX_COMPRESSION_RATIO
-        ]
-        return max(varied or attempts, key=lambda attempt: attempt.avg_logprob)
-
-    def _accept(self, row: Row) -> None:
-        attempt = row.attempt
-        if is_silence(attempt.avg_logprob, row.no_speech_prob):
-            return
-        if row.num_windows > 1 and self._is_poor(row, attempt):
-            return  # left out by the first decoding and no better alone: noise, or nobody
-        ids = [token for token in attempt.tokens if token != self._vocabulary.end_of_text]
-        timed = split_at_timestamps(ids, self._vocabulary.timestamp_begin, row.duration_s)
-        segments = [self._segment(row, ids, part) for part in timed]
-        segments = [segment for segment in segments if segment.text.strip()]
-        if row.options.word_timestamps and segments:
-            segments = self._add_words(row, segments)
-        row.segments += segments
-        if segments and row.options.timestamps and row.finish_reason == "stop":
-            self._note_skipped(row, segments)
-
-    def _note_skipped(self, row: Row, segments: Sequence[Segment]) -> None:
-        covered = [SpeechSegment(segment.start_s, segment.end_s) for segment in segments]
-        inside = (clip for speech in row.chunk.speech if (clip := _clip(speech, row.window)))
-        searched = replace(row.chunk, speech=tuple(inside))
-        row.skipped += skipped_speech(searched, covered)
-
-    def _segment(self, row: Row, ids: list[int], part: TimedTokens) -> Segment:
-        attempt = row.attempt
-        positions = range(part.first, part.last)
-        text = self._vocabulary.text([ids[position] for position in positions])
-        return Segment(
-            start_s=row.window.start_s + part.start_s,
-            end_s=row.window.start_s + part.end_s,
-            text=text,
-            tokens=tuple(self._token(ids[position], attempt.logprobs[position]) for position in positions),
-            temperature=attempt.temperature,
-            avg_logprob=min(attempt.avg_logprob, 0.0),
-            compression_ratio=compression_ratio(text),
-            no_speech_prob=row.no_speech_prob,
-            seek_s=row.window.start_s,
-        )
-
-    def _token(self, token_id: int, logprob: float) -> Token:
-        data = self._vocabulary.data(token_id)
-        return Token(token_id, data.decode("utf-8", errors="replace"), logprob, data)
-
-    def _add_words(self, row: Row, segments: Sequence[Segment]) -> list[Segment]:
-        assert row.encoded is not None
-        assert row.language is not None
-        prefix = self._vocabulary.alignment_prefix(row.options, row.language)
-        timed = [
-            TimedText(segment.tokens, segment.start_s - row.window.start_s, segment.end_s - row.window.start_s)
-            for segment in segments
-        ]
-        aligned = self._aligner.align(row.encoded, prefix, timed, self._vocabulary.end_of_text)
-        return [
-            replace(segment, words=tuple(_word(word, segment, row.window.start_s) for word in words))
-            for segment, words in zip(segments, aligned, strict=True)
-        ]
 
     def _transcript(self, row: Row) -> ChunkTranscript:
         assert row.language is not None
@@ -385,18 +235,6 @@ class TransformersWhisper:
 
 def _stack(rows: Sequence[Row]) -> Tensor:
     return torch.stack([row.encoded for row in rows if row.encoded is not None])
-
-
-def _word(word: AlignedWord, segment: Segment, window_start_s: float) -> Word:
-    start_s = np.clip(window_start_s + word.start_s, segment.start_s, segment.end_s)
-    end_s = np.clip(window_start_s + word.end_s, start_s, segment.end_s)
-    probability = np.exp([token.logprob for token in segment.tokens[word.first : word.last]]).mean()
-    return Word(word.text.strip(), float(start_s), float(end_s), float(probability))
-
-
-def _clip(speech: SpeechSegment, window: SpeechSegment) -> SpeechSegment | None:
-    start_s, end_s = max(speech.start_s, window.start_s), min(speech.end_s, window.end_s)
-    return SpeechSegment(start_s, end_s) if start_s < end_s else None
 
 
 def _resolve_device(device: str) -> str:
