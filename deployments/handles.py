@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
+from ray.exceptions import RayActorError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
@@ -33,13 +33,16 @@ async def call(method: Any, *args: Any) -> Any:
     """Call an idempotent method of a deployment once, and again when the replica that worked on it died.
 
     Raises:
-        AudioServerError: as the deployment raised it; `Overloaded` when its queue is full; `ModelUnavailable`
+        AudioServerError: as the deployment returned it; `Overloaded` when its queue is full; `ModelUnavailable`
             when no replica lives long enough to answer.
     """
     for attempt in range(1, MAX_ATTEMPTS + 1):
         response = method.remote(*args)
         try:
-            return await response
+            result = await response
+            if isinstance(result, AudioServerError):
+                raise result
+            return result
         except asyncio.CancelledError:
             response.cancel()  # nobody waits any more, and Serve would let it run on
             raise
@@ -52,8 +55,6 @@ async def call(method: Any, *args: Any) -> Any:
         except RayActorError:
             if attempt == MAX_ATTEMPTS:
                 raise ModelUnavailable("The replica that worked on this request was lost.", RETRY_AFTER_S) from None
-        except RayTaskError as error:
-            raise _cause(error) from None
         await asyncio.sleep(RETRY_DELAY_S * attempt * random.uniform(0.5, 1.5))
     raise AssertionError("unreachable")
 
@@ -65,12 +66,6 @@ async def _call_patiently(method: Any, *args: Any) -> Any:
             return await call(method, *args)
         except Overloaded as overload:
             await asyncio.sleep(overload.retry_after_s)
-
-
-def _cause(error: RayTaskError) -> BaseException:
-    """The deployment's own error without Ray's traceback of it."""
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, AudioServerError) else error
 
 
 class RemoteAudioReader:

@@ -11,6 +11,7 @@ from ray import serve
 
 from deployments.asr.engine import EngineArgs, load_engine
 from deployments.batching import EngineLoop
+from pipelines.errors import AudioServerError
 from pipelines.types import AudioChunk, ChunkTranscript, DecodingOptions, RecognizerInfo, Work
 
 logger = logging.getLogger("ray.serve")
@@ -43,8 +44,14 @@ class Asr:
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         self._loop.max_batch_size = UserConfig.model_validate(user_config).max_batch_size
 
-    async def transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> tuple[ChunkTranscript, Work]:
-        transcript, work = await self._loop.run(chunk, options)
+    async def transcribe(
+        self, chunk: AudioChunk, options: DecodingOptions
+    ) -> tuple[ChunkTranscript, Work] | AudioServerError:
+        """What this model refuses, and that it failed, is returned: Serve would log a traceback of it."""
+        try:
+            transcript, work = await self._loop.run(chunk, options)
+        except AudioServerError as error:
+            return error
         numbers = {"chunk": chunk.index, "audio_s": round(chunk.waveform.duration_s, 3), **asdict(work)}
         logger.info("Transcribed a chunk: %s", numbers, extra=numbers)
         return transcript, work

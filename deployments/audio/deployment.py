@@ -15,6 +15,7 @@ from ray.serve.config import RequestRouterConfig
 
 from deployments.audio.reader import AudioPage, UploadReader
 from deployments.audio.silero import SileroModel
+from pipelines.errors import InvalidRequest
 from pipelines.types import DecodeLimits, VadOptions
 
 logger = logging.getLogger("ray.serve")
@@ -51,11 +52,13 @@ class Audio:
         self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="decode")
         self._parked: OrderedDict[str, tuple[float, UploadReader]] = OrderedDict()
 
-    async def read_page(self, session_id: str, upload: FileBytes, vad: VadOptions, first_chunk: int) -> AudioPage:
+    async def read_page(
+        self, session_id: str, upload: FileBytes, vad: VadOptions, first_chunk: int
+    ) -> AudioPage | InvalidRequest:
         """Read the page that begins with `first_chunk`.
 
-        Raises:
-            UndecodableAudio, AudioTooShort, AudioTooLong
+        What is wrong with an upload is returned: Serve would log a raised error with its traceback, and
+        bad uploads are no fault of the server.
         """
         cancelled = threading.Event()
         reader = self._unpark(session_id, first_chunk)
@@ -64,6 +67,8 @@ class Audio:
             used, page = await loop.run_in_executor(
                 self._threads, self._read, reader, upload, vad, first_chunk, cancelled
             )
+        except InvalidRequest as error:
+            return error
         finally:
             cancelled.set()
         if first_chunk == 0:

@@ -1,6 +1,7 @@
 """The ingress deployment: the FastAPI application, given the graph's handles."""
 
 import asyncio
+import time
 from typing import Any
 
 from fastapi import FastAPI
@@ -8,7 +9,7 @@ from prometheus_client.metrics_core import Metric
 from ray import serve
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import ApplicationStatus, DeploymentStatus, ReplicaState
+from ray.serve.schema import ApplicationStatus, DeploymentStatus, ReplicaState, ServeStatus
 
 from deployments.handles import RemoteAudioReader, RemoteRecognizer
 from deployments.ingress.api import create_api
@@ -17,7 +18,9 @@ from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
 from deployments.ingress.services import Services
 from deployments.settings import Settings, api_keys
 
-STATUS_TIMEOUT_S = 0.8
+STATUS_TIMEOUT_S = 0.5
+STATUS_FRESH_S = 0.5
+STATUS_STALE_S = 15.0
 METRICS_TIMEOUT_S = 2.0
 
 
@@ -43,7 +46,7 @@ class Ingress:
             reader=RemoteAudioReader(audio),
             recognizers={id: self._recognizer(id, handle) for id, handle in asr.items()},
             metrics=self._metrics,
-            unavailable=unavailable_deployments,
+            unavailable=StatusWatch().unavailable,
             metrics_text=self._metrics_text,
         )
 
@@ -68,14 +71,36 @@ class Ingress:
         return to_prometheus_text(snapshots)
 
 
-async def unavailable_deployments() -> list[str]:
-    """Deployments of this application without a running replica, but for those that have scaled to zero."""
-    app_name = serve.get_replica_context().app_name
-    try:
-        async with asyncio.timeout(STATUS_TIMEOUT_S):
-            status = await asyncio.to_thread(serve.status)
-    except TimeoutError:
-        return ["controller"]
+class StatusWatch:
+    """Serve's word on the application's deployments, never waited for longer than a health check may take.
+
+    The controller is slow to answer exactly when the machine is busy, so silence for a while is no news.
+    """
+
+    def __init__(self) -> None:
+        self._unavailable: list[str] = []
+        self._known_at = float("-inf")
+        self._refresh: asyncio.Task[None] | None = None
+
+    async def unavailable(self) -> list[str]:
+        """Deployments without a running replica, but for those that have scaled to zero."""
+        if self._refresh is None or self._refresh.done():
+            if time.monotonic() - self._known_at >= STATUS_FRESH_S:
+                self._refresh = asyncio.create_task(self._ask())
+        if self._refresh is not None:
+            await asyncio.wait({self._refresh}, timeout=STATUS_TIMEOUT_S)
+        if time.monotonic() - self._known_at > STATUS_STALE_S:
+            return ["controller"]
+        return self._unavailable
+
+    async def _ask(self) -> None:
+        app_name = serve.get_replica_context().app_name
+        status = await asyncio.to_thread(serve.status)
+        self._unavailable = _unavailable(status, app_name)
+        self._known_at = time.monotonic()
+
+
+def _unavailable(status: ServeStatus, app_name: str) -> list[str]:
     app = status.applications.get(app_name)
     if app is None or app.status == ApplicationStatus.DELETING:
         return [app_name]

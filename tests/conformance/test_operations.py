@@ -1,0 +1,94 @@
+"""OPS: what load balancers, routers and Prometheus ask."""
+
+import time
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conformance.audio import encode, silence
+from tests.conformance.metrics import RUNNING, WAITING, total
+from tests.conformance.wire import Api
+from tests.conftest import Clip
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/health"])
+def test_ops_01_health(api: Api, path: str) -> None:
+    started_at = time.monotonic()
+    response = api.get(path)
+    assert time.monotonic() - started_at < 1
+    assert (response.status_code, response.json()) == (200, {"status": "healthy"})
+
+
+@pytest.mark.parametrize("path", ["/-/healthz", "/-/routes"])
+def test_ops_01_serve_s_own_paths_stay(api: Api, path: str) -> None:
+    assert api.get(path).status_code == 200
+
+
+def test_ops_02_liveness_probe(api: Api) -> None:
+    """production-stack's router: a tenth of a second of silence, and only `model` beside it."""
+    started_at = time.monotonic()
+    files = {"file": ("empty.wav", encode(silence(0.1)), "audio/wav")}
+    response = api.client.post("/v1/audio/transcriptions", files=files, data={"model": "openai/whisper-small"})
+    assert (response.status_code, response.json()["text"]) == (200, "")
+    assert time.monotonic() - started_at < 10
+
+
+def test_ops_03_prometheus_text(api: Api) -> None:
+    response = api.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    families = {family.name: family for family in text_string_to_metric_families(response.text)}
+    for gauge in (RUNNING, WAITING):
+        assert families[gauge].type == "gauge"
+        assert [sample.labels["model_name"] for sample in families[gauge].samples] == ["whisper-embedded"]
+    assert families["auricle_request_seconds"].type == "histogram"
+
+
+def test_ops_03_requests_are_counted_by_endpoint_and_status(api: Api, quiet: bytes) -> None:
+    def counted() -> list[float]:
+        endpoint = "/v1/audio/transcriptions"
+        return [
+            total(api, "auricle_requests_total", endpoint=endpoint, status=status) for status in ("200", "400", "404")
+        ]
+
+    before = counted()
+    api.transcribe(quiet)
+    api.transcribe(quiet, temperature="9")
+    api.transcribe(quiet, temperature="9")
+    api.transcribe(quiet, model="nobody")
+    assert [after - earlier for after, earlier in zip(counted(), before, strict=True)] == [1, 2, 1]
+
+
+def test_ops_03_audio_and_work_are_counted(api: Api, clip: Clip) -> None:
+    samples = [
+        "auricle_audio_seconds_total",
+        "auricle_request_seconds_count",
+        "auricle_model_seconds_count",
+        "auricle_queue_wait_seconds_count",
+        "auricle_batch_size_count",
+    ]
+    before = {sample: total(api, sample) for sample in samples}
+    api.transcribe(clip.data)
+    moved = {sample: total(api, sample) - before[sample] for sample in samples}
+    assert moved["auricle_audio_seconds_total"] == pytest.approx(2.889, abs=0.01)
+    assert all(amount > 0 for amount in moved.values())
+
+
+def test_ops_03_gauge_shows_running_requests(api: Api, long_audio: bytes) -> None:
+    assert total(api, RUNNING) == 0
+    with api.open_stream(long_audio) as response:
+        lines = response.iter_lines()
+        next(lines)
+        assert total(api, RUNNING, model_name="whisper-embedded") == 1
+        for _ in lines:
+            pass
+    assert total(api, RUNNING) == 0
+
+
+def test_ops_04_version(api: Api) -> None:
+    body = api.get("/version").json()
+    assert body.keys() == {"version"}
+    assert body["version"][0].isdigit()
+
+
+def test_ops_04_is_sleeping(api: Api) -> None:
+    assert api.get("/is_sleeping").json() == {"is_sleeping": False}
