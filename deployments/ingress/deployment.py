@@ -84,14 +84,13 @@ class StatusWatch:
 
     async def unavailable(self) -> list[str]:
         """Deployments without a running replica, but for those that have scaled to zero."""
-        if self._refresh is None or self._refresh.done():
-            if time.monotonic() - self._known_at >= STATUS_FRESH_S:
-                self._refresh = asyncio.create_task(self._ask())
+        is_asking = self._refresh is not None and not self._refresh.done()
+        if not is_asking and time.monotonic() - self._known_at >= STATUS_FRESH_S:
+            self._refresh = asyncio.create_task(self._ask())
         if self._refresh is not None:
             await asyncio.wait({self._refresh}, timeout=STATUS_TIMEOUT_S)
-        if time.monotonic() - self._known_at > STATUS_STALE_S:
-            return ["controller"]
-        return self._unavailable
+        is_stale = time.monotonic() - self._known_at > STATUS_STALE_S
+        return ["controller"] if is_stale else self._unavailable
 
     async def _ask(self) -> None:
         app_name = serve.get_replica_context().app_name

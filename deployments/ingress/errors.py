@@ -62,8 +62,10 @@ def error_response(error: AudioServerError) -> JSONResponse:
     headers = {}
     if isinstance(error, RetryableError):
         headers["Retry-After"] = str(max(ceil(error.retry_after_s), 1))
-    elif status_of(error) >= 500:
+    elif status_of(error) >= 500:  # it would go wrong again: OpenAI's SDK does not retry then
         headers["x-should-retry"] = "false"
+    if isinstance(error, DeadlineExceeded):
+        headers["Retry-After"] = "60"
     if isinstance(error, InvalidApiKey):
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(envelope(error), status_of(error), headers)

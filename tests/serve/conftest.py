@@ -1,0 +1,100 @@
+"""One server of scripted engines for all tests of the running graph."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.conftest import RunningServer, Server, free_port
+from tests.serve.coded_audio import CodedAudio, join, pause, speech_clips, ten_minutes
+from tests.serve.tools import is_healthy, num_running, wait_until
+
+ENGINES = "tests.serve.scripted_engine"
+MAX_AUDIO_S = 900.0
+
+
+def scripted_model(name: str, engine: str, seconds: float) -> dict[str, Any]:
+    return {"id": name, "engine": f"{ENGINES}:{engine}", "source": str(seconds)}
+
+
+def light(name: str, **options: Any) -> dict[str, Any]:
+    """A deployment that fits on a small machine and stops quickly."""
+    return {"name": name, "graceful_shutdown_timeout_s": 3, "ray_actor_options": {"num_cpus": 0.1}, **options}
+
+
+def serve_config(models: list[dict[str, Any]], deployments: list[dict[str, Any]], **args: Any) -> dict[str, Any]:
+    return {
+        "http_options": {"host": "127.0.0.1", "port": free_port()},
+        "applications": [
+            {
+                "name": "auricle",
+                "route_prefix": "/",
+                "import_path": "deployments.app:build",
+                "args": {"models": models, **args},
+                "deployments": deployments,
+            }
+        ],
+    }
+
+
+def scripted_config() -> dict[str, Any]:
+    """reader: reads codes at once. narrow: one chunk at a time, one more may wait. steady: 2 s a chunk.
+    elastic: one or two replicas. dormant: none until somebody asks."""
+    quickly = {"look_back_period_s": 2, "metrics_interval_s": 0.5, "upscale_delay_s": 1, "downscale_delay_s": 2}
+    return serve_config(
+        [
+            scripted_model("reader", "CodeReader", 0),
+            scripted_model("narrow", "CodeReader", 1.5),
+            scripted_model("steady", "Slow", 2),
+            scripted_model("elastic", "Slow", 1),
+            scripted_model("dormant", "Slow", 0),
+        ],
+        [
+            light("ingress"),
+            light("audio", max_ongoing_requests=16, max_queued_requests=64),
+            light("asr-reader", max_ongoing_requests=32),
+            light("asr-narrow", max_ongoing_requests=1, max_queued_requests=1),
+            light("asr-steady", max_ongoing_requests=8),
+            light(
+                "asr-elastic",
+                max_ongoing_requests=8,
+                autoscaling_config={"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 1, **quickly},
+            ),
+            light(
+                "asr-dormant",
+                autoscaling_config={"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1, **quickly},
+            ),
+        ],
+        limits={"max_audio_s": MAX_AUDIO_S},
+    )
+
+
+@pytest.fixture(scope="session")
+def scripted_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with RunningServer(scripted_config(), tmp_path_factory.mktemp("scripted")) as running:
+        yield running
+
+
+@pytest.fixture
+def scripted(scripted_server: Server) -> Server:
+    """The server, whole and idle again whatever the test before did to it."""
+    wait_until(lambda: is_healthy(scripted_server), "a healthy server")
+    models = ("reader", "narrow", "steady", "elastic", "dormant")
+    wait_until(lambda: not any(num_running(scripted_server, model) for model in models), "idle models")
+    return scripted_server
+
+
+@pytest.fixture(scope="session")
+def coded_clips() -> list[CodedAudio]:
+    return speech_clips()
+
+
+@pytest.fixture(scope="session")
+def long_audio(coded_clips: list[CodedAudio]) -> CodedAudio:
+    return ten_minutes(coded_clips)
+
+
+@pytest.fixture(scope="session")
+def sentence(coded_clips: list[CodedAudio]) -> bytes:
+    """One chunk of speech."""
+    return join(pause(0.5), coded_clips[0], pause(0.5)).file()

@@ -1,0 +1,95 @@
+"""Speech recognisers without a model, for `engine: tests.serve.scripted_engine:<Class>`: they do as they are told.
+
+Every one takes as many seconds over a chunk as the request's prompt says, or else the model's `source`.
+"""
+
+import os
+import time
+from typing import ClassVar
+
+from deployments.asr.engine import EngineArgs, StepOutput
+from pipelines.errors import InvalidRequest
+from pipelines.types import SAMPLE_RATE_HZ, AudioChunk, ChunkTranscript, DecodingOptions, RecognizerInfo, Segment, Word
+from tests.serve.coded_audio import NUMBER_SAMPLES, read_code
+
+STEP_S = 0.01
+
+
+class CodeReader:
+    """Reads what it hears: the text is `first-last` sample of every chunk, the words the numbers in between."""
+
+    info: ClassVar[RecognizerInfo] = RecognizerInfo(frozenset({"en", "de"}))
+
+    def __init__(self, args: EngineArgs) -> None:
+        self._default_s = float(args.source)
+        self._aboard: dict[str, tuple[float, AudioChunk, DecodingOptions]] = {}
+
+    def add(self, request_id: str, chunk: AudioChunk, options: DecodingOptions) -> None:
+        self._aboard[request_id] = (time.monotonic() + self._seconds(chunk, options.prompt), chunk, options)
+
+    def step(self) -> list[StepOutput]:
+        time.sleep(STEP_S)
+        now = time.monotonic()
+        ready = [request_id for request_id, (due, _, _) in self._aboard.items() if due <= now]
+        return [StepOutput(request_id, self._answer(*self._aboard[request_id][1:], request_id)) for request_id in ready]
+
+    def abort(self, request_id: str) -> None:
+        self._aboard.pop(request_id, None)
+
+    def _seconds(self, chunk: AudioChunk, prompt: str) -> float:
+        return float(prompt) if prompt else self._default_s
+
+    def _answer(self, chunk: AudioChunk, options: DecodingOptions, request_id: str) -> ChunkTranscript:
+        del self._aboard[request_id]
+        first, last = read_code(chunk.waveform.samples)
+        words = []
+        for number in range(-(-first // NUMBER_SAMPLES), last // NUMBER_SAMPLES):
+            start_s = chunk.offset_s + (number * NUMBER_SAMPLES - first) / SAMPLE_RATE_HZ
+            words.append(Word(f" {number}", start_s, start_s + NUMBER_SAMPLES / SAMPLE_RATE_HZ, 1.0))
+        return _transcript(chunk, f" {first}-{last}", tuple(words))
+
+
+class Slow(CodeReader):
+    """Answers with its process, its GPU and how many chunks are aboard.
+
+    Prompts beside a number of seconds: `refuse` at once, `fail` in a step, `die` with the whole process;
+    `fail later` at the second chunk, `refuse later` too, while the chunks behind it would take 100 s.
+    """
+
+    def add(self, request_id: str, chunk: AudioChunk, options: DecodingOptions) -> None:
+        if options.prompt == "refuse":
+            raise InvalidRequest("This engine refuses.", "prompt", "refused")
+        if options.prompt == "refuse later" and chunk.index == 1:
+            time.sleep(1)  # meanwhile the next chunks arrive
+            raise InvalidRequest("This engine refuses.", "prompt", "refused")
+        super().add(request_id, chunk, options)
+
+    def _seconds(self, chunk: AudioChunk, prompt: str) -> float:
+        if prompt == "refuse later":
+            return 100.0 if chunk.index else 0.0
+        return 0.0 if prompt.startswith(("fail", "die")) else super()._seconds(chunk, prompt)
+
+    def _answer(self, chunk: AudioChunk, options: DecodingOptions, request_id: str) -> ChunkTranscript:
+        if options.prompt == "fail" or (options.prompt == "fail later" and chunk.index > 0):
+            raise FloatingPointError("this step fails, with secret details")
+        if options.prompt == "die":
+            os._exit(1)
+        num_aboard = len(self._aboard)
+        del self._aboard[request_id]
+        gpu = os.environ.get("CUDA_VISIBLE_DEVICES") or "none"
+        return _transcript(chunk, f" pid={os.getpid()} gpu={gpu} aboard={num_aboard}", ())
+
+
+def _transcript(chunk: AudioChunk, text: str, words: tuple[Word, ...]) -> ChunkTranscript:
+    segment = Segment(
+        start_s=chunk.offset_s,
+        end_s=chunk.end_s,
+        text=text,
+        tokens=(),
+        temperature=0.0,
+        avg_logprob=-0.1,
+        compression_ratio=1.0,
+        no_speech_prob=0.0,
+        words=words,
+    )
+    return ChunkTranscript(chunk.index, "en", (segment,), num_output_tokens=1)

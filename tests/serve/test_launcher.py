@@ -1,0 +1,105 @@
+"""`python -m deployments` says what is wrong with a configuration in one sentence, before anything starts."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, embedded_config
+
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+def launch(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "deployments", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "RAY_ADDRESS": "local", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert result.returncode == 2, result
+    sentences = result.stderr.strip().splitlines()
+    assert len(sentences) == 1, result.stderr
+    assert sentences[0].startswith("Cannot start. ")
+    assert sentences[0].endswith(".")
+    for word in words:
+        assert word in sentences[0]
+
+
+def broken(**changes: Any) -> dict[str, Any]:
+    """The embedded configuration with keys of its ASR deployment replaced."""
+    config = embedded_config()
+    config["applications"][0]["deployments"][2].update(changes)
+    return config
+
+
+def models(**changes: Any) -> dict[str, Any]:
+    return embedded_config(models=[{"id": "whisper", "source": "models/whisper-embedded", **changes}])
+
+
+BROKEN = {
+    "unknown key in a deployment": (broken(max_ongoing_request=3), "max_ongoing_request"),
+    "unknown deployment": (broken(name="asr-nobody"), "asr-nobody"),
+    "unknown key of ours": (embedded_config(model=[]), "model"),
+    "unknown engine": (models(engine="nobody.knows:It"), "nobody.knows:It"),
+    "missing class of an engine": (models(engine="tests.serve.scripted_engine:Nobody"), "Nobody"),
+    "unknown user_config": (broken(user_config={"max_batch": 3}), "max_batch"),
+    "more CPUs than there are": (broken(ray_actor_options={"num_cpus": 100_000}), "CPU"),
+    "more GPUs than there are": (broken(ray_actor_options={"num_gpus": 100_000}), "GPU"),
+    "no models": (embedded_config(models=[]), "models"),
+    "not a mapping": (["applications"], ""),
+    "nothing": (None, ""),
+}
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.CompletedProcess[str]]:
+    """Every broken configuration, tried: a few at once, for importing Ray is most of the time."""
+    directory = tmp_path_factory.mktemp("broken")
+    texts = {name: yaml.safe_dump(config) for name, (config, _) in BROKEN.items()}
+    texts["not YAML"] = "applications: [unclosed\n  - : :"
+    paths = {name: directory / f"{name.replace(' ', '-')}.yaml" for name in texts}
+    for name, text in texts.items():
+        paths[name].write_text(text)
+    paths["missing"] = directory / "missing.yaml"
+    with ThreadPoolExecutor(3) as pool:
+        return dict(zip(paths, pool.map(lambda path: launch(str(path)), paths.values()), strict=True))
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_configuration_is_one_sentence(
+    name: str, refusals: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    _, word = BROKEN[name]
+    assert_refused(refusals[name], word)
+
+
+def test_a_file_that_is_not_there(refusals: dict[str, subprocess.CompletedProcess[str]]) -> None:
+    assert_refused(refusals["missing"], "missing.yaml")
+
+
+def test_a_file_that_is_not_yaml(refusals: dict[str, subprocess.CompletedProcess[str]]) -> None:
+    assert_refused(refusals["not YAML"], "not-YAML.yaml", "YAML")
+
+
+def test_there_are_configurations() -> None:
+    assert CONFIGS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_of_the_repository_is_fine(path: Path) -> None:
+    """Some need GPUs or many CPUs: with the address of a cluster, this machine does not count."""
+    result = launch("--check", str(path), RAY_ADDRESS="auto")
+    assert result.returncode == 0, result.stderr
+    assert not result.stderr
+    assert "fine" in result.stdout
