@@ -12,11 +12,11 @@ from ray.exceptions import RayActorError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from deployments.audio.reader import AudioPage
 from pipelines.errors import AudioServerError, ModelUnavailable, Overloaded
 from pipelines.types import (
     AudioChunk,
     AudioInfo,
+    AudioPage,
     ChunkTranscript,
     DecodingOptions,
     RecognizerInfo,

@@ -68,6 +68,15 @@ class AudioChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioPage:
+    """Some chunks of an upload in order; `is_last` tells that no more follow."""
+
+    info: AudioInfo
+    chunks: tuple[AudioChunk, ...]
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
 class VadOptions:
     """OpenAI's `server_vad` parameters with their documented defaults."""
 

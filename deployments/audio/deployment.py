@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from ray import serve
 from ray.serve.config import RequestRouterConfig
 
-from deployments.audio.reader import AudioPage, UploadReader
+from deployments.audio.reader import UploadReader
 from deployments.audio.silero import SileroModel
 from pipelines.errors import InvalidRequest
-from pipelines.types import DecodeLimits, VadOptions
+from pipelines.types import AudioPage, DecodeLimits, VadOptions
 
 logger = logging.getLogger("ray.serve")
 

@@ -1,22 +1,12 @@
 """Upload to chunks of speech: decode, detect, cut. Synchronous; knows no Ray."""
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 
 from deployments.audio.decode import decode, probe
 from deployments.audio.silero import SileroModel, SileroStream
 from pipelines.chunking import ChunkBuilder
-from pipelines.types import SAMPLE_RATE_HZ, AudioChunk, AudioInfo, DecodeLimits, Samples, VadOptions
+from pipelines.types import SAMPLE_RATE_HZ, AudioChunk, AudioPage, DecodeLimits, Samples, VadOptions
 from pipelines.vad import SpeechDetector
-
-
-@dataclass(frozen=True, slots=True)
-class AudioPage:
-    """Some chunks in order; `is_last` tells that no more follow."""
-
-    info: AudioInfo
-    chunks: tuple[AudioChunk, ...]
-    is_last: bool
 
 
 class UploadReader:

@@ -196,7 +196,9 @@ async def test_a_file_larger_than_memory_s_share(forms: list[FormData]) -> None:
     assert len(await read_file(forms[0])) == 3_000_000
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded", "", "multipart/mixed"])
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "application/x-www-form-urlencoded", "", "multipart/mixed"]
+)
 async def test_only_multipart_forms_are_read(content_type: str) -> None:
     with pytest.raises(InvalidRequest, match="multipart/form-data"):
         await read_form(request_of(b"{}", content_type))

@@ -102,11 +102,11 @@ async def test_events_pass_before_the_deadline() -> None:
 
 
 async def test_the_deadline_ends_a_source_that_hangs() -> None:
-    source, events = Source(2, gated=1, gate=asyncio.Event()), []
+    source = Source(2, gated=1, gate=asyncio.Event())
+    events = until_deadline(source(), 0.05)
+    assert await anext(events) == b"0"
     with pytest.raises(DeadlineExceeded) as caught:
-        async for event in until_deadline(source(), 0.05):
-            events.append(event)
-    assert events == [b"0"]
+        await anext(events)
     assert source.is_closed
     assert caught.value.message == "The request took longer than 0 s."
 
