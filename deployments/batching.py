@@ -136,6 +136,10 @@ class EngineLoop(Generic[ResultT]):
             self._engine.add(passenger.request_id, *passenger.request)
         except AudioServerError as error:
             _resolve(passenger.future, error)
+        except Exception:
+            # Whatever an engine raises, the thread must live on.
+            logger.exception("An engine could not take a request")
+            _resolve(passenger.future, ModelUnavailable("The model failed on this request."))
         else:
             self._aboard[passenger.request_id] = passenger
 
@@ -146,13 +150,14 @@ class EngineLoop(Generic[ResultT]):
         try:
             outputs = self._engine.step()
         except Exception:
-            # Whatever a model raises, the thread must live on: everybody aboard is told, the next start afresh.
+            # The same here: everybody aboard is told, and the next start afresh.
             logger.exception("An engine step failed; %d requests are lost", len(self._aboard))
             self._fail_everybody()
             return
         for output in outputs:
-            passenger = self._aboard.pop(output.request_id)
-            _resolve(passenger.future, (output.result, passenger.work()))
+            if output.request_id in self._aboard:
+                passenger = self._aboard.pop(output.request_id)
+                _resolve(passenger.future, (output.result, passenger.work()))
 
     def _fail_everybody(self) -> None:
         passengers, self._aboard = list(self._aboard.values()), {}

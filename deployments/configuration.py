@@ -7,13 +7,17 @@ be had; here both are one clear sentence.
 import glob
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from ray.serve.schema import DeploymentSchema, RayActorOptionsSchema, ServeApplicationSchema, ServeDeploySchema
+from ray.serve import Deployment
+from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
-from deployments.asr.deployment import UserConfig
+from deployments.asr.deployment import Asr, UserConfig
+from deployments.audio.deployment import Audio
+from deployments.ingress.deployment import Ingress
 from deployments.settings import Settings
 from pipelines.errors import ConfigurationError
 
@@ -28,16 +32,18 @@ def load_config(path: Path) -> ServeDeploySchema:
         data = yaml.safe_load(path.read_text())
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}.") from None
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: Not YAML: {' '.join(str(error).split())}.") from None
     try:
-        _refuse_unknown_keys(data)
         config = ServeDeploySchema.model_validate(data)
+        _refuse_unknown_keys(data, ServeDeploySchema, "the file")
+        if not config.applications:
+            raise ConfigurationError("There is no application to run.")
         for application in config.applications:
             _check_application(application)
     except ValidationError as error:
         mistake = error.errors()[0]
-        place = ".".join(str(step) for step in mistake["loc"])
+        place = ".".join(str(step) for step in mistake["loc"]) or "the file"
         raise ConfigurationError(f"{path}: {place}: {mistake['msg']}.") from None
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error.message}") from None
@@ -52,12 +58,11 @@ def check_resources(config: ServeDeploySchema, num_cpus: float, num_gpus: float)
     """
     needed = {"CPU": 0.0, "GPU": 0.0}
     for application in config.applications:
-        for deployment in application.deployments:
-            options = deployment.ray_actor_options
-            if isinstance(options, RayActorOptionsSchema):
-                replicas = _num_replicas_at_start(deployment)
-                needed["CPU"] += replicas * (options.num_cpus or 0.0)
-                needed["GPU"] += replicas * (options.num_gpus or 0.0)
+        overrides = {override.name: override for override in application.deployments}
+        for name, default in _built(application).items():
+            num_replicas, options = _at_start(default, overrides.get(name))
+            needed["CPU"] += num_replicas * options.get("num_cpus", 1.0)
+            needed["GPU"] += num_replicas * options.get("num_gpus", 0.0)
     for kind, available in (("CPU", num_cpus), ("GPU", num_gpus)):
         if needed[kind] > available:
             raise ConfigurationError(
@@ -72,36 +77,59 @@ def local_resources() -> tuple[float, float]:
 
 
 def _check_application(application: ServeApplicationSchema) -> None:
-    settings = Settings.model_validate(application.args)
-    built = {"ingress", "audio", *(model.deployment_name for model in settings.models)}
+    built = _built(application)
     for deployment in application.deployments:
         if deployment.name not in built:
             raise ConfigurationError(
                 f"There is no deployment '{deployment.name}'; there are: {', '.join(sorted(built))}."
             )
-        if deployment.name.startswith("asr-") and isinstance(deployment.user_config, dict):
+        if built[deployment.name] is Asr and deployment.user_config:
             UserConfig.model_validate(deployment.user_config)
 
 
-def _refuse_unknown_keys(data: Any) -> None:
-    """Serve's own models forbid unknown keys at the top and let them pass in a deployment."""
-    applications = data.get("applications", []) if isinstance(data, dict) else []
-    for application in applications:
-        for deployment in application.get("deployments") or []:
-            _refuse_keys(deployment, DeploymentSchema, f"deployment '{deployment.get('name')}'")
-            options = deployment.get("ray_actor_options") or {}
-            _refuse_keys(options, RayActorOptionsSchema, f"ray_actor_options of '{deployment.get('name')}'")
+def _built(application: ServeApplicationSchema) -> dict[str, Deployment]:
+    """The deployments that `deployments.app:build` would make, by name."""
+    settings = Settings.model_validate(application.args)
+    return {"ingress": Ingress, "audio": Audio, **{model.deployment_name: Asr for model in settings.models}}
 
 
-def _refuse_keys(data: dict[str, Any], model: type[BaseModel], place: str) -> None:
-    for key in data:
+def _at_start(default: Deployment, override: DeploymentSchema | None) -> tuple[int, dict[str, Any]]:
+    """How many replicas there are at first, and what each needs. An override replaces the code's options whole."""
+    given = override.model_dump(exclude_unset=True) if override else {}
+    options = given.get("ray_actor_options", default.ray_actor_options) or {}
+    autoscaling = given.get("autoscaling_config")
+    if autoscaling is not None or given.get("num_replicas") == "auto":
+        autoscaling = autoscaling or {}
+        initial = autoscaling.get("initial_replicas")
+        return int(initial if initial is not None else autoscaling.get("min_replicas", 1)), options
+    return int(given.get("num_replicas") or default.num_replicas), options
+
+
+# Where Serve's schema says no more than "a dictionary"
+HIDDEN_MODELS: dict[str, type[BaseModel]] = {"autoscaling_config": AutoscalingConfig}
+
+
+def _refuse_unknown_keys(data: dict[str, Any], model: type[BaseModel], place: str) -> None:
+    """Compare a valid config with Serve's own models, which let unknown keys pass."""
+    for key, value in data.items():
         if key not in model.model_fields:
             raise ConfigurationError(f"Unknown key '{key}' in {place}.")
+        inner = HIDDEN_MODELS.get(key) or _model_in(model.model_fields[key].annotation)
+        if inner is None:
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                _refuse_unknown_keys(item, inner, _place_of(key, item, data))
 
 
-def _num_replicas_at_start(deployment: DeploymentSchema) -> int:
-    autoscaling = deployment.autoscaling_config
-    if isinstance(autoscaling, dict):
-        initial = autoscaling.get("initial_replicas")
-        return int(initial if initial is not None else autoscaling.get("min_replicas", 1))
-    return deployment.num_replicas if isinstance(deployment.num_replicas, int) else 1
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model that an annotation such as `Optional[Model]` or `List[Model]` is about."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
+
+
+def _place_of(key: str, item: dict[str, Any], owner: dict[str, Any]) -> str:
+    if key in ("applications", "deployments"):
+        return f"{key[:-1]} '{item.get('name')}'"
+    return f"{key} of '{owner['name']}'" if "name" in owner else key

@@ -133,7 +133,7 @@ def _refuse_twice(what: str, names: list[str]) -> None:
 
 def _sentence(error: ValidationError) -> str:
     mistake = error.errors()[0]
-    place = ".".join(str(step) for step in mistake["loc"])
+    place = ".".join(str(step) for step in mistake["loc"]) or "args"
     if mistake["type"] == "extra_forbidden":
         return f"Unknown key '{place}'."
     return f"{place}: {mistake['msg'].removeprefix('Value error, ')}."

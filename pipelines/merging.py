@@ -16,7 +16,8 @@ class TranscriptBuilder:
         self._chunks: list[ChunkTranscript] = []
 
     def add(self, chunk: ChunkTranscript) -> list[TextDelta]:
-        self._language = self._language or chunk.language
+        if chunk.segments:  # of a chunk without speech the language is a guess
+            self._language = self._language or chunk.language
         self._chunks.append(chunk)
         deltas = []
         for raw_segment in chunk.segments:
@@ -31,7 +32,7 @@ class TranscriptBuilder:
     def finish(self) -> Transcript:
         return Transcript(
             info=self._info,
-            language=self._language or "en",
+            language=self._language or (self._chunks[0].language if self._chunks else "en"),
             segments=tuple(self._segments),
             finish_reason="length" if any(c.finish_reason == "length" for c in self._chunks) else "stop",
             num_prompt_tokens=sum(c.num_prompt_tokens for c in self._chunks),

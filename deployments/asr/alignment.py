@@ -4,6 +4,7 @@ Method of Whisper's reference implementation (`timing.py`): decode the finished 
 attention of the heads that are known to follow the audio, smooth it, and walk the cheapest path through it.
 """
 
+from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -158,12 +159,11 @@ def split_words(tokens: Sequence[Token]) -> list[AlignedWord]:
     per group of whole characters.
     """
     words: list[AlignedWord] = []
-    pending, first = b"", 0
+    characters = getincrementaldecoder("utf-8")(errors="replace")
+    first = 0
     for position, token in enumerate(tokens):
-        pending += token.data
-        try:
-            text = pending.decode("utf-8")
-        except UnicodeDecodeError:
+        text = characters.decode(token.data, final=position == len(tokens) - 1)
+        if not text:
             continue
         is_new = not words or text[:1].isspace() or not _is_spaced(words[-1].text[-1:], text[:1])
         if is_new:
@@ -171,7 +171,7 @@ def split_words(tokens: Sequence[Token]) -> list[AlignedWord]:
         else:
             words[-1].text += text
             words[-1].last = position + 1
-        pending, first = b"", position + 1
+        first = position + 1
     return [word for word in _attach_punctuation(words) if word.text.strip()]
 
 

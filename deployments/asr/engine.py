@@ -90,8 +90,10 @@ def load_engine(name: str) -> type[AsrEngine]:
         raise ConfigurationError(f"Unknown engine '{name}': use {known} or 'module:Class'.")
     try:
         engine: type[AsrEngine] = getattr(import_module(module_name), class_name)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise ConfigurationError(f"Engine '{name}' needs the module '{error.name}', which is missing.") from None
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"Engine '{name}': '{module_name}' is not the name of a module.") from None
     except AttributeError:
         raise ConfigurationError(f"Engine '{name}': module '{module_name}' has no '{class_name}'.") from None
     return engine

@@ -67,5 +67,6 @@ class Vocabulary:
         text = " ".join(part for part in (", ".join(options.keywords), options.prompt.strip()) if part)
         if not text:
             return []
-        ids = self._tokenizer.encode(" " + text, add_special_tokens=False)
+        # A prompt is the user's text: what looks like a control token in it must not become one.
+        ids = self._tokenizer.encode(" " + text, add_special_tokens=False, split_special_tokens=True)
         return [self.start_of_previous, *ids[-MAX_PROMPT_TOKENS:]]

@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import chain, groupby
+from typing import Any
 
 import av
 import av.error
@@ -17,6 +18,7 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 
 from pipelines.errors import AudioTooLong, AudioTooShort, UndecodableAudio
 from pipelines.types import SAMPLE_RATE_HZ, AudioInfo, DecodeLimits, Samples
@@ -26,9 +28,14 @@ DEMUXERS = "aac,ac3,aiff,amr,amrnb,amrwb,asf,au,avi,caf,eac3,flac,flv,matroska,m
 
 BLOCK_S = 10.0
 MIN_DURATION_S = 0.1
+ROUNDING_S = 1e-4
+"""Adding up frames must not refuse a file of exactly a limit's length."""
 MIN_SAMPLE_RATE_HZ = 1_000
 MAX_DAMAGED_PACKETS = 1_000
 MAX_STREAMS = 64
+
+# PyAV raises IndexError for a packet of a track that appears in mid-file.
+DAMAGE = (av.error.FFmpegError, ValueError, IndexError, MemoryError)
 
 
 def probe(upload: bytes, limits: DecodeLimits, is_cancelled: Callable[[], bool] = lambda: False) -> AudioInfo:
@@ -48,14 +55,13 @@ def probe(upload: bytes, limits: DecodeLimits, is_cancelled: Callable[[], bool] 
         duration_s = 0.0
         for frame in _frames(container, stream, limits):
             duration_s += frame.samples / frame.sample_rate
-            if duration_s > limits.max_duration_s:
+            if duration_s > limits.max_duration_s + ROUNDING_S:
                 raise AudioTooLong(_too_long(duration_s, container, limits))
             if is_cancelled():
                 break
     if duration_s == 0:
         raise UndecodableAudio("The file holds no audio that could be decoded.")
-    # Rounding to whole samples of another rate must not refuse a file of exactly 0.1 s.
-    if duration_s < MIN_DURATION_S - 1e-4:
+    if duration_s < MIN_DURATION_S - ROUNDING_S:
         raise AudioTooShort(f"The audio is {duration_s:.3f} s long; at least {MIN_DURATION_S} s are needed.")
     return AudioInfo(round(duration_s, 6), info.container, info.codec)
 
@@ -107,20 +113,12 @@ def _check_format(sample_rate_hz: int, num_channels: int, limits: DecodeLimits) 
 
 def _frames(container: InputContainer, stream: AudioStream, limits: DecodeLimits) -> Iterator[AudioFrame]:
     """Yield decoded frames, stepping over damaged packets as players do, but not for ever."""
-    damaged = 0
-    packets = container.demux(stream)
-    while True:
+    for packet in _packets(container, stream):
         try:
-            packet = next(packets)
             frames = packet.decode()
-        except StopIteration:
-            return
         except EOFError:
             return
-        except (av.error.FFmpegError, ValueError, MemoryError):
-            damaged += 1
-            if damaged > MAX_DAMAGED_PACKETS:
-                return
+        except DAMAGE:
             continue
         for frame in frames:
             if isinstance(frame, AudioFrame) and frame.samples and frame.sample_rate:
@@ -128,16 +126,30 @@ def _frames(container: InputContainer, stream: AudioStream, limits: DecodeLimits
                 yield frame
 
 
+def _packets(container: InputContainer, stream: AudioStream) -> Iterator["Packet[Any]"]:
+    for _ in range(MAX_DAMAGED_PACKETS):
+        try:
+            yield from container.demux(stream)
+        except EOFError:
+            return
+        except DAMAGE:
+            continue  # the demuxer's generator has ended with its error; the next one reads on behind it
+        else:
+            return
+
+
 def _resampled(frames: Iterator[AudioFrame]) -> Iterator[Samples]:
     """Down-mix by the mean of all channels and resample; a stream may change its format on the way."""
     for _, alike in groupby(frames, key=lambda frame: (frame.sample_rate, frame.format.name, frame.layout.name)):
         first = next(alike)
-        to_float = AudioResampler(format="fltp", layout=first.layout, rate=first.sample_rate)
+        # Interleaved: PyAV's planar frames have room for 7 planes, and end the process at the eighth.
+        to_float = AudioResampler(format="flt", layout=first.layout, rate=first.sample_rate)
         resampler = soxr.ResampleStream(first.sample_rate, SAMPLE_RATE_HZ, 1, dtype="float32")
         for frame in chain([first], alike):
             frame.pts = None  # gaps in time stamps are not silence to be filled in
             for converted in to_float.resample(frame):
-                mono = converted.to_ndarray().mean(axis=0, dtype=np.float32)
+                samples = converted.to_ndarray().reshape(-1, converted.layout.nb_channels)
+                mono = samples.mean(axis=1, dtype=np.float32)
                 yield resampler.resample_chunk(np.clip(np.nan_to_num(mono, posinf=1.0, neginf=-1.0), -1.0, 1.0))
         yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 

@@ -109,7 +109,7 @@ def test_odd_names_are_fields_like_any_other(name: str) -> None:
 
 
 def parse(*parts: tuple[str, str]) -> object:
-    return parse_request(FormData(parts))
+    return parse_request(FormData(list(parts)))
 
 
 def mistake(*parts: tuple[str, str]) -> InvalidRequest:

@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Source:
     gate: asyncio.Event | None = None
     is_closed: bool = False
 
-    async def __call__(self) -> AsyncIterator[bytes]:
+    async def __call__(self) -> AsyncGenerator[bytes, None]:
         try:
             for number in range(self.count):
                 if number == self.gated:
@@ -73,7 +73,7 @@ async def test_an_error_of_the_source_comes_through() -> None:
 
 async def test_closing_ends_the_source_that_is_waited_for() -> None:
     source = Source(2, gated=1, gate=asyncio.Event())
-    async with aclosing(with_keep_alive(source())) as lines:  # type: ignore[type-var]
+    async with aclosing(with_keep_alive(source())) as lines:
         assert await anext(lines) == b"0"
         assert await anext(lines) == KEEP_ALIVE
     assert source.is_closed
@@ -112,7 +112,7 @@ async def test_the_deadline_ends_a_source_that_hangs() -> None:
 
 
 async def test_the_deadline_ends_a_source_that_never_does() -> None:
-    async def endless() -> AsyncIterator[int]:
+    async def endless() -> AsyncGenerator[int, None]:
         while True:
             await asyncio.sleep(0)
             yield 1

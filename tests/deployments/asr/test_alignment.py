@@ -1,0 +1,177 @@
+from itertools import pairwise
+
+import librosa
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.signal import medfilt
+
+from deployments.asr.alignment import AlignedWord, first_frames, smooth, split_words
+from pipelines.types import Token
+
+Cost = NDArray[np.float64]
+
+
+def random_cost(seed: int, num_tokens: int, num_frames: int) -> Cost:
+    return np.random.default_rng(seed).standard_normal((num_tokens, num_frames))
+
+
+def cheapest_path(cost: Cost) -> tuple[float, list[int]]:
+    """By trying every path from the first token and frame to the last: its cost, and each token's first frame."""
+    num_tokens, num_frames = cost.shape
+
+    def paths(token: int, frame: int) -> list[list[tuple[int, int]]]:
+        if (token, frame) == (num_tokens - 1, num_frames - 1):
+            return [[(token, frame)]]
+        steps = [(token + 1, frame + 1), (token + 1, frame), (token, frame + 1)]
+        inside = [(t, f) for t, f in steps if t < num_tokens and f < num_frames]
+        return [[(token, frame), *rest] for t, f in inside for rest in paths(t, f)]
+
+    best = min(paths(0, 0), key=lambda path: sum(cost[step] for step in path))
+    starts = [min(frame for t, frame in best if t == token) for token in range(num_tokens)]
+    return float(sum(cost[step] for step in best)), starts
+
+
+def cost_of(starts: list[int], cost: Cost) -> float:
+    """The cheapest path with these first frames: into each next token it steps straight or diagonally."""
+    total = 0.0
+    for token, (start, following) in enumerate(pairwise(starts)):
+        straight = cost[token, start : following + 1].sum()
+        diagonal = cost[token, start:following].sum() if following > start else np.inf
+        total += min(straight, diagonal)
+    return float(total + cost[-1, starts[-1] :].sum())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_equals_trying_every_path(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    cost = random_cost(seed, int(generator.integers(1, 5)), int(generator.integers(1, 6)))
+    best, starts = cheapest_path(cost)
+    assert first_frames(cost) == starts
+    assert cost_of(starts, cost) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("shape", [(1, 50), (50, 1), (2, 2), (10, 10), (30, 200), (40, 15), (100, 700)])
+@pytest.mark.parametrize("seed", range(4))
+def test_costs_as_much_as_librosa_s_path(seed: int, shape: tuple[int, int]) -> None:
+    cost = random_cost(seed, *shape)
+    accumulated, path = librosa.sequence.dtw(C=cost, backtrack=True)
+    starts = first_frames(cost)
+    assert cost_of(starts, cost) == pytest.approx(accumulated[-1, -1])
+    assert starts == [int(path[path[:, 0] == token, 1].min()) for token in range(shape[0])]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -1.0])
+def test_equal_costs_still_give_a_path(value: float) -> None:
+    starts = first_frames(np.full((7, 30), value))
+    assert starts[0] == 0
+    assert starts == sorted(starts)
+    assert starts[-1] < 30
+
+
+def test_each_token_is_found_where_it_is_cheap() -> None:
+    cost = np.zeros((4, 40))
+    for token in range(4):
+        cost[token, 10 * token : 10 * token + 10] = -1.0
+    assert first_frames(cost) == [0, 10, 20, 30]
+
+
+def test_smoothing_normalises_over_tokens_and_filters_over_time() -> None:
+    attention = np.random.default_rng(0).random((3, 6, 40))
+    found = smooth(attention, 7)
+    normalised = (attention - attention.mean(axis=1, keepdims=True)) / attention.std(axis=1, keepdims=True)
+    padded = np.pad(normalised, ((0, 0), (0, 0), (3, 3)), mode="reflect")
+    filtered = np.stack([[medfilt(row, 7)[3:-3] for row in head] for head in padded])
+    assert found.shape == (6, 40)
+    assert found == pytest.approx(filtered.mean(axis=0))
+
+
+def test_smoothing_survives_flat_attention_and_few_frames() -> None:
+    assert np.isfinite(smooth(np.full((2, 5, 3), 0.2), 7)).all()
+    assert smooth(np.full((2, 5, 1), 0.2), 7).shape == (5, 1)
+
+
+def tokens(*pieces: str | bytes) -> list[Token]:
+    data = [piece.encode() if isinstance(piece, str) else piece for piece in pieces]
+    return [Token(number, one.decode("utf-8", "replace"), -0.1, one) for number, one in enumerate(data)]
+
+
+def words(*pieces: str | bytes) -> list[str]:
+    return [word.text for word in split_words(tokens(*pieces))]
+
+
+def spans(*pieces: str | bytes) -> list[tuple[int, int]]:
+    return [(word.first, word.last) for word in split_words(tokens(*pieces))]
+
+
+def test_words_begin_at_spaces() -> None:
+    assert words(" We", " me", "et", " at", " t", "en") == [" We", " meet", " at", " ten"]
+    assert spans(" We", " me", "et", " at", " t", "en") == [(0, 1), (1, 3), (3, 4), (4, 6)]
+
+
+def test_the_first_word_needs_no_space() -> None:
+    assert words("We", " meet") == ["We", " meet"]
+
+
+def test_punctuation_belongs_to_the_word_before() -> None:
+    assert words(" ten", ".", " Bye", "!", "?") == [" ten.", " Bye!?"]
+    assert words(" a", ",", " b") == [" a,", " b"]
+
+
+def test_opening_punctuation_belongs_to_the_word_after() -> None:
+    assert words(" ¿", "Qué", " (", "now", ")") == [" ¿Qué", " (now)"]
+    assert words(' "', "Yes", '"', " she") == [' "Yes"', " she"]
+    assert words(" He", ' "', "said", '"') == [" He", ' "said"']
+
+
+def test_apostrophes_and_hyphens_inside_a_word() -> None:
+    assert words(" o", "'", "clock") == [" o'clock"]
+    assert words(" well", "-", "known") == [" well-known"]
+
+
+def test_a_character_shared_by_tokens_stays_whole() -> None:
+    emoji = "😀".encode()
+    assert words(" ok", b" " + emoji[:2], emoji[2:], " then") == [" ok", " 😀", " then"]
+    assert spans(" ok", b" " + emoji[:2], emoji[2:], " then") == [(0, 1), (1, 3), (3, 4)]
+    umlaut = "ü".encode()
+    assert words(" T", umlaut[:1], umlaut[1:], "r") == [" Tür"]
+
+
+def test_scripts_without_spaces_are_split_at_tokens() -> None:
+    assert words("你好", "世界", "。") == ["你好", "世界。"]
+    assert words("日", "本", "語", "です") == ["日", "本", "語", "です"]
+    first = "語".encode()
+    assert words("日", "本", first[:1], first[1:]) == ["日", "本", "語"]
+    assert spans("日", "本", first[:1], first[1:]) == [(0, 1), (1, 2), (2, 4)]
+
+
+def test_scripts_may_be_mixed() -> None:
+    assert words(" Ray", "と", " Serve") == [" Ray", "と", " Serve"]
+
+
+def test_cjk_punctuation_opens_and_closes() -> None:
+    colon, mark = "\uff1a", "\uff01"
+    assert words("他", "说", colon, "你", "好", mark) == ["他", f"说{colon}", "你", f"好{mark}"]
+
+
+def test_bytes_that_are_no_text_do_not_swallow_what_follows() -> None:
+    found = "".join(words(" a", b"\xff", " b", " c"))
+    assert "b" in found
+    assert "c" in found
+
+
+def test_an_unfinished_character_at_the_end_keeps_the_words_before() -> None:
+    assert words(" We", " meet", "語".encode()[:2])[:2] == [" We", " meet"]
+
+
+def test_nothing_and_blank() -> None:
+    assert split_words([]) == []
+    assert words(" ", "  ") == []
+
+
+def test_all_text_is_in_some_word_and_spans_do_not_overlap() -> None:
+    pieces = [" ¡", "Hola", ",", " se", "ñ", "or", "!", ' "', "Bien", '"', " -", " dijo", "…", "。"]
+    found: list[AlignedWord] = split_words(tokens(*pieces))
+    assert "".join(word.text for word in found) == "".join(pieces)
+    assert all(left.last <= right.first for left, right in pairwise(found))
+    assert (found[0].first, found[-1].last) == (0, len(pieces))

@@ -1,0 +1,421 @@
+"""The engine on the embedded checkpoint: whoever else is aboard, a row's answer is its own."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
+
+from deployments.asr.engine import EngineArgs
+from deployments.asr.transformers_whisper import TransformersWhisper
+from pipelines.errors import UnsupportedLanguage
+from pipelines.types import (
+    SAMPLE_RATE_HZ,
+    AudioChunk,
+    ChunkTranscript,
+    DecodingOptions,
+    Samples,
+    SpeechSegment,
+    Waveform,
+)
+
+Request = tuple[AudioChunk, DecodingOptions]
+Speech = dict[str, Samples]
+
+MANIFEST = json.loads((Path(__file__).parent.parent.parent / "data" / "clips.json").read_text())
+PAUSE = np.zeros(SAMPLE_RATE_HZ // 2, np.float32)
+
+
+def chunk_of(samples: Samples, index: int = 0, offset_s: float = 0.0) -> AudioChunk:
+    waveform = Waveform(samples)
+    return AudioChunk(index, offset_s, waveform, (SpeechSegment(offset_s, offset_s + waveform.duration_s),))
+
+
+def joined(speech: Speech, *names: str) -> Samples:
+    return np.concatenate([piece for name in names for piece in (speech[name], PAUSE)])
+
+
+def finish(engine: TransformersWhisper, answers: dict[str, ChunkTranscript], num_wanted: int) -> None:
+    for _ in range(5_000):
+        if len(answers) == num_wanted:
+            return
+        answers.update((output.request_id, output.result) for output in engine.step())
+    raise AssertionError("somebody never finishes")
+
+
+def together(engine: TransformersWhisper, requests: Sequence[Request]) -> list[ChunkTranscript]:
+    for number, (chunk, options) in enumerate(requests):
+        engine.add(str(number), chunk, options)
+    answers: dict[str, ChunkTranscript] = {}
+    finish(engine, answers, len(requests))
+    assert engine.step() == []
+    return [answers[str(number)] for number in range(len(requests))]
+
+
+def alone(engine: TransformersWhisper, request: Request) -> ChunkTranscript:
+    return together(engine, [request])[0]
+
+
+def text_of(transcript: ChunkTranscript) -> str:
+    return "".join(segment.text for segment in transcript.segments).strip()
+
+
+def token_ids(transcript: ChunkTranscript) -> list[int]:
+    return [token.id for segment in transcript.segments for token in segment.tokens]
+
+
+def logprobs(transcript: ChunkTranscript) -> list[float]:
+    return [token.logprob for segment in transcript.segments for token in segment.tokens]
+
+
+def without_numbers(transcript: ChunkTranscript) -> ChunkTranscript:
+    """All that must be exactly equal."""
+    segments = tuple(
+        replace(segment, avg_logprob=0.0, no_speech_prob=0.0, tokens=(), words=()) for segment in transcript.segments
+    )
+    return replace(transcript, segments=segments)
+
+
+def check_equal(found: Sequence[ChunkTranscript], expected: Sequence[ChunkTranscript]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert without_numbers(one) == without_numbers(other)
+        assert token_ids(one) == token_ids(other)
+        assert logprobs(one) == pytest.approx(logprobs(other), abs=1e-3)
+        for segment, same in zip(one.segments, other.segments, strict=True):
+            assert segment.no_speech_prob == pytest.approx(same.no_speech_prob, abs=1e-3)
+            assert [word.text for word in segment.words] == [word.text for word in same.words]
+            assert [word.start_s for word in segment.words] == pytest.approx(
+                [word.start_s for word in same.words], abs=0.021
+            )
+
+
+@pytest.fixture(scope="module")
+def mixed(speech: Speech) -> list[Request]:
+    """Rows that differ in all that a row can differ in."""
+    return [
+        (chunk_of(speech["en-00"]), DecodingOptions()),
+        (chunk_of(speech["de-00"]), DecodingOptions(language="de", word_timestamps=True)),
+        (chunk_of(speech["fr-00"], 3, 90.0), DecodingOptions(language="fr", prompt="Bonjour à tous.")),
+        (chunk_of(speech["es-00"]), DecodingOptions(timestamps=False)),
+        (chunk_of(speech["en-01"]), DecodingOptions(temperature=0.7, seed=7, language="en")),
+        (chunk_of(speech["en-02"]), DecodingOptions(max_tokens=4)),
+        (chunk_of(joined(speech, "en-03", "en-04", "en-05"), 1, 30.0), DecodingOptions(word_timestamps=True)),
+        (chunk_of(np.zeros(SAMPLE_RATE_HZ, np.float32)), DecodingOptions()),
+        (chunk_of(speech["de-01"]), DecodingOptions(languages=("de", "fr"), keywords=("Berlin", "Hamburg"))),
+        (chunk_of(speech["en-06"]), DecodingOptions(repetition_penalty=1.2, frequency_penalty=0.3)),
+        (chunk_of(speech["es-01"]), DecodingOptions(temperature=1.0, seed=3, top_k=20, top_p=0.9, min_p=0.02)),
+    ]
+
+
+@pytest.fixture(scope="module")
+def expected(engine: TransformersWhisper, mixed: list[Request]) -> list[ChunkTranscript]:
+    return [alone(engine, request) for request in mixed]
+
+
+def test_together_as_alone(engine: TransformersWhisper, mixed: list[Request], expected: list[ChunkTranscript]) -> None:
+    check_equal(together(engine, mixed), expected)
+
+
+def test_in_any_order_as_alone(
+    engine: TransformersWhisper, mixed: list[Request], expected: list[ChunkTranscript]
+) -> None:
+    order = np.random.default_rng(0).permutation(len(mixed))
+    check_equal(together(engine, [mixed[at] for at in order]), [expected[at] for at in order])
+
+
+def test_joining_at_any_step_as_alone(
+    engine: TransformersWhisper, mixed: list[Request], expected: list[ChunkTranscript]
+) -> None:
+    answers: dict[str, ChunkTranscript] = {}
+    for number, (chunk, options) in enumerate(mixed):
+        engine.add(str(number), chunk, options)
+        for _ in range(number % 4):
+            answers.update((output.request_id, output.result) for output in engine.step())
+    finish(engine, answers, len(mixed))
+    check_equal([answers[str(number)] for number in range(len(mixed))], expected)
+
+
+def test_leaving_disturbs_nobody(
+    engine: TransformersWhisper, mixed: list[Request], expected: list[ChunkTranscript]
+) -> None:
+    for number, (chunk, options) in enumerate(mixed):
+        engine.add(str(number), chunk, options)
+    engine.abort("1")  # before its first step
+    answers: dict[str, ChunkTranscript] = {}
+    for leaving in ("0", "3", "6", "8"):
+        for _ in range(2):
+            answers.update((output.request_id, output.result) for output in engine.step())
+        engine.abort(leaving)
+    gone = {0, 1, 3, 6, 8} - {int(request_id) for request_id in answers}
+    assert {1, 6} <= gone
+    finish(engine, answers, len(mixed) - len(gone))
+    stayed = [number for number in range(len(mixed)) if number not in gone]
+    check_equal([answers[str(number)] for number in stayed], [expected[number] for number in stayed])
+    assert engine.step() == []
+
+
+def test_everybody_leaves(engine: TransformersWhisper, mixed: list[Request], expected: list[ChunkTranscript]) -> None:
+    for number, (chunk, options) in enumerate(mixed[:3]):
+        engine.add(str(number), chunk, options)
+    engine.step()
+    for number in range(3):
+        engine.abort(str(number))
+    assert engine.step() == []
+    check_equal([alone(engine, mixed[0])], expected[:1])
+
+
+def test_nobody_aboard(engine: TransformersWhisper) -> None:
+    assert engine.step() == []
+    engine.abort("nobody")
+    assert engine.step() == []
+
+
+# The reference
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint: Path) -> WhisperForConditionalGeneration:
+    return WhisperForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
+
+
+def generated(
+    model: WhisperForConditionalGeneration, checkpoint: Path, samples: Samples, language: str, prompt: str = ""
+) -> list[int]:
+    """What transformers' own greedy decoding writes, timestamps among it."""
+    extract = WhisperFeatureExtractor.from_pretrained(checkpoint)
+    features = extract(samples, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt").input_features
+    prompt_ids = None
+    if prompt:
+        ids = WhisperTokenizer.from_pretrained(checkpoint).get_prompt_ids(prompt, return_tensors="pt")
+        prompt_ids = torch.as_tensor(ids)
+    with torch.inference_mode():
+        written = model.generate(
+            features,
+            language=language,
+            task="transcribe",
+            return_timestamps=True,
+            num_beams=1,
+            do_sample=False,
+            prompt_ids=prompt_ids,
+        )
+    special = set(range(model.generation_config.eos_token_id, model.generation_config.no_timestamps_token_id + 1))
+    return [token for token in written[0].tolist() if token not in special]
+
+
+def timed(transcript: ChunkTranscript, timestamp_begin: int) -> list[int]:
+    """The transcript's tokens with the timestamps around each segment."""
+    ids = []
+    for segment in transcript.segments:
+        ids.append(timestamp_begin + round(segment.start_s / 0.02))
+        ids += [token.id for token in segment.tokens]
+        ids.append(timestamp_begin + round(segment.end_s / 0.02))
+    return ids
+
+
+@pytest.mark.parametrize("name", ["en-07", "en-08", "de-02", "de-03", "es-03", "fr-01"])
+def test_agrees_with_transformers_generate(
+    engine: TransformersWhisper,
+    reference: WhisperForConditionalGeneration,
+    checkpoint: Path,
+    speech: Speech,
+    name: str,
+) -> None:
+    language = MANIFEST[f"{name}.flac"]["language"]
+    found = alone(engine, (chunk_of(speech[name]), DecodingOptions(language=language)))
+    begin = reference.generation_config.no_timestamps_token_id + 1
+    assert all(segment.temperature == 0 for segment in found.segments)
+    assert timed(found, begin) == generated(reference, checkpoint, speech[name], language)
+
+
+def test_agrees_with_transformers_generate_after_a_prompt(
+    engine: TransformersWhisper, reference: WhisperForConditionalGeneration, checkpoint: Path, speech: Speech
+) -> None:
+    prompt = "We meet at ten."
+    found = alone(engine, (chunk_of(speech["en-10"]), DecodingOptions(language="en", prompt=prompt)))
+    begin = reference.generation_config.no_timestamps_token_id + 1
+    assert timed(found, begin) == generated(reference, checkpoint, speech["en-10"], "en", prompt)
+
+
+def test_most_words_are_right(engine: TransformersWhisper, speech: Speech) -> None:
+    names = ["en-09", "en-11", "en-12", "de-04", "es-04", "fr-03"]
+    found = together(engine, [(chunk_of(speech[name]), DecodingOptions()) for name in names])
+    right = [
+        word in re.findall(r"\w+", text_of(transcript).lower())
+        for name, transcript in zip(names, found, strict=True)
+        for word in re.findall(r"\w+", MANIFEST[f"{name}.flac"]["text"].lower())
+    ]
+    assert sum(right) / len(right) > 0.85
+
+
+# Choosing
+
+
+def test_the_same_seed_gives_the_same_text_and_another_one_another(engine: TransformersWhisper, speech: Speech) -> None:
+    chunk = chunk_of(speech["es-02"])
+    hot = DecodingOptions(temperature=1.0, language="es")
+    found = together(engine, [(chunk, replace(hot, seed=seed)) for seed in (1, 1, 2, 3, 4, 5, 6)])
+    check_equal(found[:1], found[1:2])
+    check_equal([alone(engine, (chunk, replace(hot, seed=1)))], found[:1])
+    assert len({tuple(logprobs(one)) for one in found}) > 1
+
+
+def test_greedy_is_repeatable_and_a_tiny_temperature_is_nearly_greedy(
+    engine: TransformersWhisper, speech: Speech
+) -> None:
+    chunk = chunk_of(speech["en-14"])
+    found = together(engine, [(chunk, DecodingOptions(temperature=t, seed=1, language="en")) for t in (0, 0, 0.01)])
+    assert token_ids(found[0]) == token_ids(found[1]) == token_ids(found[2])
+
+
+def test_one_candidate_leaves_no_choice(engine: TransformersWhisper, speech: Speech) -> None:
+    chunk = chunk_of(speech["en-14"])
+    greedy = DecodingOptions(language="en")
+    narrow = [replace(greedy, temperature=1.0, seed=5, top_k=1), replace(greedy, temperature=1.0, top_p=1e-6, seed=6)]
+    found = together(engine, [(chunk, options) for options in (greedy, *narrow)])
+    assert token_ids(found[0]) == token_ids(found[1]) == token_ids(found[2])
+
+
+# Language
+
+
+def test_every_language_is_detected(engine: TransformersWhisper, speech: Speech) -> None:
+    names = ["en-00", "en-08", "de-00", "de-05", "es-00", "es-05", "fr-00", "fr-05"]
+    found = together(engine, [(chunk_of(speech[name]), DecodingOptions()) for name in names])
+    assert [transcript.language for transcript in found] == [name[:2] for name in names]
+
+
+def test_a_hint_leaves_the_other_languages_out(engine: TransformersWhisper, speech: Speech) -> None:
+    chunk = chunk_of(speech["en-00"])
+    hints = [("fr", "es"), ("de",), ("en", "fr"), ("ja", "en"), ("ja", "ko")]
+    found = together(engine, [(chunk, DecodingOptions(languages=hint)) for hint in hints])
+    assert found[0].language in {"fr", "es"}
+    assert [transcript.language for transcript in found[1:]] == ["de", "en", "en", "en"]
+
+
+def test_the_language_asked_for_is_the_one_written(engine: TransformersWhisper, speech: Speech) -> None:
+    assert alone(engine, (chunk_of(speech["en-00"]), DecodingOptions(language="de"))).language == "de"
+
+
+def test_an_unknown_language_is_refused_and_not_aboard(engine: TransformersWhisper, speech: Speech) -> None:
+    with pytest.raises(UnsupportedLanguage, match="'ja'"):
+        engine.add("0", chunk_of(speech["en-00"]), DecodingOptions(language="ja"))
+    assert engine.step() == []
+
+
+def test_what_it_can_do(engine: TransformersWhisper) -> None:
+    assert engine.info.languages == {"en", "de", "es", "fr"}
+    assert engine.info.tasks == {"transcribe", "translate"}
+
+
+# Segments, words and ends
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        np.zeros(1_600, np.float32),
+        np.zeros(30 * SAMPLE_RATE_HZ, np.float32),
+        (np.random.default_rng(0).standard_normal(5 * SAMPLE_RATE_HZ) * 0.01).astype(np.float32),
+    ],
+    ids=["0.1 s", "30 s", "noise"],
+)
+def test_silence_gives_no_segments(engine: TransformersWhisper, samples: Samples) -> None:
+    found = alone(engine, (chunk_of(samples), DecodingOptions(word_timestamps=True)))
+    assert found.segments == ()
+    assert found.finish_reason == "stop"
+
+
+def test_times_are_on_the_clock_of_the_upload(engine: TransformersWhisper, speech: Speech) -> None:
+    options = DecodingOptions(word_timestamps=True)
+    here, there = together(
+        engine, [(chunk_of(speech["en-00"]), options), (chunk_of(speech["en-00"], 9, 1_000.0), options)]
+    )
+    assert there.index == 9
+    for near, far in zip(here.segments, there.segments, strict=True):
+        assert (far.start_s, far.end_s) == pytest.approx((near.start_s + 1_000, near.end_s + 1_000))
+        assert [w.start_s for w in far.words] == pytest.approx([w.start_s + 1_000 for w in near.words])
+
+
+@pytest.fixture(scope="module")
+def talk(engine: TransformersWhisper, speech: Speech) -> ChunkTranscript:
+    chunk = chunk_of(joined(speech, "en-03", "en-04", "en-05", "en-06"), 2, 60.0)
+    return alone(engine, (chunk, DecodingOptions(word_timestamps=True)))
+
+
+def test_segments_are_ordered_and_inside_the_chunk(talk: ChunkTranscript) -> None:
+    times = [time for segment in talk.segments for time in (segment.start_s, segment.end_s)]
+    assert len(times) >= 2
+    assert times == sorted(times)
+    assert times[0] >= 60.0
+    assert times[-1] <= 75.2
+
+
+@pytest.mark.parametrize("name", ["en-03", "en-04", "en-05", "en-06"])
+def test_every_sentence_of_a_chunk_is_heard(talk: ChunkTranscript, name: str) -> None:
+    heard = re.findall(r"\w+", text_of(talk).lower())
+    wanted = re.findall(r"\w+", MANIFEST[f"{name}.flac"]["text"].lower())
+    assert sum(word in heard for word in wanted) / len(wanted) > 0.5
+
+
+def test_words_are_ordered_inside_their_segment_and_spell_its_text(talk: ChunkTranscript) -> None:
+    assert talk.segments
+    for segment in talk.segments:
+        assert " ".join(word.text for word in segment.words) == " ".join(segment.text.split())
+        times = [time for word in segment.words for time in (word.start_s, word.end_s)]
+        assert times == sorted(times)
+        assert segment.start_s <= times[0]
+        assert times[-1] <= segment.end_s
+        assert all(0 < word.probability <= 1 for word in segment.words)
+
+
+def test_word_times_change_nothing_else(engine: TransformersWhisper, speech: Speech, talk: ChunkTranscript) -> None:
+    chunk = chunk_of(joined(speech, "en-03", "en-04", "en-05", "en-06"), 2, 60.0)
+    plain = alone(engine, (chunk, DecodingOptions()))
+    assert all(segment.words == () for segment in plain.segments)
+    assert without_numbers(plain) == without_numbers(talk)
+
+
+def test_tokens_spell_the_text(talk: ChunkTranscript) -> None:
+    for segment in talk.segments:
+        assert b"".join(token.data for token in segment.tokens).decode() == segment.text
+        assert all(token.logprob <= 0 for token in segment.tokens)
+
+
+def test_without_timestamps_the_chunk_is_one_segment(engine: TransformersWhisper, speech: Speech) -> None:
+    found = alone(engine, (chunk_of(speech["en-00"], 0, 10.0), DecodingOptions(timestamps=False)))
+    (segment,) = found.segments
+    assert (segment.start_s, segment.end_s) == pytest.approx((10.0, 10.0 + len(speech["en-00"]) / SAMPLE_RATE_HZ))
+    assert text_of(found) == MANIFEST["en-00.flac"]["text"]
+
+
+@pytest.mark.parametrize("max_tokens", [1, 2, 5])
+def test_max_tokens_ends_with_length(engine: TransformersWhisper, speech: Speech, max_tokens: int) -> None:
+    found = alone(engine, (chunk_of(speech["en-00"]), DecodingOptions(max_tokens=max_tokens)))
+    assert found.finish_reason == "length"
+    assert found.num_output_tokens == max_tokens
+    assert len(token_ids(found)) <= max_tokens
+
+
+def test_more_tokens_than_needed_end_with_stop(engine: TransformersWhisper, speech: Speech) -> None:
+    whole, roomy = together(
+        engine, [(chunk_of(speech["en-00"]), DecodingOptions(max_tokens=most)) for most in (None, 10_000)]
+    )
+    assert roomy == whole
+    assert roomy.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("num_words", [1, 1_000])
+def test_a_prompt_of_any_length(engine: TransformersWhisper, speech: Speech, num_words: int) -> None:
+    found = alone(engine, (chunk_of(speech["en-00"]), DecodingOptions(prompt="Madrid " * num_words)))
+    assert 0 < found.num_prompt_tokens <= 224
+    assert found.num_output_tokens > 0
+
+
+def test_the_model_is_built_for_one_device_and_type(checkpoint: Path, speech: Speech) -> None:
+    half = TransformersWhisper(EngineArgs(str(checkpoint), "cpu", "bfloat16", num_threads=1))
+    assert text_of(alone(half, (chunk_of(speech["en-00"]), DecodingOptions()))).startswith("We meet")

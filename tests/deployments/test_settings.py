@@ -1,0 +1,128 @@
+from typing import Any
+
+import pytest
+
+from deployments.settings import API_KEYS_VARIABLE, Settings, api_keys
+from pipelines.errors import ConfigurationError
+from pipelines.types import DecodeLimits
+
+
+def model(**changes: Any) -> dict[str, Any]:
+    return {"id": "openai/whisper-tiny", **changes}
+
+
+def message(args: Any) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.model_validate(args)
+    return caught.value.message
+
+
+def test_defaults_come_from_the_id() -> None:
+    (served,) = Settings.model_validate({"models": [model()]}).models
+    assert (served.name, served.source) == ("openai-whisper-tiny", "openai/whisper-tiny")
+    assert served.deployment_name == "asr-openai-whisper-tiny"
+    assert (served.engine, served.device, served.dtype, served.aliases) == ("transformers", "auto", "auto", ())
+
+
+def test_what_is_given_stays() -> None:
+    given = model(name="tiny", source="models/tiny", aliases=["whisper-1", {"id": "gpt-x", "family": "gpt"}])
+    (served,) = Settings.model_validate({"models": [given]}).models
+    assert (served.deployment_name, served.source) == ("asr-tiny", "models/tiny")
+    assert [(alias.id, alias.family) for alias in served.aliases] == [("whisper-1", None), ("gpt-x", "gpt")]
+
+
+def test_settings_are_read_twice_without_a_change() -> None:
+    settings = Settings.model_validate({"models": [model(aliases=["whisper-1"])]})
+    assert Settings.model_validate(settings) == settings
+    assert Settings.model_validate(settings.model_dump()) == settings
+
+
+def test_limits_become_the_decoder_s() -> None:
+    limits = {"max_audio_s": 60, "max_channels": 2, "max_sample_rate_hz": 48_000}
+    settings = Settings.model_validate({"models": [model()], "limits": limits})
+    assert settings.limits.decoding() == DecodeLimits(60.0, 2, 48_000)
+
+
+def test_an_engine_of_one_s_own() -> None:
+    own = model(engine="deployments.asr.engine:EngineArgs")
+    assert Settings.model_validate({"models": [own]}).models[0].engine == "deployments.asr.engine:EngineArgs"
+
+
+MISTAKES: list[tuple[Any, str]] = [
+    ({}, "models: Field required."),
+    ({"models": [model(), model(name="b")]}, "Two models have the id 'openai/whisper-tiny'."),
+    ({"models": [model(aliases=["openai/whisper-tiny"])]}, "Two models have the id 'openai/whisper-tiny'."),
+    ({"models": [model(aliases=["a", "a"])]}, "Two models have the id 'a'."),
+    ({"models": [model(aliases=["b"]), model(id="b")]}, "Two models have the id 'b'."),
+    ({"models": [model(id="a/b"), model(id="a_b")]}, "Two models have the deployment 'asr-a-b'."),
+    ({"models": [model(id="a", name="x"), model(id="b", name="x")]}, "Two models have the deployment 'asr-x'."),
+    ({"models": [model()], "modles": []}, "Unknown key 'modles'."),
+    ({"models": [model(sourse="x")]}, "Unknown key 'models.0.sourse'."),
+    ({"models": [model(aliases=[{"id": "x", "fam": 1}])]}, "Unknown key 'models.0.aliases.0.fam'."),
+    ({"models": [model()], "limits": {"max_audio": 1}}, "Unknown key 'limits.max_audio'."),
+    (
+        {"models": [model(dtype="int8")]},
+        "models.0.dtype: Input should be 'auto', 'float32', 'float16' or 'bfloat16'.",
+    ),
+    ({"models": [model(family="x")]}, "models.0.family: Input should be 'whisper', '4o' or 'gpt'."),
+    ({"models": [model()], "limits": {"max_audio_s": 0}}, "limits.max_audio_s: Input should be greater than 0."),
+    ({"models": [model(engine="wisper")]}, "Unknown engine 'wisper': use 'transformers' or 'module:Class'."),
+    (
+        {"models": [model(engine="no_such_module:Engine")]},
+        "Engine 'no_such_module:Engine' needs the module 'no_such_module', which is missing.",
+    ),
+    ({"models": [model(engine="json:Engine")]}, "Engine 'json:Engine': module 'json' has no 'Engine'."),
+    (
+        {"models": [model(), model(id="b", engine="?")]},
+        "Unknown engine '?': use 'transformers' or 'module:Class'.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("args", "sentence"), MISTAKES)
+def test_every_mistake_is_one_sentence(args: Any, sentence: str) -> None:
+    assert message(args) == sentence
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        None,
+        "models",
+        [],
+        {"models": []},
+        {"models": "whisper-1"},
+        {"models": {"id": "x"}},
+        {"models": ["whisper-1"]},
+        {"models": [{}]},
+        {"models": [{"id": ""}]},
+        {"models": [{"id": 7}]},
+        {"models": [model(name="a b")]},
+        {"models": [model(aliases="whisper-1")]},
+        {"models": [model(aliases=[""])]},
+        {"models": [model(aliases=[7])]},
+        {"models": [model(engine=7)]},
+        {"models": [model(engine=":Engine")]},
+        {"models": [model(engine="json:")]},
+        {"models": [model(engine=".json:Engine")]},
+        {"models": [model()], "limits": "none"},
+        {"models": [model()], "limits": {"max_channels": 0}},
+    ],
+)
+def test_a_sentence_has_a_beginning_and_an_end(args: Any) -> None:
+    sentence = message(args)
+    assert sentence[0].isalpha()
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+
+
+def test_no_keys_let_everybody_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(API_KEYS_VARIABLE, raising=False)
+    assert api_keys() == frozenset()
+    monkeypatch.setenv(API_KEYS_VARIABLE, " , ")
+    assert api_keys() == frozenset()
+
+
+def test_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(API_KEYS_VARIABLE, "one, two,,three ")
+    assert api_keys() == {"one", "two", "three"}
