@@ -21,8 +21,11 @@ def read_chunks(paths: Sequence[Path]) -> list[AudioChunk]:
     chunks: list[AudioChunk] = []
     for path in paths:
         reader = UploadReader(path.read_bytes(), VadOptions(), model, DecodeLimits())
-        while not (page := reader.next_page()).is_last:
+        is_last = False
+        while not is_last:
+            page = reader.next_page()
             chunks += page.chunks
+            is_last = page.is_last
     return chunks
 
 

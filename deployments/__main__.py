@@ -16,7 +16,7 @@ from pathlib import Path
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.configuration import check_resources, load_config, local_resources
-from deployments.settings import Settings
+from deployments.settings import API_KEYS_VARIABLE, Settings
 from pipelines.errors import ConfigurationError
 
 EXAMPLE_CLIP = "tests/data/en-00.flac"
@@ -47,6 +47,8 @@ def _run(path: Path, config: ServeDeploySchema) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.terminate())
     address = _address(config)
+    if environment.get("RAY_ADDRESS", "local") != "local" and API_KEYS_VARIABLE in environment:
+        print(f"{API_KEYS_VARIABLE} of this shell does not reach that cluster: see the README.", file=sys.stderr)
     print(f"Starting; the first start of a checkpoint takes a while. It will be at {address}", flush=True)
     while server.poll() is None and not _is_healthy(address):
         time.sleep(POLL_S)

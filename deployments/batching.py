@@ -18,6 +18,8 @@ logger = logging.getLogger("ray.serve")
 
 ResultT = TypeVar("ResultT")
 
+MAX_FAILED_STEPS = 5
+
 
 class Output(Protocol):
     """Somebody aboard has finished."""
@@ -73,12 +75,14 @@ class EngineLoop(Generic[ResultT]):
         self._left: list[str] = []
         self._aboard: dict[str, _Passenger] = {}
         self._is_stopped = False
+        self._num_failed_steps = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     @property
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
+    def is_healthy(self) -> bool:
+        """False when no step has succeeded for a while: a GPU, say, may be beyond repair in this process."""
+        return self._thread.is_alive() and self._num_failed_steps < MAX_FAILED_STEPS
 
     async def run(self, *request: Any) -> tuple[ResultT, Work]:
         """Wait for the engine's answer. Cancelling the caller takes the request out within a step.
@@ -152,8 +156,10 @@ class EngineLoop(Generic[ResultT]):
         except Exception:
             # The same here: everybody aboard is told, and the next start afresh.
             logger.exception("An engine step failed; %d requests are lost", len(self._aboard))
+            self._num_failed_steps += 1
             self._fail_everybody()
             return
+        self._num_failed_steps = 0
         for output in outputs:
             if output.request_id in self._aboard:
                 passenger = self._aboard.pop(output.request_id)

@@ -45,6 +45,8 @@ def load_config(path: Path) -> ServeDeploySchema:
         mistake = error.errors()[0]
         place = ".".join(str(step) for step in mistake["loc"]) or "the file"
         raise ConfigurationError(f"{path}: {place}: {mistake['msg']}.") from None
+    except (AttributeError, TypeError):  # Serve's own validators trip over what has quite another shape
+        raise ConfigurationError(f"{path}: This is not the shape of a Serve config file.") from None
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error.message}") from None
     return config
@@ -78,6 +80,9 @@ def local_resources() -> tuple[float, float]:
 
 def _check_application(application: ServeApplicationSchema) -> None:
     built = _built(application)
+    names = [deployment.name for deployment in application.deployments]
+    if len(names) != len(set(names)):
+        raise ConfigurationError("A deployment is configured twice.")
     for deployment in application.deployments:
         if deployment.name not in built:
             raise ConfigurationError(

@@ -24,7 +24,7 @@ from pipelines.types import (
     Work,
 )
 
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 2
 RETRY_DELAY_S = 0.2
 RETRY_AFTER_S = 2.0
 
@@ -40,6 +40,8 @@ async def call(method: Any, *args: Any) -> Any:
         response = method.remote(*args)
         try:
             result = await response
+            if isinstance(result, ModelUnavailable) and attempt < MAX_ATTEMPTS:
+                continue
             if isinstance(result, AudioServerError):
                 raise result
             return result
@@ -76,14 +78,20 @@ class RemoteAudioReader:
 
     async def read(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
         session_id = uuid4().hex
-        method = self._handle.options(session_id=session_id).read_page
+        sticky = self._handle.options(session_id=session_id)
         stored = await asyncio.to_thread(ray.put, np.frombuffer(upload, np.uint8))
-        page: AudioPage = await call(method, session_id, stored, vad, 0)
-        yield page.info
-        while not page.is_last:
-            for chunk in page.chunks:
-                yield chunk
-            page = await _call_patiently(method, session_id, stored, vad, page.chunks[-1].index + 1)
+        page: AudioPage = await call(sticky.read_page, session_id, stored, vad, 0)
+        try:
+            yield page.info
+            while True:
+                for chunk in page.chunks:
+                    yield chunk
+                if page.is_last:
+                    return
+                page = await _call_patiently(sticky.read_page, session_id, stored, vad, page.chunks[-1].index + 1)
+        finally:
+            if not page.is_last:
+                sticky.release.remote(session_id)
 
 
 class RemoteRecognizer:

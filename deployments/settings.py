@@ -90,6 +90,7 @@ class Limits(_Strict):
     max_audio_s: float = Field(default=14_400.0, gt=0)
     max_channels: int = Field(default=64, ge=1)
     max_sample_rate_hz: int = Field(default=768_000, ge=8_000)
+    max_upload_s: float = Field(default=300.0, gt=0)
     max_request_s: float = Field(default=3_600.0, gt=0)
     max_chunks_in_flight: int = Field(default=4, ge=1)
     max_concurrent_requests: int = Field(default=128, ge=1)
@@ -107,6 +108,7 @@ class Settings(_Strict):
 
     models: tuple[Model, ...] = Field(min_length=1)
     limits: Limits = Limits()
+    require_api_key: bool = False
 
     @model_validator(mode="wrap")
     @classmethod

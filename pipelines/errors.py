@@ -6,8 +6,7 @@ AudioServerError
 │   ├── UndecodableAudio
 │   ├── AudioTooShort
 │   ├── AudioTooLong
-│   ├── UnsupportedLanguage
-│   └── ContextLengthExceeded
+│   └── UnsupportedLanguage
 ├── ModelNotFound
 ├── DeadlineExceeded                the request took longer than the server allows
 └── RetryableError                  the same request may succeed after `retry_after_s`
@@ -58,10 +57,6 @@ class AudioTooLong(InvalidRequest):
 class UnsupportedLanguage(InvalidRequest):
     default_param = "language"
     default_code = "invalid_language_format"
-
-
-class ContextLengthExceeded(InvalidRequest):
-    default_code = "context_length_exceeded"
 
 
 class ModelNotFound(AudioServerError):

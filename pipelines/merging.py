@@ -3,15 +3,16 @@
 from dataclasses import replace
 
 from pipelines.languages import WRITTEN_WITHOUT_SPACES
-from pipelines.types import AudioInfo, ChunkTranscript, Segment, TextDelta, Transcript
+from pipelines.types import AudioInfo, ChunkTranscript, DecodingOptions, Segment, TextDelta, Transcript
 
 
 class TranscriptBuilder:
     """Takes every chunk once, in order."""
 
-    def __init__(self, info: AudioInfo, language: str | None) -> None:
+    def __init__(self, info: AudioInfo, options: DecodingOptions) -> None:
         self._info = info
-        self._language = language
+        self._task = options.task
+        self._language = options.language
         self._segments: list[Segment] = []
         self._chunks: list[ChunkTranscript] = []
 
@@ -23,7 +24,8 @@ class TranscriptBuilder:
         for raw_segment in chunk.segments:
             if not raw_segment.text.strip():
                 continue
-            segment = self._place(raw_segment, chunk.language)
+            written_language = "en" if self._task == "translate" else chunk.language
+            segment = self._place(raw_segment, written_language)
             is_first = not self._segments
             self._segments.append(segment)
             deltas.append(TextDelta(segment.text.lstrip() if is_first else segment.text, segment.tokens))

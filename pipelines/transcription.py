@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from pipelines.errors import Overloaded
 from pipelines.merging import TranscriptBuilder
@@ -44,7 +45,7 @@ class TranscriptionPipeline:
             info = await anext(audio)
             assert isinstance(info, AudioInfo)
             yield info
-            builder = TranscriptBuilder(info, options.language)
+            builder = TranscriptBuilder(info, options)
             async with aclosing(self._transcripts(audio, options)) as transcripts:
                 async for transcript in transcripts:
                     for delta in builder.add(transcript):
@@ -54,26 +55,36 @@ class TranscriptionPipeline:
     async def _transcripts(
         self, audio: AsyncGenerator[AudioInfo | AudioChunk, None], options: DecodingOptions
     ) -> AsyncGenerator[ChunkTranscript, None]:
-        """Yield every chunk's answer in order, a bounded window of them being worked on at once."""
+        """Yield every chunk's answer in order, a bounded window of them being worked on at once.
+
+        Until the language is known chunks go alone: later ones are decoded in the language of the first.
+        """
         running: deque[asyncio.Task[ChunkTranscript]] = deque()
+        reading: asyncio.Future[AudioInfo | AudioChunk | None] | None = None
+        is_exhausted = False
         try:
-            async for chunk in audio:
-                assert isinstance(chunk, AudioChunk)
-                running.append(asyncio.create_task(self._transcribe(chunk, options)))
-                if options.language is None:
-                    # Alone until the language is known: later chunks are decoded in the language of the first.
+            while running or not is_exhausted:
+                window = self._window if options.language is not None else 1
+                if reading is None and not is_exhausted and len(running) < window:
+                    reading = asyncio.ensure_future(anext(audio, None))
+                awaited: list[asyncio.Future[Any]] = [*list(running)[:1], *([reading] if reading else [])]
+                await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+                if reading is not None and reading.done():
+                    chunk, reading = reading.result(), None
+                    if isinstance(chunk, AudioChunk):
+                        running.append(asyncio.create_task(self._transcribe(chunk, options)))
+                    else:
+                        is_exhausted = True
+                elif running[0].done():
                     transcript = await running.popleft()
-                    if transcript.segments:
+                    if options.language is None and transcript.segments:
                         options = replace(options, language=transcript.language)
                     yield transcript
-                while running and (len(running) >= self._window or running[0].done()):
-                    yield await running.popleft()
-            while running:
-                yield await running.popleft()
         finally:
-            for task in running:
+            pending: list[asyncio.Future[Any]] = [*running, *([reading] if reading else [])]
+            for task in pending:
                 task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.gather(*pending, return_exceptions=True)
 
     async def _transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
         """A full queue refuses a request at its first chunk only: what has begun waits for its turn."""

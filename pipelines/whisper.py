@@ -29,12 +29,13 @@ def compression_ratio(text: str) -> float:
 
 def needs_fallback(avg_logprob: float, ratio: float, no_speech_prob: float) -> bool:
     """Whether a decoding is so poor that a higher temperature should be tried."""
-    if no_speech_prob > MAX_NO_SPEECH_PROB and avg_logprob < MIN_AVG_LOGPROB:
-        return False  # not a failure: nobody speaks
+    if is_silence(avg_logprob, no_speech_prob):
+        return False  # not a failure
     return ratio > MAX_COMPRESSION_RATIO or avg_logprob < MIN_AVG_LOGPROB
 
 
 def is_silence(avg_logprob: float, no_speech_prob: float) -> bool:
+    """Whether nobody speaks: the model says so, and is not sure of what it wrote."""
     return no_speech_prob > MAX_NO_SPEECH_PROB and avg_logprob < MIN_AVG_LOGPROB
 
 

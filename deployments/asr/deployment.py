@@ -36,7 +36,7 @@ class UserConfig(BaseModel):
 class Asr:
     def __init__(self, engine: str, source: str, device: str, dtype: str) -> None:
         started_at = time.monotonic()
-        args = EngineArgs(source, device, dtype, num_threads=assigned_threads())
+        args = EngineArgs(source, assigned_device(device), dtype, num_threads=assigned_threads())
         self._engine = load_engine(engine)(args)
         self._loop: EngineLoop[ChunkTranscript] = EngineLoop(self._engine, UserConfig().max_batch_size)
         logger.info("Loaded %s in %.1f s on %d threads", source, time.monotonic() - started_at, args.num_threads)
@@ -60,8 +60,18 @@ class Asr:
         return self._engine.info
 
     def check_health(self) -> None:
-        if not self._loop.is_alive:
-            raise RuntimeError("The engine's thread has died.")
+        if not self._loop.is_healthy:
+            raise RuntimeError("The engine fails at every step: this replica must be replaced.")
+
+    def __del__(self) -> None:
+        self._loop.stop()
+
+
+def assigned_device(device: str) -> str:
+    """A replica that was given no GPU may still see one: Ray does not hide what it did not assign."""
+    if device != "auto":
+        return device
+    return "cuda" if ray.get_runtime_context().get_accelerator_ids().get("GPU") else "cpu"
 
 
 def assigned_threads() -> int:

@@ -34,7 +34,8 @@ class Attempt:
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """`encoded` is (encoder frames, width), kept as long as the window is decoded; `skipped` are windows to come."""
+    """`prefix` is what the decoder reads first, known once the language is. `encoded` is (encoder frames, width),
+    kept as long as the window is decoded. `skipped` are windows to come."""
 
     request_id: str
     chunk: AudioChunk
@@ -44,6 +45,7 @@ class Row:
     window: SpeechSegment
     attempt: Attempt
     generator: torch.Generator
+    prefix: list[int] = field(default_factory=list)
     encoded: Tensor | None = None
     no_speech_prob: float = 0.0
     failed_attempts: list[Attempt] = field(default_factory=list)

@@ -93,16 +93,13 @@ class TransformersWhisper:
         rows, self._waiting = self._waiting, []
         self._encode([row for row in rows if row.encoded is None])
         self._detect_language([row for row in rows if row.language is None])
+        for row in rows:
+            assert row.language is not None
+            row.prefix = row.prefix or self._vocabulary.prefix(row.options, row.language)
         # Prefixes of one length are read together: no padding, so nothing to mask.
-        prefixes = {id(row): self._prefix(row) for row in rows}
-        rows.sort(key=lambda row: len(prefixes[id(row)]))
-        for _, group in groupby(rows, key=lambda row: len(prefixes[id(row)])):
-            members = list(group)
-            self._read_prefix(members, [prefixes[id(row)] for row in members])
-
-    def _prefix(self, row: Row) -> list[int]:
-        assert row.language is not None
-        return self._vocabulary.prefix(row.options, row.language)
+        rows.sort(key=lambda row: len(row.prefix))
+        for _, group in groupby(rows, key=lambda row: len(row.prefix)):
+            self._read_prefix(list(group))
 
     def _encode(self, rows: list[Row]) -> None:
         if not rows:
@@ -131,17 +128,17 @@ class TransformersWhisper:
             best = row_logits[[ids[language] for language in candidates]].argmax()
             row.language = candidates[int(best)]
 
-    def _read_prefix(self, rows: list[Row], prefixes: list[list[int]]) -> None:
+    def _read_prefix(self, rows: list[Row]) -> None:
         cache = BatchCache()
         hidden = self._model.model.decoder(
-            input_ids=torch.tensor(prefixes, device=self._device),
+            input_ids=torch.tensor([row.prefix for row in rows], device=self._device),
             encoder_hidden_states=_stack(rows),
             past_key_values=cache.layers,
             use_cache=True,
         ).last_hidden_state
-        cache.num_tokens = [len(prefix) for prefix in prefixes]
-        for row, prefix, row_hidden in zip(rows, prefixes, hidden, strict=True):
-            start = prefix.index(self._vocabulary.start_of_transcript)
+        cache.num_tokens = [len(row.prefix) for row in rows]
+        for row, row_hidden in zip(rows, hidden, strict=True):
+            start = row.prefix.index(self._vocabulary.start_of_transcript)
             probabilities = self._model.proj_out(row_hidden[start]).float().softmax(dim=-1)
             row.no_speech_prob = float(probabilities[self._vocabulary.no_speech])
         self._cache.join(cache)
@@ -185,7 +182,7 @@ class TransformersWhisper:
         return True
 
     def _max_new_tokens(self, row: Row) -> int:
-        room = min(self._max_length // 2, self._max_length - len(self._prefix(row)))
+        room = min(self._max_length // 2, self._max_length - len(row.prefix))
         return min(room, row.options.max_tokens or room)
 
     def _keep(self, rows: list[Row]) -> None:
@@ -228,7 +225,7 @@ class TransformersWhisper:
             language=row.language,
             segments=tuple(sorted(row.segments, key=lambda segment: segment.start_s)),
             finish_reason=row.finish_reason,
-            num_prompt_tokens=self._vocabulary.num_prompt_tokens(row.options),
+            num_prompt_tokens=max(row.prefix.index(self._vocabulary.start_of_transcript) - 1, 0),
             num_output_tokens=row.num_output_tokens,
         )
 

@@ -5,33 +5,58 @@ from collections.abc import Sequence
 from transformers import GenerationConfig, WhisperTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from pipelines.errors import ConfigurationError
+from pipelines.languages import LANGUAGES
 from pipelines.types import DecodingOptions
 from pipelines.whisper import MAX_PROMPT_TOKENS
+
+TASKS = ("transcribe", "translate")
+MULTILINGUAL_VOCABULARY = 51_865
+"""Tokens of the smallest multilingual Whisper, for checkpoints that do not say what they are."""
+
+MAX_PROMPT_CHARACTERS = 4_096
+"""More than `MAX_PROMPT_TOKENS` can hold; the rest of a megabyte is not even tokenized."""
 
 
 class Vocabulary:
     """Read-only; shared by every row.
 
-    The order of Whisper's special tokens is fixed, <|nospeech|> just before <|notimestamps|> and the
-    timestamps after it; older tokenizers spell <|nospeech|> differently, so it is found by its place.
+    <|nospeech|> is the token before <|notimestamps|> (older tokenizers spell it differently), and the
+    timestamps are those after it.
     """
 
     def __init__(self, tokenizer: WhisperTokenizer, config: GenerationConfig) -> None:
+        """
+        Raises:
+            ConfigurationError: the checkpoint's tokens are not Whisper's.
+        """
         self._tokenizer = tokenizer
         self._byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+        self._special = tokenizer.get_vocab()
         self.end_of_text: int = tokenizer.eos_token_id
-        self.start_of_transcript: int = config.decoder_start_token_id
-        self.no_timestamps: int = config.no_timestamps_token_id
+        self.start_of_transcript = self._id("<|startoftranscript|>")
+        self.no_timestamps = self._id("<|notimestamps|>")
+        self.start_of_previous = self._id("<|startofprev|>")
         self.no_speech = self.no_timestamps - 1
-        self.start_of_previous: int = getattr(config, "prev_sot_token_id", None) or self.no_timestamps - 2
         self.timestamp_begin = self.no_timestamps + 1
         self.suppressed: list[int] = list(config.suppress_tokens or [])
         self.suppressed_at_begin: list[int] = list(config.begin_suppress_tokens or [])
         self.max_initial_timestamp: int | None = getattr(config, "max_initial_timestamp_index", None)
-        is_multilingual = getattr(config, "is_multilingual", True)
-        lang_to_id: dict[str, int] = (getattr(config, "lang_to_id", None) or {}) if is_multilingual else {}
-        self.language_ids = {token.strip("<|>"): id for token, id in lang_to_id.items()}
-        self.task_ids: dict[str, int] = (getattr(config, "task_to_id", None) or {}) if is_multilingual else {}
+        is_multilingual = getattr(config, "is_multilingual", len(tokenizer) >= MULTILINGUAL_VOCABULARY)
+        self.language_ids = self._language_ids(config) if is_multilingual else {}
+        self.task_ids = {task: self._id(f"<|{task}|>") for task in TASKS} if is_multilingual else {}
+
+    def _id(self, token: str) -> int:
+        if token not in self._special:
+            raise ConfigurationError(f"This is no Whisper checkpoint: its tokenizer has no {token}.")
+        return self._special[token]
+
+    def _language_ids(self, config: GenerationConfig) -> dict[str, int]:
+        """What the checkpoint says it knows; many fine-tunes say nothing, and then it is what their tokens name."""
+        named: dict[str, int] = getattr(config, "lang_to_id", None) or {}
+        if named:
+            return {token.strip("<|>"): id for token, id in named.items()}
+        return {code: self._special[f"<|{code}|>"] for code in LANGUAGES if f"<|{code}|>" in self._special}
 
     def prefix(self, options: DecodingOptions, language: str) -> list[int]:
         """Token ids that the decoder reads before it writes: what came before, language, task, timestamps or not."""
@@ -50,9 +75,6 @@ class Vocabulary:
             self.no_timestamps,
         ]
 
-    def num_prompt_tokens(self, options: DecodingOptions) -> int:
-        return max(len(self._previous_text(options)) - 1, 0)
-
     def data(self, token_id: int) -> bytes:
         """Bytes of one token; none for special tokens."""
         if token_id >= self.end_of_text:
@@ -64,9 +86,15 @@ class Vocabulary:
         return b"".join(self.data(token_id) for token_id in token_ids).decode("utf-8", errors="replace")
 
     def _previous_text(self, options: DecodingOptions) -> list[int]:
-        text = " ".join(part for part in (", ".join(options.keywords), options.prompt.strip()) if part)
+        """Keywords first, then as much of the prompt's end as there is room for."""
+        keywords = self._encode(", ".join(options.keywords)[:MAX_PROMPT_CHARACTERS])[:MAX_PROMPT_TOKENS]
+        room = MAX_PROMPT_TOKENS - len(keywords)
+        prompt = self._encode(options.prompt.strip()[-MAX_PROMPT_CHARACTERS:])[-room:] if room else []
+        return [self.start_of_previous, *keywords, *prompt] if keywords or prompt else []
+
+    def _encode(self, text: str) -> list[int]:
+        """A prompt is the user's text: what looks like a control token in it must not become one."""
         if not text:
             return []
-        # A prompt is the user's text: what looks like a control token in it must not become one.
-        ids = self._tokenizer.encode(" " + text, add_special_tokens=False, split_special_tokens=True)
-        return [self.start_of_previous, *ids[-MAX_PROMPT_TOKENS:]]
+        ids: list[int] = self._tokenizer.encode(" " + text, add_special_tokens=False, split_special_tokens=True)
+        return [token_id for token_id in ids if token_id < self.end_of_text]

@@ -20,6 +20,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 
+from deployments.audio.mp4 import refuse_forged_counts
 from pipelines.errors import AudioTooLong, AudioTooShort, UndecodableAudio
 from pipelines.types import SAMPLE_RATE_HZ, AudioInfo, DecodeLimits, Samples
 
@@ -33,6 +34,10 @@ ROUNDING_S = 1e-4
 MIN_SAMPLE_RATE_HZ = 1_000
 MAX_DAMAGED_PACKETS = 1_000
 MAX_STREAMS = 64
+
+# A frame costs the same whatever it holds: 25 MB of frames of one sample would take a quarter of an hour.
+MAX_TINY_FRAMES = 50_000
+MIN_FRAME_SAMPLES = 16
 
 # PyAV raises IndexError for a packet of a track that appears in mid-file.
 DAMAGE = (av.error.FFmpegError, ValueError, IndexError, MemoryError)
@@ -79,6 +84,7 @@ def decode(upload: bytes, limits: DecodeLimits) -> Iterator[Samples]:
 def _open(upload: bytes) -> InputContainer:
     if not upload:
         raise UndecodableAudio("The file is empty.")
+    refuse_forged_counts(upload)
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "", "max_streams": str(MAX_STREAMS)}
     try:
         container = av.open(io.BytesIO(upload), mode="r", options=options, metadata_errors="ignore")
@@ -113,6 +119,7 @@ def _check_format(sample_rate_hz: int, num_channels: int, limits: DecodeLimits) 
 
 def _frames(container: InputContainer, stream: AudioStream, limits: DecodeLimits) -> Iterator[AudioFrame]:
     """Yield decoded frames, stepping over damaged packets as players do, but not for ever."""
+    num_frames = num_samples = 0
     for packet in _packets(container, stream):
         try:
             frames = packet.decode()
@@ -123,6 +130,10 @@ def _frames(container: InputContainer, stream: AudioStream, limits: DecodeLimits
         for frame in frames:
             if isinstance(frame, AudioFrame) and frame.samples and frame.sample_rate:
                 _check_format(frame.sample_rate, frame.layout.nb_channels, limits)
+                num_frames += 1
+                num_samples += frame.samples
+                if num_frames > MAX_TINY_FRAMES and num_samples < MIN_FRAME_SAMPLES * num_frames:
+                    raise UndecodableAudio("The file is cut into too many frames of hardly any sound.")
                 yield frame
 
 
@@ -149,8 +160,8 @@ def _resampled(frames: Iterator[AudioFrame]) -> Iterator[Samples]:
             frame.pts = None  # gaps in time stamps are not silence to be filled in
             for converted in to_float.resample(frame):
                 samples = converted.to_ndarray().reshape(-1, converted.layout.nb_channels)
-                mono = samples.mean(axis=1, dtype=np.float32)
-                yield resampler.resample_chunk(np.clip(np.nan_to_num(mono, posinf=1.0, neginf=-1.0), -1.0, 1.0))
+                samples = np.clip(np.nan_to_num(samples), -1.0, 1.0)
+                yield resampler.resample_chunk(samples.mean(axis=1, dtype=np.float32))
         yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 

@@ -23,7 +23,8 @@ logger = logging.getLogger("ray.serve")
 FileBytes = NDArray[np.uint8]
 """An upload as an array, which replicas on one node read from shared memory."""
 
-MAX_PARKED = 16
+MAX_PARKED = 256
+MAX_PARKED_BYTES = 1 << 30
 PARKED_FOR_S = 600.0
 NUM_THREADS = 16
 
@@ -77,6 +78,10 @@ class Audio:
             self._park(session_id, used)
         return page
 
+    async def release(self, session_id: str) -> None:
+        """Forget an upload whose reader has left."""
+        self._parked.pop(session_id, None)
+
     def _read(
         self,
         reader: UploadReader | None,
@@ -96,8 +101,11 @@ class Audio:
     def _park(self, session_id: str, reader: UploadReader) -> None:
         now = time.monotonic()
         self._parked[session_id] = (now, reader)
+        num_bytes = sum(parked.num_bytes for _, parked in self._parked.values())
         while self._parked:
-            parked_at, _ = next(iter(self._parked.values()))
-            if len(self._parked) <= MAX_PARKED and now - parked_at < PARKED_FOR_S:
+            parked_at, oldest = next(iter(self._parked.values()))
+            is_room = len(self._parked) <= MAX_PARKED and num_bytes <= MAX_PARKED_BYTES
+            if is_room and now - parked_at < PARKED_FOR_S:
                 break
+            num_bytes -= oldest.num_bytes
             self._parked.popitem(last=False)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from fastapi import APIRouter, Depends, FastAPI, Request
 
 from deployments.ingress import errors
-from deployments.ingress.middleware import Admission, BodyLimit, Observation
+from deployments.ingress.middleware import BodyLimit, Observation
 from deployments.ingress.models import models_router
 from deployments.ingress.operations import operations_router
 from deployments.ingress.services import Services
@@ -27,7 +27,6 @@ def create_api(services: Services) -> FastAPI:
     errors.install(app)
     # The last one added runs first.
     app.add_middleware(BodyLimit, max_bytes=services.limits.max_upload_bytes + FORM_OVERHEAD_BYTES)
-    app.add_middleware(Admission, max_requests=services.limits.max_concurrent_requests)
     app.add_middleware(Observation, metrics=services.metrics, endpoints=frozenset(app.openapi()["paths"]))
     return app
 

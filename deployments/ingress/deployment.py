@@ -1,12 +1,14 @@
 """The ingress deployment: the FastAPI application, given the graph's handles."""
 
 import asyncio
+import logging
 import time
 from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client.metrics_core import Metric
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus, DeploymentStatus, ReplicaState, ServeStatus
@@ -16,7 +18,10 @@ from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
 from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
 from deployments.ingress.services import Services
-from deployments.settings import Settings, api_keys
+from deployments.settings import API_KEYS_VARIABLE, Settings, api_keys
+from pipelines.errors import ConfigurationError
+
+logger = logging.getLogger("ray.serve")
 
 STATUS_TIMEOUT_S = 0.5
 STATUS_FRESH_S = 0.5
@@ -37,12 +42,19 @@ class Ingress:
     def __init__(
         self, settings: Settings, created_at: int, audio: DeploymentHandle, asr: dict[str, DeploymentHandle]
     ) -> None:
+        keys = api_keys()
+        if settings.require_api_key and not keys:
+            raise ConfigurationError(
+                f"require_api_key is set, but {API_KEYS_VARIABLE} is empty where the ingress runs: "
+                "set it where Ray is started on the nodes, or in the application's runtime_env."
+            )
+        logger.info("API keys: %s", f"one of {len(keys)} is required" if keys else "none is required")
         self._metrics = IngressMetrics()
         self._metrics.declare_models(asr)
         self._services = Services(
             catalogue=Catalogue(settings, created_at),
             limits=settings.limits,
-            api_keys=api_keys(),
+            api_keys=keys,
             reader=RemoteAudioReader(audio),
             recognizers={id: self._recognizer(id, handle) for id, handle in asr.items()},
             metrics=self._metrics,
@@ -66,7 +78,7 @@ class Ingress:
         try:
             async with asyncio.timeout(METRICS_TIMEOUT_S):
                 snapshots: list[Any] = await peers.broadcast("metrics_snapshot").results_async()
-        except (TimeoutError, RayServeException):
+        except (TimeoutError, RayError, RayServeException):
             snapshots = [self._metrics.snapshot()]
         return to_prometheus_text(snapshots)
 
@@ -107,5 +119,7 @@ def _unavailable(status: ServeStatus, app_name: str) -> list[str]:
         name
         for name, deployment in app.deployments.items()
         if not deployment.replica_states.get(ReplicaState.RUNNING)
+        # asleep, or waking up because somebody asks: such a deployment answers, if slowly
+        and deployment.status not in (DeploymentStatus.UPSCALING, DeploymentStatus.DOWNSCALING)
         and not (deployment.status == DeploymentStatus.HEALTHY and not sum(deployment.replica_states.values()))
     ]

@@ -25,7 +25,10 @@ async def read_form(request: Request) -> FormData:
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise InvalidRequest("The body must be multipart/form-data.", None)
-    return await request.form(max_files=16, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+    try:
+        return await request.form(max_files=16, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+    except ValueError:  # such as a charset that no codec can have
+        raise InvalidRequest("The multipart form could not be parsed.") from None
 
 
 async def read_file(form: FormData) -> bytes:

@@ -6,11 +6,11 @@ import time
 
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.ingress.errors import UNEXPECTED, RequestTooLarge, error_response
 from deployments.ingress.metrics import IngressMetrics
-from pipelines.errors import Overloaded
 
 logger = logging.getLogger("ray.serve")
 
@@ -48,28 +48,6 @@ class BodyLimit:
         return RequestTooLarge(f"The request is larger than the {self._max_bytes} bytes that this server accepts.")
 
 
-class Admission:
-    """Bounds how many requests with a body are inside at once, and with them the memory that they can hold."""
-
-    def __init__(self, app: ASGIApp, max_requests: int) -> None:
-        self._app = app
-        self._max_requests = max_requests
-        self._num_inside = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
-        if self._num_inside >= self._max_requests:
-            await error_response(Overloaded("The server is busy. Try again shortly.", 1.0))(scope, receive, send)
-            return
-        self._num_inside += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._num_inside -= 1
-
-
 class Observation:
     """Counts and logs every answer, and turns what nobody expected into a 500 without its details."""
 
@@ -96,6 +74,8 @@ class Observation:
         except asyncio.CancelledError:
             status = CLIENT_CLOSED_REQUEST
             raise
+        except ClientDisconnect:
+            status = CLIENT_CLOSED_REQUEST
         except Exception:
             logger.exception("Unexpected error")
             if not status:

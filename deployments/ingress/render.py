@@ -31,6 +31,7 @@ from deployments.ingress.schema.transcription import (
     VerboseWord,
     as_json,
 )
+from deployments.ingress.sse import to_line
 from pipelines.languages import language_name
 from pipelines.subtitles import to_srt, to_vtt
 from pipelines.types import Segment, Task, TextDelta, Token, Transcript
@@ -166,7 +167,7 @@ class StreamRenderer:
             logprobs=_logprobs(transcript.tokens) if self.request.include else None,
             languages=_languages(transcript, self.model),
         )
-        if len(done.model_dump_json()) > MAX_LINE_BYTES:
+        if len(to_line(as_json(done))) > MAX_LINE_BYTES:
             done = done.model_copy(update={"logprobs": None})
         events: list[StreamEvent] = [done]
         if self.request.stream_include_usage:

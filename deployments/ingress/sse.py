@@ -2,10 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
+import anyio
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -24,16 +25,26 @@ class EventStream(StreamingResponse):
 
     def __init__(self, lines: AsyncGenerator[bytes, None]) -> None:
         self._lines = with_keep_alive(lines)
+        self._callbacks: list[Callable[[], None]] = []
         super().__init__(self._lines, media_type="text/event-stream", headers=HEADERS)
 
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the connection has ended, however it did."""
+        self._callbacks.append(callback)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._lines):
-            await super().__call__(scope, receive, send)
+        try:
+            async with aclosing(self._lines):
+                await super().__call__(scope, receive, send)
+        finally:
+            for callback in self._callbacks:
+                callback()
 
 
 def to_line(data: dict[str, Any]) -> bytes:
     """ASCII only: some clients also break lines at U+2028 and its kin (contract 2.4)."""
-    return b"data: " + json.dumps(data, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n\n"
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return f"data: {text}\n\n".encode("ascii")
 
 
 async def with_keep_alive(lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -58,12 +69,12 @@ async def until_deadline(events: AsyncGenerator[EventT, None], max_s: float) -> 
     Raises:
         DeadlineExceeded
     """
-    loop = asyncio.get_running_loop()
-    ends_at = loop.time() + max_s
+    ends_at = asyncio.get_running_loop().time() + max_s
     async with aclosing(events):
         while True:
             try:
-                event = await asyncio.wait_for(anext(events), ends_at - loop.time())
+                async with asyncio.timeout_at(ends_at):
+                    event = await anext(events)
             except StopAsyncIteration:
                 return
             except TimeoutError:
@@ -75,4 +86,6 @@ async def cancel_and_wait(task: "asyncio.Future[Any]") -> None:
     """An async generator must not be closed while a task still runs it."""
     if not task.done():
         task.cancel()
-        await asyncio.wait({task})
+        # A server that notices a lost client cancels again and again: this wait must outlive that.
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait({task})

@@ -4,14 +4,16 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.datastructures import FormData
 
 from deployments.ingress import sse
+from deployments.ingress.admission import Admission
 from deployments.ingress.catalogue import ServedModel
 from deployments.ingress.errors import UNEXPECTED, RequestTooLarge, envelope
 from deployments.ingress.families import check_transcription, check_translation
@@ -34,6 +36,7 @@ from pipelines.types import (
 
 logger = logging.getLogger("ray.serve")
 
+MIN_TEMPERATURE = 0.001
 FIRST_TEXT_WAIT_S = 1.0
 """How long the status line waits for the first text, so that a full queue can still be a 429."""
 
@@ -47,37 +50,26 @@ class Endpoint:
 TRANSCRIPTIONS = Endpoint("transcribe", check_transcription)
 TRANSLATIONS = Endpoint("translate", check_translation)
 
-FORM_SCHEMA = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file", "model"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        **TranscriptionRequest.model_json_schema(ref_template="#/components/schemas/{model}")[
-                            "properties"
-                        ],
-                    },
-                }
-            }
-        },
-    }
-}
+
+def _form_schema() -> dict[str, Any]:
+    schema = TranscriptionRequest.model_json_schema()
+    schema["properties"]["chunking_strategy"]["anyOf"] = [{"const": "auto"}, ServerVad.model_json_schema()]
+    properties = {"file": {"type": "string", "format": "binary"}, **schema["properties"]}
+    form = {"schema": {"type": "object", "required": ["file", "model"], "properties": properties}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
 
 
 def transcriptions_router(services: Services) -> APIRouter:
     router = APIRouter(tags=["audio"])
+    admission = Admission(services.limits.max_concurrent_requests)
 
-    @router.post("/v1/audio/transcriptions", openapi_extra=FORM_SCHEMA)
+    @router.post("/v1/audio/transcriptions", openapi_extra=_form_schema())
     async def create_transcription(request: Request) -> Response:
-        return await _answer(request, services, TRANSCRIPTIONS)
+        return await _answer(request, services, admission, TRANSCRIPTIONS)
 
-    @router.post("/v1/audio/translations", openapi_extra=FORM_SCHEMA)
+    @router.post("/v1/audio/translations", openapi_extra=_form_schema())
     async def create_translation(request: Request) -> Response:
-        return await _answer(request, services, TRANSLATIONS)
+        return await _answer(request, services, admission, TRANSLATIONS)
 
     return router
 
@@ -92,7 +84,8 @@ def to_options(request: TranscriptionRequest, task: Task) -> DecodingOptions:
         keywords=(*request.keywords, *hotwords),
         timestamps=not request.without_timestamps,
         word_timestamps="word" in request.timestamp_granularities,
-        temperature=request.temperature,
+        # hardly above 0 is 0: dividing by it would overflow
+        temperature=request.temperature if request.temperature >= MIN_TEMPERATURE else 0.0,
         seed=request.seed,
         top_p=request.top_p,
         top_k=max(request.top_k, 0),
@@ -111,24 +104,30 @@ def to_vad_options(request: TranscriptionRequest) -> VadOptions:
     return VadOptions(strategy.threshold, strategy.prefix_padding_ms, strategy.silence_duration_ms)
 
 
-async def _answer(http_request: Request, services: Services, endpoint: Endpoint) -> Response:
-    form = await _read_form(http_request, services.limits.max_request_s)
-    try:
-        request = parse_request(form)
-        model = services.catalogue.find(request.model)
-        endpoint.check(request, model.family)
-        upload = await read_file(form)
-    finally:
-        await form.close()
-    if len(upload) > services.limits.max_upload_bytes:
-        raise RequestTooLarge(f"The file is larger than {services.limits.max_upload_bytes} bytes.")
-    await _check_model(services, request, model, endpoint.task)
-    events = sse.until_deadline(_events(services, request, model, endpoint.task, upload), services.limits.max_request_s)
-    if request.stream:
-        return await _stream(events, StreamRenderer(request, model, endpoint.task))
-    async for event in events:
-        if isinstance(event, TranscriptFinished):
-            return render_transcript(event.transcript, request, model, endpoint.task)
+async def _answer(http_request: Request, services: Services, admission: Admission, endpoint: Endpoint) -> Response:
+    form = await _read_form(http_request, services.limits.max_upload_s)
+    with ExitStack() as held:
+        held.enter_context(admission.admit())
+        try:
+            request = parse_request(form)
+            model = services.catalogue.find(request.model)
+            endpoint.check(request, model.family)
+            upload = await read_file(form)
+        finally:
+            await form.close()
+        if len(upload) > services.limits.max_upload_bytes:
+            raise RequestTooLarge(f"The file is larger than {services.limits.max_upload_bytes} bytes.")
+        await _check_model(services, request, model, endpoint.task)
+        work = _events(services, request, model, endpoint.task, upload)
+        events = sse.until_deadline(work, services.limits.max_request_s)
+        if request.stream:
+            response = await _stream(events, StreamRenderer(request, model, endpoint.task))
+            response.on_close(held.pop_all().close)
+            return response
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, TranscriptFinished):
+                    return render_transcript(event.transcript, request, model, endpoint.task)
     raise AssertionError("a transcription ends with TranscriptFinished")
 
 
@@ -179,7 +178,7 @@ async def _events(
         gauge.dec()
 
 
-async def _stream(events: AsyncGenerator[TranscriptionEvent, None], renderer: StreamRenderer) -> Response:
+async def _stream(events: AsyncGenerator[TranscriptionEvent, None], renderer: StreamRenderer) -> sse.EventStream:
     """Answer 200 once the audio was read and the first chunk was not refused at once."""
     await anext(events)
     first = asyncio.ensure_future(anext(events, None))

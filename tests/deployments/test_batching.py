@@ -245,7 +245,7 @@ async def test_an_unexpected_error_in_add_fails_alone() -> None:
         with pytest.raises(ModelUnavailable):
             await asyncio.wait_for(bad, 5)
         assert (await asyncio.wait_for(good, 5))[0] == 3
-        assert loop.is_alive
+        assert loop.is_healthy
 
 
 async def test_a_failed_step_fails_those_aboard_and_the_loop_lives_on() -> None:
@@ -259,7 +259,7 @@ async def test_a_failed_step_fails_those_aboard_and_the_loop_lives_on() -> None:
             with pytest.raises(ModelUnavailable):
                 await task
         assert (await waiting[0])[0] == 1
-        assert loop.is_alive
+        assert loop.is_healthy
         assert engine.aborted == ["0", "1"]
         assert (await loop.run(2))[0] == 2
 
@@ -293,5 +293,5 @@ async def test_requests_come_from_several_event_loops() -> None:
 
 async def test_a_stopped_loop_is_not_alive() -> None:
     async with looping(CountingEngine()) as loop:
-        assert loop.is_alive
-    assert not loop.is_alive
+        assert loop.is_healthy
+    assert not loop.is_healthy

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from pipelines.merging import TranscriptBuilder
-from pipelines.types import AudioInfo, ChunkTranscript, Segment, TextDelta, Token, Transcript
+from pipelines.types import AudioInfo, ChunkTranscript, DecodingOptions, Segment, TextDelta, Token, Transcript
 
 INFO = AudioInfo(60.0, "wav", "pcm_s16le")
 
@@ -17,7 +17,7 @@ def chunk(index: int, *segments: Segment, language: str = "en") -> ChunkTranscri
 
 
 def merge(*chunks: ChunkTranscript, language: str | None = None) -> tuple[list[TextDelta], Transcript]:
-    builder = TranscriptBuilder(INFO, language)
+    builder = TranscriptBuilder(INFO, DecodingOptions(language=language))
     deltas = [delta for one in chunks for delta in builder.add(one)]
     return deltas, builder.finish()
 

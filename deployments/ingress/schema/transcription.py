@@ -25,8 +25,8 @@ class ServerVad(BaseModel):
 
     type: Literal["server_vad"]
     threshold: float = Field(default=0.5, ge=0, le=1, allow_inf_nan=False)
-    prefix_padding_ms: int = Field(default=300, ge=0)
-    silence_duration_ms: int = Field(default=200, ge=0)
+    prefix_padding_ms: int = Field(default=300, ge=0, le=60_000)
+    silence_duration_ms: int = Field(default=200, ge=0, le=60_000)
 
 
 class TranscriptionRequest(BaseModel):
@@ -53,12 +53,12 @@ class TranscriptionRequest(BaseModel):
     # extras of vLLM's and speaches' servers
     seed: Int64 | None = None
     top_p: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
-    top_k: int = Field(default=0, ge=-1)
+    top_k: int = Field(default=0, ge=-1, lt=2**31)
     min_p: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
-    repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    repetition_penalty: float = Field(default=1.0, ge=0.01, le=100, allow_inf_nan=False)
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2, allow_inf_nan=False)
     presence_penalty: float = Field(default=0.0, ge=-2, le=2, allow_inf_nan=False)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1, lt=2**31)
     use_beam_search: bool = False
     n: int = Field(default=1, ge=1, le=10)
     length_penalty: float = Field(default=1.0, allow_inf_nan=False)

@@ -80,14 +80,20 @@ def test_prompt_and_keywords_come_first(vocabulary: Vocabulary) -> None:
     start = prefix.index(vocabulary.start_of_transcript)
     assert prefix[0] == vocabulary.start_of_previous
     assert vocabulary.text(prefix[1:start]) == " Auricle, Ray We met."
-    assert vocabulary.num_prompt_tokens(options) == start - 1
+
+
+def test_a_long_prompt_leaves_the_keywords_in(vocabulary: Vocabulary) -> None:
+    options = DecodingOptions(prompt="word " * 100_000 + "the end", keywords=("Auricle",))
+    prefix = vocabulary.prefix(options, "en")
+    text = vocabulary.text(prefix[1 : prefix.index(vocabulary.start_of_transcript)])
+    assert text.startswith(" Auricle")
+    assert text.endswith("the end")
 
 
 @pytest.mark.parametrize("prompt", ["", "  ", "\n"])
 def test_no_prompt_is_no_prefix(vocabulary: Vocabulary, prompt: str) -> None:
     options = DecodingOptions(prompt=prompt)
     assert vocabulary.prefix(options, "en")[0] == vocabulary.start_of_transcript
-    assert vocabulary.num_prompt_tokens(options) == 0
 
 
 def test_of_a_long_prompt_the_end_is_read(vocabulary: Vocabulary) -> None:

@@ -1,0 +1,56 @@
+import io
+import struct
+
+import av
+import numpy as np
+import pytest
+
+from deployments.audio.decode import probe
+from deployments.audio.mp4 import refuse_forged_counts
+from pipelines.errors import UndecodableAudio
+from pipelines.types import DecodeLimits
+
+
+def m4a() -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def claiming(kind: bytes, offset: int, count: int) -> bytes:
+    upload = bytearray(m4a())
+    at = upload.index(kind) + 4 + offset
+    struct.pack_into(">I", upload, at, count)
+    return bytes(upload)
+
+
+def test_an_honest_file_passes() -> None:
+    refuse_forged_counts(m4a())
+    assert probe(m4a(), DecodeLimits()).duration_s == pytest.approx(1.0, abs=0.15)
+
+
+@pytest.mark.parametrize(("kind", "offset"), [(b"stsz", 8), (b"stts", 4), (b"stsc", 4), (b"stco", 4)])
+def test_a_forged_count_is_refused_before_it_is_believed(kind: bytes, offset: int) -> None:
+    with pytest.raises(UndecodableAudio):
+        probe(claiming(kind, offset, 100_000_000), DecodeLimits())
+
+
+def test_other_formats_are_not_looked_into() -> None:
+    refuse_forged_counts(b"RIFF" + bytes(1000))
+    refuse_forged_counts(b"")
+    refuse_forged_counts(bytes(range(256)) * 10)
+
+
+def test_boxes_within_boxes_without_end() -> None:
+    refuse_forged_counts(b"".join(struct.pack(">I4s", 8 * (1000 - n), b"moov") for n in range(1000)))
+
+
+def test_a_compressed_header_is_refused() -> None:
+    hidden = struct.pack(">I4s", 16, b"cmov") + bytes(8)
+    with pytest.raises(UndecodableAudio):
+        refuse_forged_counts(struct.pack(">I4s", 8 + len(hidden), b"moov") + hidden)
