@@ -88,7 +88,7 @@ def _check_application(application: ServeApplicationSchema) -> None:
             raise ConfigurationError(
                 f"There is no deployment '{deployment.name}'; there are: {', '.join(sorted(built))}."
             )
-        if built[deployment.name] is Asr and deployment.user_config:
+        if built[deployment.name] is Asr and isinstance(deployment.user_config, dict):  # else Serve's own default
             UserConfig.model_validate(deployment.user_config)
 
 
