@@ -49,6 +49,7 @@ class Ingress:
                 "set it where Ray is started on the nodes, or in the application's runtime_env."
             )
         logger.info("API keys: %s", f"one of {len(keys)} is required" if keys else "none is required")
+        self._peers: DeploymentHandle | None = None
         self._metrics = IngressMetrics()
         self._metrics.declare_models(asr)
         self._services = Services(
@@ -73,11 +74,12 @@ class Ingress:
 
     async def _metrics_text(self) -> bytes:
         """A scrape reaches any one replica, so each answers for all."""
-        context = serve.get_replica_context()
-        peers = serve.get_deployment_handle(context.deployment, context.app_name)
+        if self._peers is None:
+            context = serve.get_replica_context()
+            self._peers = serve.get_deployment_handle(context.deployment, context.app_name)
         try:
             async with asyncio.timeout(METRICS_TIMEOUT_S):
-                snapshots: list[Any] = await peers.broadcast("metrics_snapshot").results_async()
+                snapshots: list[Any] = await self._peers.broadcast("metrics_snapshot").results_async()
         except (TimeoutError, RayError, RayServeException):
             snapshots = [self._metrics.snapshot()]
         return to_prometheus_text(snapshots)

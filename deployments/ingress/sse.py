@@ -25,10 +25,10 @@ class EventStream(StreamingResponse):
 
     def __init__(self, lines: AsyncGenerator[bytes, None]) -> None:
         self._lines = with_keep_alive(lines)
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], object]] = []
         super().__init__(self._lines, media_type="text/event-stream", headers=HEADERS)
 
-    def on_close(self, callback: Callable[[], None]) -> None:
+    def on_close(self, callback: Callable[[], object]) -> None:
         """Call `callback` when the connection has ended, however it did."""
         self._callbacks.append(callback)
 

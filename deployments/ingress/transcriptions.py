@@ -107,8 +107,8 @@ def to_vad_options(request: TranscriptionRequest) -> VadOptions:
 async def _answer(http_request: Request, services: Services, admission: Admission, endpoint: Endpoint) -> Response:
     form = await _read_form(http_request, services.limits.max_upload_s)
     with ExitStack() as held:
-        held.enter_context(admission.admit())
         try:
+            held.enter_context(admission.admit())
             request = parse_request(form)
             model = services.catalogue.find(request.model)
             endpoint.check(request, model.family)
@@ -189,7 +189,9 @@ async def _stream(events: AsyncGenerator[TranscriptionEvent, None], renderer: St
     except BaseException:
         await sse.cancel_and_wait(first)
         raise
-    return sse.EventStream(_lines(first, events, renderer))
+    response = sse.EventStream(_lines(first, events, renderer))
+    response.on_close(first.cancel)  # also when the client left before the first line
+    return response
 
 
 async def _lines(
