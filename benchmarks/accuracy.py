@@ -14,7 +14,8 @@ from pathlib import Path
 import jiwer
 
 from benchmarks.engine import read_chunks
-from deployments.asr.engine import AsrEngine, EngineArgs, load_engine
+from deployments.asr.engine import ENGINES, AsrEngine, EngineArgs
+from deployments.engines import load_engine
 from pipelines.types import ChunkTranscript, DecodingOptions
 
 
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--source", default="models/whisper-embedded")
     parser.add_argument("--clips", type=Path, default=Path("tests/data/clips.json"))
     options = parser.parse_args()
-    engine = load_engine("transformers")(EngineArgs(options.source))
+    engine = load_engine("transformers", ENGINES)(EngineArgs(options.source))
     rows: dict[str, list[tuple[str, str, bool]]] = defaultdict(list)
     for name, clip in json.loads(options.clips.read_text()).items():
         transcripts = transcribe(engine, options.clips.parent / name)

@@ -10,9 +10,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from deployments.asr.engine import EngineArgs, load_engine
+from deployments.asr.engine import ENGINES, EngineArgs
 from deployments.audio.reader import UploadReader
 from deployments.audio.silero import SileroModel
+from deployments.engines import load_engine
 from pipelines.types import AudioChunk, DecodeLimits, DecodingOptions, VadOptions
 
 
@@ -33,7 +34,7 @@ def seconds_for(
     engine_name: str, args: EngineArgs, chunks: Sequence[AudioChunk], batch_sizes: Sequence[int]
 ) -> list[float]:
     """Wall seconds to transcribe all chunks, for each batch size, after one chunk to warm up."""
-    engine = load_engine(engine_name)(args)
+    engine = load_engine(engine_name, ENGINES)(args)
     options = DecodingOptions()
 
     def run(batch: Sequence[AudioChunk], batch_size: int) -> float:

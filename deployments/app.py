@@ -2,7 +2,9 @@
 
     client ──HTTP──▶ ingress ──upload──▶ audio        decode + VAD: pages of chunks
                         │
-                        └──────chunks──▶ asr-<name>   one per configured Whisper model
+                        ├──────chunks──▶ asr-<name>   one per configured Whisper model
+                        │
+                        └─────windows──▶ diarization  who speaks when
 
 `serve run configs/embedded.yaml` calls `build` with the configuration's `args`; the `deployments:` section
 beside them says how many replicas of each run, on which share of a CPU or GPU.
@@ -14,6 +16,7 @@ from ray.serve import Application
 
 from deployments.asr.deployment import Asr
 from deployments.audio.deployment import Audio
+from deployments.diarization.deployment import DiarizationDeployment
 from deployments.ingress.deployment import Ingress
 from deployments.settings import Settings
 
@@ -25,4 +28,6 @@ def build(settings: Settings) -> Application:
         model.id: Asr.options(name=model.deployment_name).bind(model.engine, model.source, model.device, model.dtype)
         for model in settings.models
     }
-    return Ingress.options(name="ingress").bind(settings, int(time.time()), audio, asr)
+    wanted = settings.diarization
+    diarization = wanted and DiarizationDeployment.bind(wanted.engine, wanted.source, wanted.device, wanted.batch_size)
+    return Ingress.options(name="ingress").bind(settings, int(time.time()), audio, asr, diarization)

@@ -17,6 +17,7 @@ from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDepl
 
 from deployments.asr.deployment import Asr, UserConfig
 from deployments.audio.deployment import Audio
+from deployments.diarization.deployment import DiarizationDeployment
 from deployments.ingress.deployment import Ingress
 from deployments.settings import Settings
 from pipelines.errors import ConfigurationError
@@ -95,7 +96,12 @@ def _check_application(application: ServeApplicationSchema) -> None:
 def _built(application: ServeApplicationSchema) -> dict[str, Deployment]:
     """The deployments that `deployments.app:build` would make, by name."""
     settings = Settings.model_validate(application.args)
-    return {"ingress": Ingress, "audio": Audio, **{model.deployment_name: Asr for model in settings.models}}
+    return {
+        "ingress": Ingress,
+        "audio": Audio,
+        **{model.deployment_name: Asr for model in settings.models},
+        **({"diarization": DiarizationDeployment} if settings.diarization else {}),
+    }
 
 
 def _at_start(default: Deployment, override: DeploymentSchema | None) -> tuple[int, dict[str, Any]]:

@@ -3,7 +3,9 @@
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from functools import partial
+from itertools import count
+from typing import Any, cast
 from uuid import uuid4
 
 import numpy as np
@@ -13,14 +15,21 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from pipelines.errors import AudioServerError, ModelUnavailable, Overloaded
+from pipelines.patience import patiently
 from pipelines.types import (
+    SAMPLE_RATE_HZ,
     AudioChunk,
+    AudioClip,
     AudioInfo,
     AudioPage,
+    AudioWindow,
     ChunkTranscript,
     DecodingOptions,
+    Diarization,
+    Embedding,
     RecognizerInfo,
     VadOptions,
+    Waveform,
     Work,
 )
 
@@ -61,17 +70,8 @@ async def call(method: Any, *args: Any) -> Any:
     raise AssertionError("unreachable")
 
 
-async def _call_patiently(method: Any, *args: Any) -> Any:
-    """Call as often as it takes: a request that has begun waits for its turn instead of failing half-way."""
-    while True:
-        try:
-            return await call(method, *args)
-        except Overloaded as overload:
-            await asyncio.sleep(overload.retry_after_s)
-
-
 class RemoteAudioReader:
-    """`pipelines.ports.AudioReader` over the audio deployment: asks for a page only when its chunks are wanted."""
+    """`pipelines.ports.AudioReader` over the audio deployment: asks for a part only when it is wanted."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
@@ -79,7 +79,7 @@ class RemoteAudioReader:
     async def read(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
         session_id = uuid4().hex
         sticky = self._handle.options(session_id=session_id)
-        stored = await asyncio.to_thread(ray.put, np.frombuffer(upload, np.uint8))
+        stored = await _store(upload)
         page: AudioPage = await call(sticky.read_page, session_id, stored, vad, 0)
         try:
             yield page.info
@@ -88,10 +88,40 @@ class RemoteAudioReader:
                     yield chunk
                 if page.is_last:
                     return
-                page = await _call_patiently(sticky.read_page, session_id, stored, vad, page.chunks[-1].index + 1)
+                next_chunk = page.chunks[-1].index + 1
+                page = await patiently(partial(call, sticky.read_page, session_id, stored, vad, next_chunk))
         finally:
             if not page.is_last:
                 sticky.release.remote(session_id)
+
+    async def read_windows(self, upload: bytes, window_s: float) -> AsyncGenerator[AudioWindow, None]:
+        session_id = uuid4().hex
+        sticky = self._handle.options(session_id=session_id)
+        stored = await _store(upload)
+        num_samples = round(window_s * SAMPLE_RATE_HZ)
+        is_last = False
+        try:
+            for index in count():
+                first = index * num_samples
+                pcm = await patiently(partial(call, sticky.read_window, session_id, stored, first, num_samples))
+                is_last = len(pcm) < num_samples
+                if len(pcm):
+                    yield AudioWindow(index, first / SAMPLE_RATE_HZ, pcm)
+                if is_last:
+                    return
+        finally:
+            if not is_last:
+                sticky.release.remote(session_id)
+
+    async def read_clip(self, upload: bytes, max_duration_s: float) -> AudioClip:
+        clip = await call(self._handle.read_clip, np.frombuffer(upload, np.uint8), max_duration_s)
+        assert isinstance(clip, AudioClip)
+        return clip
+
+
+async def _store(upload: bytes) -> Any:
+    """Put an upload into the object store, where its replica reads it without a copy."""
+    return await asyncio.to_thread(ray.put, np.frombuffer(upload, np.uint8))
 
 
 class RemoteRecognizer:
@@ -112,3 +142,22 @@ class RemoteRecognizer:
         if self._info is None:
             self._info = await call(self._handle.info)
         return self._info
+
+
+class RemoteDiarizer:
+    """`pipelines.ports.Diarizer` over the diarization deployment."""
+
+    def __init__(self, handle: DeploymentHandle, observe: Callable[[Work], None]) -> None:
+        self._handle = handle
+        self._observe = observe
+
+    async def diarize(self, window: AudioWindow) -> Diarization:
+        diarization, work = await call(self._handle.diarize, window)
+        self._observe(work)
+        assert isinstance(diarization, Diarization)
+        return diarization
+
+    async def embed(self, speech: Waveform) -> Embedding:
+        embedding, work = await call(self._handle.embed, speech)
+        self._observe(work)
+        return cast(Embedding, embedding)

@@ -6,6 +6,7 @@ Secrets come from the environment, read here only.
 
 import os
 import re
+from fnmatch import fnmatch
 from typing import Any, Literal
 
 from pydantic import (
@@ -18,11 +19,21 @@ from pydantic import (
     model_validator,
 )
 
-from deployments.asr.engine import check_engine
+from deployments.asr.engine import ENGINES as ASR_ENGINES
+from deployments.diarization.engine import ENGINES as DIARIZATION_ENGINES
+from deployments.engines import check_engine
 from pipelines.errors import ConfigurationError
 from pipelines.types import DecodeLimits
+from pipelines.voices import VoiceOptions
 
-Family = Literal["whisper", "4o", "gpt"]
+Family = Literal["whisper", "4o", "gpt", "diarize"]
+
+# of an id that does not say its family, the first pattern that fits tells; everything else is Whisper
+FAMILY_PATTERNS: dict[str, Family] = {
+    "*diarize*": "diarize",
+    "gpt-4o-*transcribe*": "4o",
+    "gpt-transcribe*": "gpt",
+}
 
 API_KEYS_VARIABLE = "AURICLE_API_KEYS"
 
@@ -31,14 +42,25 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Alias(_Strict):
-    """Another name of a model. `family` decides which parameters a request may have; by default the id tells."""
+class _Named(_Strict):
+    """`family` decides which parameters a request may have; by default the id tells."""
 
     id: str = Field(min_length=1)
-    family: Family | None = None
+    family: Family = "whisper"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _family_from_id(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("id"), str) and data.get("family") is None:
+            return {**data, "family": family_of(data["id"])}
+        return data
 
 
-class Model(_Strict):
+class Alias(_Named):
+    """Another name of a model."""
+
+
+class Model(_Named):
     """One checkpoint to serve, as the deployment `asr-<name>`.
 
     id: what clients call it.
@@ -48,10 +70,8 @@ class Model(_Strict):
     device, dtype: torch's words; "auto" takes the GPU that the replica was given, else the CPU.
     """
 
-    id: str = Field(min_length=1)
     name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$")
     aliases: tuple[Alias, ...] = ()
-    family: Family | None = None
     engine: str = "transformers"
     source: str = ""
     device: str = "auto"
@@ -75,12 +95,46 @@ class Model(_Strict):
     @field_validator("engine")
     @classmethod
     def _known_engine(cls, engine: str) -> str:
-        check_engine(engine)
+        check_engine(engine, ASR_ENGINES)
         return engine
+
+    @property
+    def names(self) -> tuple[_Named, ...]:
+        return (self, *self.aliases)
 
     @property
     def deployment_name(self) -> str:
         return f"asr-{self.name}"
+
+
+class Diarization(_Strict):
+    """Who said what: one pipeline, as the deployment `diarization`.
+
+    engine: a name from the table of engines, or `module:Class`.
+    source: hub id or directory of the pipeline.
+    device: torch's word; "auto" takes the GPU that the replica was given, else the CPU.
+    batch_size: stretches of audio that a network looks at together.
+    max_window_s: longer recordings are diarized in windows of this length, and their speakers matched by voice.
+    min_known_similarity: cosine to the reference of a known speaker below which somebody stays a stranger.
+    min_linked_similarity: the same between a recording's windows.
+    """
+
+    engine: str = "pyannote"
+    source: str = Field(min_length=1)
+    device: str = "auto"
+    batch_size: int = Field(default=16, ge=1)
+    max_window_s: float = Field(default=600.0, ge=30, allow_inf_nan=False)
+    min_known_similarity: float = Field(default=0.5, ge=-1, le=1)
+    min_linked_similarity: float = Field(default=0.5, ge=-1, le=1)
+
+    @field_validator("engine")
+    @classmethod
+    def _known_engine(cls, engine: str) -> str:
+        check_engine(engine, DIARIZATION_ENGINES)
+        return engine
+
+    def voices(self) -> VoiceOptions:
+        return VoiceOptions(self.min_known_similarity, self.min_linked_similarity)
 
 
 class Limits(_Strict):
@@ -107,6 +161,7 @@ class Settings(_Strict):
     """
 
     models: tuple[Model, ...] = Field(min_length=1)
+    diarization: Diarization | None = None
     limits: Limits = Limits()
     require_api_key: bool = False
 
@@ -117,9 +172,19 @@ class Settings(_Strict):
             settings = validate(data)
         except ValidationError as error:
             raise ConfigurationError(_sentence(error)) from None
-        _refuse_twice("id", [name for m in settings.models for name in (m.id, *(alias.id for alias in m.aliases))])
+        names = [name for model in settings.models for name in model.names]
+        _refuse_twice("id", [name.id for name in names])
         _refuse_twice("deployment", [model.deployment_name for model in settings.models])
+        for name in names:
+            if name.family == "diarize" and settings.diarization is None:
+                raise ConfigurationError(
+                    f"'{name.id}' tells speakers apart, which needs 'diarization' beside 'models'."
+                )
         return settings
+
+
+def family_of(model_id: str) -> Family:
+    return next((family for pattern, family in FAMILY_PATTERNS.items() if fnmatch(model_id, pattern)), "whisper")
 
 
 def api_keys() -> frozenset[str]:

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from pipelines.languages import WRITTEN_WITHOUT_SPACES
-from pipelines.types import AudioInfo, ChunkTranscript, DecodingOptions, Segment, TextDelta, Transcript
+from pipelines.types import AudioInfo, ChunkTranscript, DecodingOptions, Segment, TextDelta, Transcript, Word
 
 
 class TranscriptBuilder:
@@ -28,7 +30,8 @@ class TranscriptBuilder:
             segment = self._place(raw_segment, written_language)
             is_first = not self._segments
             self._segments.append(segment)
-            deltas.append(TextDelta(segment.text.lstrip() if is_first else segment.text, segment.tokens))
+            text = segment.text.lstrip() if is_first else segment.text
+            deltas.append(TextDelta(text, segment.tokens, segment.words or (_as_word(segment),)))
         return deltas
 
     def finish(self) -> Transcript:
@@ -50,3 +53,8 @@ class TranscriptBuilder:
         start_s = min(max(segment.start_s, earliest_s), self._info.duration_s)
         end_s = min(max(segment.end_s, start_s), self._info.duration_s)
         return replace(segment, text=text, start_s=start_s, end_s=end_s)
+
+
+def _as_word(segment: Segment) -> Word:
+    """What a recogniser without word times knows of a segment."""
+    return Word(segment.text.strip(), segment.start_s, segment.end_s, float(np.exp(segment.avg_logprob)))

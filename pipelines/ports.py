@@ -3,7 +3,19 @@
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from pipelines.types import AudioChunk, AudioInfo, ChunkTranscript, DecodingOptions, RecognizerInfo, VadOptions
+from pipelines.types import (
+    AudioChunk,
+    AudioClip,
+    AudioInfo,
+    AudioWindow,
+    ChunkTranscript,
+    DecodingOptions,
+    Diarization,
+    Embedding,
+    RecognizerInfo,
+    VadOptions,
+    Waveform,
+)
 
 
 class AudioReader(Protocol):
@@ -15,6 +27,18 @@ class AudioReader(Protocol):
         """
         ...
 
+    def read_windows(self, upload: bytes, window_s: float) -> AsyncGenerator[AudioWindow, None]:
+        """Yield all of an upload that `read` has found good, `window_s` at a time; the last window may be shorter."""
+        ...
+
+    async def read_clip(self, upload: bytes, max_duration_s: float) -> AudioClip:
+        """Read a short upload at once.
+
+        Raises:
+            UndecodableAudio, AudioTooShort, AudioTooLong
+        """
+        ...
+
 
 class Recognizer(Protocol):
     async def transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
@@ -22,3 +46,13 @@ class Recognizer(Protocol):
         ...
 
     async def info(self) -> RecognizerInfo: ...
+
+
+class Diarizer(Protocol):
+    async def diarize(self, window: AudioWindow) -> Diarization:
+        """Tell who speaks when; times on the upload's clock."""
+        ...
+
+    async def embed(self, speech: Waveform) -> Embedding:
+        """What the one speaker of `speech` sounds like."""
+        ...

@@ -7,8 +7,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from pipelines.errors import Overloaded
 from pipelines.merging import TranscriptBuilder
+from pipelines.patience import patiently
 from pipelines.ports import AudioReader, Recognizer
 from pipelines.types import (
     AudioChunk,
@@ -87,11 +87,4 @@ class TranscriptionPipeline:
             await asyncio.gather(*pending, return_exceptions=True)
 
     async def _transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
-        """A full queue refuses a request at its first chunk only: what has begun waits for its turn."""
-        while True:
-            try:
-                return await self._recognizer.transcribe(chunk, options)
-            except Overloaded as overload:
-                if chunk.index == 0:
-                    raise
-                await asyncio.sleep(overload.retry_after_s)
+        return await patiently(lambda: self._recognizer.transcribe(chunk, options), is_first_step=chunk.index == 0)

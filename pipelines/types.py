@@ -1,5 +1,6 @@
 """The words every room speaks: frozen values, float seconds from the start of the upload, float32 mono samples."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,6 +9,15 @@ from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
 """float32 mono samples in [-1, 1], shape (num_samples,)."""
+
+PcmSamples = NDArray[np.int16]
+"""16-bit mono samples, shape (num_samples,): how long stretches of audio travel between processes."""
+
+Embedding = NDArray[np.float32]
+"""What a voice sounds like, shape (dimension,): the cosine of two of them tells whether they are one speaker's."""
+
+Speaker = str | int
+"""A known speaker's name, or a number for one without."""
 
 Task = Literal["transcribe", "translate"]
 FinishReason = Literal["stop", "length"]
@@ -74,6 +84,27 @@ class AudioPage:
     info: AudioInfo
     chunks: tuple[AudioChunk, ...]
     is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AudioWindow:
+    """A long stretch of an upload with its silences, for diarization: `pcm` at `SAMPLE_RATE_HZ`."""
+
+    index: int
+    offset_s: float
+    pcm: PcmSamples
+
+    @property
+    def end_s(self) -> float:
+        return self.offset_s + len(self.pcm) / SAMPLE_RATE_HZ
+
+
+@dataclass(frozen=True, slots=True)
+class AudioClip:
+    """A short upload as a whole: `speech` holds only the stretches where somebody speaks, one after the other."""
+
+    info: AudioInfo
+    speech: Waveform
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +182,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one chunk cost: seconds in the queue, seconds aboard, and how many were aboard with it on average."""
+    """What one call of a model cost: seconds in the queue, seconds aboard, how many were aboard with it on average."""
 
     queue_s: float
     model_s: float
@@ -171,8 +202,49 @@ class ChunkTranscript:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeakerTurn:
+    """One speaker's stretch of speech on the upload's clock; `speaker` is only a number within its window."""
+
+    start_s: float
+    end_s: float
+    speaker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Diarization:
+    """Who spoke when in one window.
+
+    turns: may overlap. exclusive_turns: never do; where several speak at once, the most active one counts.
+    voices: embeddings by speaker; somebody who was hardly heard alone may have none.
+    """
+
+    turns: tuple[SpeakerTurn, ...] = ()
+    exclusive_turns: tuple[SpeakerTurn, ...] = ()
+    voices: Mapping[int, Embedding] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSpeaker:
+    """A name and what its bearer sounds like; `speech` may be empty, and then nobody is recognised by it."""
+
+    name: str
+    speech: Waveform
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerSegment:
+    """What one speaker said in one go. `speaker` is a known name, or else a letter."""
+
+    id: str
+    start_s: float
+    end_s: float
+    text: str
+    speaker: str
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
-    """The whole answer."""
+    """The whole answer; `speaker_segments` only when somebody asked who said what."""
 
     info: AudioInfo
     language: str
@@ -180,6 +252,7 @@ class Transcript:
     finish_reason: FinishReason = "stop"
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0
+    speaker_segments: tuple[SpeakerSegment, ...] = ()
 
     @property
     def text(self) -> str:
@@ -196,10 +269,23 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """New text, in order; joined deltas are exactly `Transcript.text`."""
+    """New text, in order; joined deltas are exactly `Transcript.text`.
+
+    words: at least one for each segment in `text`, with its times.
+    segment_id: of the speaker's segment that this text belongs to, when speakers are told apart.
+    """
 
     text: str
     tokens: tuple[Token, ...] = ()
+    words: tuple[Word, ...] = ()
+    segment_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFinished:
+    """No more deltas of this segment will come."""
+
+    segment: SpeakerSegment
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +293,7 @@ class TranscriptFinished:
     transcript: Transcript
 
 
-TranscriptionEvent = AudioInfo | TextDelta | TranscriptFinished
+TranscriptionEvent = AudioInfo | TextDelta | SegmentFinished | TranscriptFinished
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PIPELINE_FLOORS = [
     {"types", "errors", "languages"},
-    {"ports", "audio", "vad", "chunking", "whisper", "merging", "speakers", "subtitles"},
-    {"transcription", "chat", "realtime"},
+    {"ports", "patience", "vad", "chunking", "whisper", "merging", "voices", "speakers", "subtitles"},
+    {"transcription", "chat"},
+    {"diarization", "realtime"},
 ]
-RAY_FILES = {"deployment", "handles", "app", "configuration", "__main__"}
+RAY_FILES = {"deployment", "handles", "resources", "app", "configuration", "__main__"}
 
 
 def sources(package: str) -> dict[str, Path]:
@@ -65,13 +66,22 @@ def deployment_floor(module: str) -> int:
     package, name = package_of(module), module.split(".")[-1]
     if package:
         return 4 if name == "deployment" else 2 if package == "ingress" else 0
-    return {"batching": 0, "settings": 1, "handles": 3, "app": 5, "configuration": 5, "__main__": 6}[name]
+    return {
+        "batching": 0,
+        "engines": 0,
+        "settings": 1,
+        "handles": 3,
+        "resources": 3,
+        "app": 5,
+        "configuration": 5,
+        "__main__": 6,
+    }[name]
 
 
 def test_there_are_sources() -> None:
     assert len(sources("pipelines")) >= 9
     assert len(sources("deployments")) >= 30
-    assert {"asr", "audio", "ingress"} <= PACKAGES
+    assert {"asr", "audio", "diarization", "ingress"} <= PACKAGES
     assert edges("deployments", "pipelines")
 
 
@@ -95,7 +105,7 @@ def test_pipelines_import_lower_floors_only() -> None:
 def test_every_pipeline_module_has_a_floor() -> None:
     modules = [module for module in sources("pipelines") if "." in module]
     assert modules
-    assert {pipeline_floor(module) for module in modules} == {0, 1, 2}
+    assert {pipeline_floor(module) for module in modules} == {0, 1, 2, 3}
 
 
 def test_deployments_import_lower_floors_or_their_own_package() -> None:
@@ -146,11 +156,12 @@ def test_packages_import_nothing_by_themselves() -> None:
 @pytest.mark.parametrize(
     ("modules", "heavy"),
     [
-        ("pipelines.transcription", {"ray", "torch", "scipy", "av"}),
+        ("pipelines.diarization", {"ray", "torch", "scipy", "av"}),
         ("deployments.ingress.api, deployments.settings", {"ray", "torch", "transformers", "av", "onnxruntime"}),
         ("deployments.ingress.deployment", {"torch", "transformers", "av", "onnxruntime"}),
         ("deployments.audio.reader", {"ray", "torch", "transformers", "fastapi"}),
         ("deployments.asr.transformers_whisper", {"ray", "av", "fastapi"}),
+        ("deployments.diarization.pyannote", {"ray", "av", "fastapi"}),
     ],
 )
 def test_a_room_pulls_in_no_other_room_s_libraries(modules: str, heavy: set[str]) -> None:

@@ -5,12 +5,13 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-import ray
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
-from deployments.asr.engine import EngineArgs, load_engine
+from deployments.asr.engine import ENGINES, AsrEngine, EngineArgs
 from deployments.batching import EngineLoop
+from deployments.engines import load_engine
+from deployments.resources import assigned_device, assigned_threads
 from pipelines.errors import AudioServerError
 from pipelines.types import AudioChunk, ChunkTranscript, DecodingOptions, RecognizerInfo, Work
 
@@ -37,7 +38,7 @@ class Asr:
     def __init__(self, engine: str, source: str, device: str, dtype: str) -> None:
         started_at = time.monotonic()
         args = EngineArgs(source, assigned_device(device), dtype, num_threads=assigned_threads())
-        self._engine = load_engine(engine)(args)
+        self._engine: AsrEngine = load_engine(engine, ENGINES)(args)
         self._loop: EngineLoop[ChunkTranscript] = EngineLoop(self._engine, UserConfig().max_batch_size)
         logger.info("Loaded %s in %.1f s on %d threads", source, time.monotonic() - started_at, args.num_threads)
 
@@ -65,16 +66,3 @@ class Asr:
 
     def __del__(self) -> None:
         self._loop.stop()
-
-
-def assigned_device(device: str) -> str:
-    """A replica that was given no GPU may still see one: Ray does not hide what it did not assign."""
-    if device != "auto":
-        return device
-    return "cuda" if ray.get_runtime_context().get_accelerator_ids().get("GPU") else "cpu"
-
-
-def assigned_threads() -> int:
-    """CPU threads that Ray gave this replica; Ray itself exports OMP_NUM_THREADS=1 for every fraction."""
-    cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0)
-    return max(int(cpus), 1)

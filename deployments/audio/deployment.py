@@ -1,27 +1,32 @@
-"""The audio deployment: decode + VAD, pages of chunks on demand."""
+"""The audio deployment: decode + VAD, chunks and windows of an upload on demand."""
 
 import asyncio
 import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from ray import serve
 from ray.serve.config import RequestRouterConfig
 
-from deployments.audio.reader import UploadReader
+from deployments.audio.reader import UploadReader, WindowReader, read_clip
 from deployments.audio.silero import SileroModel
 from pipelines.errors import InvalidRequest
-from pipelines.types import AudioPage, DecodeLimits, VadOptions
+from pipelines.types import AudioClip, AudioPage, DecodeLimits, PcmSamples, VadOptions
 
 logger = logging.getLogger("ray.serve")
 
 FileBytes = NDArray[np.uint8]
 """An upload as an array, which replicas on one node read from shared memory."""
+
+Reader = UploadReader | WindowReader
+ResultT = TypeVar("ResultT")
 
 MAX_PARKED = 256
 MAX_PARKED_BYTES = 1 << 30
@@ -41,17 +46,17 @@ NUM_THREADS = 16
     ),
 )
 class Audio:
-    """Every call reads the next page of an upload, so no more of it is decoded than its reader has asked for.
+    """Every call reads the next part of an upload, so no more of it is decoded than its reader has asked for.
 
-    Between two pages the decoder is parked here. That is only a short cut: a replica that does not know the
-    upload, or knows it at another place, reads it again from the beginning and gives the same chunks.
+    Between two parts the decoder is parked here. That is only a short cut: a replica that does not know the
+    upload, or knows it at another place, reads it again from the beginning and gives the same part.
     """
 
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
         self._model = SileroModel()
         self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="decode")
-        self._parked: OrderedDict[str, tuple[float, UploadReader]] = OrderedDict()
+        self._parked: OrderedDict[str, tuple[float, Reader]] = OrderedDict()
 
     async def read_page(
         self, session_id: str, upload: FileBytes, vad: VadOptions, first_chunk: int
@@ -61,44 +66,67 @@ class Audio:
         What is wrong with an upload is returned: Serve would log a raised error with its traceback, and
         bad uploads are no fault of the server.
         """
-        cancelled = threading.Event()
-        reader = self._unpark(session_id, first_chunk)
-        loop = asyncio.get_running_loop()
+        parked = self._unpark(session_id, first_chunk)
+
+        def read(is_cancelled: Callable[[], bool]) -> tuple[UploadReader, AudioPage]:
+            if isinstance(parked, UploadReader):
+                return parked, parked.next_page(first_chunk, is_cancelled)
+            reader = UploadReader(upload.tobytes(), vad, self._model, self._limits, is_cancelled)
+            return reader, reader.next_page(first_chunk, is_cancelled)
+
         try:
-            used, page = await loop.run_in_executor(
-                self._threads, self._read, reader, upload, vad, first_chunk, cancelled
-            )
+            reader, page = await self._in_thread(read)
         except InvalidRequest as error:
             return error
-        finally:
-            cancelled.set()
         if first_chunk == 0:
             logger.info("Read an upload: %s", page.info, extra=asdict(page.info))
         if not page.is_last:
-            self._park(session_id, used)
+            self._park(session_id, reader)
         return page
+
+    async def read_window(
+        self, session_id: str, upload: FileBytes, first_sample: int, num_samples: int
+    ) -> PcmSamples | InvalidRequest:
+        """Read `num_samples` of an upload that was found good, or fewer where it ends."""
+        parked = self._unpark(session_id, first_sample)
+
+        def read(is_cancelled: Callable[[], bool]) -> tuple[WindowReader, PcmSamples]:
+            reader = parked if isinstance(parked, WindowReader) else WindowReader(upload.tobytes(), self._limits)
+            return reader, reader.next_window(first_sample, num_samples, is_cancelled)
+
+        try:
+            reader, pcm = await self._in_thread(read)
+        except InvalidRequest as error:
+            return error
+        if len(pcm) == num_samples:
+            self._park(session_id, reader)
+        return pcm
+
+    async def read_clip(self, upload: FileBytes, max_duration_s: float) -> AudioClip | InvalidRequest:
+        """Read a short upload at once."""
+        limits = replace(self._limits, max_duration_s=min(max_duration_s, self._limits.max_duration_s))
+        try:
+            return await self._in_thread(lambda _: read_clip(upload.tobytes(), self._model, limits))
+        except InvalidRequest as error:
+            return error
 
     async def release(self, session_id: str) -> None:
         """Forget an upload whose reader has left."""
         self._parked.pop(session_id, None)
 
-    def _read(
-        self,
-        reader: UploadReader | None,
-        upload: FileBytes,
-        vad: VadOptions,
-        first_chunk: int,
-        cancelled: threading.Event,
-    ) -> tuple[UploadReader, AudioPage]:
-        if reader is None:
-            reader = UploadReader(upload.tobytes(), vad, self._model, self._limits, cancelled.is_set)
-        return reader, reader.next_page(first_chunk, cancelled.is_set)
+    async def _in_thread(self, work: Callable[[Callable[[], bool]], ResultT]) -> ResultT:
+        """Run `work`, which is told by its argument when nobody waits for it any more."""
+        cancelled = threading.Event()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, cancelled.is_set)
+        finally:
+            cancelled.set()
 
-    def _unpark(self, session_id: str, first_chunk: int) -> UploadReader | None:
+    def _unpark(self, session_id: str, position: int) -> Reader | None:
         _, reader = self._parked.pop(session_id, (0.0, None))
-        return reader if reader is not None and reader.next_chunk == first_chunk else None
+        return reader if reader is not None and reader.position == position else None
 
-    def _park(self, session_id: str, reader: UploadReader) -> None:
+    def _park(self, session_id: str, reader: Reader) -> None:
         now = time.monotonic()
         self._parked[session_id] = (now, reader)
         num_bytes = sum(parked.num_bytes for _, parked in self._parked.values())

@@ -1,16 +1,29 @@
-"""Upload to chunks of speech: decode, detect, cut. Synchronous; knows no Ray."""
+"""Upload to chunks of speech, to long windows, or to one short clip. Synchronous; knows no Ray."""
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
+import numpy as np
+
 from deployments.audio.decode import decode, probe
 from deployments.audio.silero import SileroModel, SileroStream
 from pipelines.chunking import ChunkBuilder
-from pipelines.types import SAMPLE_RATE_HZ, AudioChunk, AudioPage, DecodeLimits, Samples, VadOptions
+from pipelines.types import (
+    SAMPLE_RATE_HZ,
+    AudioChunk,
+    AudioClip,
+    AudioPage,
+    DecodeLimits,
+    PcmSamples,
+    Samples,
+    VadOptions,
+    Waveform,
+)
 from pipelines.vad import SpeechDetector
 
 MAX_EXACT_SILENCE_MS = 1_000
 MIN_EXACT_THRESHOLD = 0.3
+PCM_SCALE = 32_767
 
 
 class UploadReader:
@@ -32,13 +45,13 @@ class UploadReader:
         self.info = probe(upload, limits, is_cancelled)
         self._batches = self._read(upload, vad, model, limits)
         self._knows_silence = vad.silence_duration_ms <= MAX_EXACT_SILENCE_MS and vad.threshold >= MIN_EXACT_THRESHOLD
-        self.next_chunk = 0
+        self.position = 0
         """Index of the first chunk that no page has held yet."""
 
     def next_page(self, first_chunk: int = 0, is_cancelled: Callable[[], bool] = lambda: False) -> AudioPage:
         """Read on until there is a chunk numbered `first_chunk` or higher, or the audio ends."""
         for chunks, is_last in self._batches:
-            self.next_chunk += len(chunks)
+            self.position += len(chunks)
             wanted = tuple(self._described(chunk) for chunk in chunks if chunk.index >= first_chunk)
             if wanted or is_last:
                 return AudioPage(self.info, wanted, is_last)
@@ -66,3 +79,62 @@ class UploadReader:
     ) -> list[AudioChunk]:
         closed = detector.push(silero.push(samples).tolist())
         return builder.push(samples, closed, detector.open_since_s, detector.needed_from_s)
+
+
+class WindowReader:
+    """Reads an upload that was found good as 16-bit samples, so many at a time; holds no more than was asked for."""
+
+    def __init__(self, upload: bytes, limits: DecodeLimits) -> None:
+        self.num_bytes = len(upload)
+        self.position = 0
+        """The first sample that was not read yet."""
+        self._blocks = decode(upload, limits)
+        self._rest: PcmSamples = np.zeros(0, np.int16)
+
+    def next_window(
+        self, first_sample: int, num_samples: int, is_cancelled: Callable[[], bool] = lambda: False
+    ) -> PcmSamples:
+        """`num_samples` from `first_sample` on; fewer at the end of the audio."""
+        self._take(first_sample - self.position, is_cancelled, keep=False)
+        return self._take(num_samples, is_cancelled, keep=True)
+
+    def _take(self, num_samples: int, is_cancelled: Callable[[], bool], keep: bool) -> PcmSamples:
+        taken = [self._rest[:num_samples]]
+        self._rest = self._rest[num_samples:].copy()
+        missing = num_samples - len(taken[0])
+        self.position += len(taken[0])
+        while missing > 0 and not is_cancelled() and (block := next(self._blocks, None)) is not None:
+            pcm = to_pcm(block)
+            self._rest = pcm[missing:].copy()
+            self.position += min(missing, len(pcm))
+            if keep:
+                taken.append(pcm[:missing])
+            missing -= len(pcm)
+        return np.concatenate(taken)
+
+
+def read_clip(upload: bytes, model: SileroModel, limits: DecodeLimits) -> AudioClip:
+    """All of a short upload, and what is spoken in it.
+
+    Raises:
+        UndecodableAudio, AudioTooShort, AudioTooLong
+    """
+    reader = UploadReader(upload, VadOptions(), model, limits)
+    pages = [reader.next_page()]
+    while not pages[-1].is_last:
+        pages.append(reader.next_page())
+    spoken = [
+        chunk.waveform.samples[_sample(speech.start_s - chunk.offset_s) : _sample(speech.end_s - chunk.offset_s)]
+        for page in pages
+        for chunk in page.chunks
+        for speech in chunk.speech
+    ]
+    return AudioClip(reader.info, Waveform(np.concatenate([np.zeros(0, np.float32), *spoken])))
+
+
+def to_pcm(samples: Samples) -> PcmSamples:
+    return np.rint(samples * PCM_SCALE).astype(np.int16)
+
+
+def _sample(time_s: float) -> int:
+    return round(time_s * SAMPLE_RATE_HZ)

@@ -7,13 +7,15 @@ from importlib.metadata import version
 from fastapi import APIRouter, Depends, FastAPI, Request
 
 from deployments.ingress import errors
+from deployments.ingress.form import MAX_FIELD_BYTES
+from deployments.ingress.known_speakers import MAX_KNOWN_SPEAKERS
 from deployments.ingress.middleware import BodyLimit, Observation
 from deployments.ingress.models import models_router
 from deployments.ingress.operations import operations_router
 from deployments.ingress.services import Services
 from deployments.ingress.transcriptions import transcriptions_router
 
-FORM_OVERHEAD_BYTES = 1_048_576
+FORM_OVERHEAD_BYTES = MAX_KNOWN_SPEAKERS * MAX_FIELD_BYTES + 1_048_576
 """What a form may hold beside its file."""
 
 

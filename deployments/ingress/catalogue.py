@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from deployments.ingress.families import family_of
 from deployments.settings import Family, Settings
 from pipelines.errors import ModelNotFound
 
@@ -20,11 +19,7 @@ class ServedModel:
 class Catalogue:
     def __init__(self, settings: Settings, created_at: int) -> None:
         self.created_at = created_at
-        self.models: list[ServedModel] = []
-        for model in settings.models:
-            self.models.append(ServedModel(model.id, model.id, model.family or family_of(model.id)))
-            for alias in model.aliases:
-                self.models.append(ServedModel(alias.id, model.id, alias.family or family_of(alias.id)))
+        self.models = [ServedModel(name.id, model.id, name.family) for model in settings.models for name in model.names]
         self._by_id = {model.id: model for model in self.models}
 
     def find(self, model_id: str) -> ServedModel:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,13 +14,14 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus, DeploymentStatus, ReplicaState, ServeStatus
 
-from deployments.handles import RemoteAudioReader, RemoteRecognizer
+from deployments.handles import RemoteAudioReader, RemoteDiarizer, RemoteRecognizer
 from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
 from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
 from deployments.ingress.services import Services
 from deployments.settings import API_KEYS_VARIABLE, Settings, api_keys
 from pipelines.errors import ConfigurationError
+from pipelines.types import Work
 
 logger = logging.getLogger("ray.serve")
 
@@ -40,7 +42,12 @@ METRICS_TIMEOUT_S = 2.0
 @serve.ingress()
 class Ingress:
     def __init__(
-        self, settings: Settings, created_at: int, audio: DeploymentHandle, asr: dict[str, DeploymentHandle]
+        self,
+        settings: Settings,
+        created_at: int,
+        audio: DeploymentHandle,
+        asr: dict[str, DeploymentHandle],
+        diarization: DeploymentHandle | None,
     ) -> None:
         keys = api_keys()
         if settings.require_api_key and not keys:
@@ -57,7 +64,9 @@ class Ingress:
             limits=settings.limits,
             api_keys=keys,
             reader=RemoteAudioReader(audio),
-            recognizers={id: self._recognizer(id, handle) for id, handle in asr.items()},
+            recognizers={id: RemoteRecognizer(handle, self._observer(id)) for id, handle in asr.items()},
+            diarizer=RemoteDiarizer(diarization, self._observer("diarization")) if diarization else None,
+            diarization=settings.diarization,
             metrics=self._metrics,
             unavailable=StatusWatch().unavailable,
             metrics_text=self._metrics_text,
@@ -69,8 +78,8 @@ class Ingress:
     async def metrics_snapshot(self) -> list[Metric]:
         return self._metrics.snapshot()
 
-    def _recognizer(self, model_id: str, handle: DeploymentHandle) -> RemoteRecognizer:
-        return RemoteRecognizer(handle, lambda work: self._metrics.observe_work(model_id, work))
+    def _observer(self, model_id: str) -> Callable[[Work], None]:
+        return lambda work: self._metrics.observe_work(model_id, work)
 
     async def _metrics_text(self) -> bytes:
         """A scrape reaches any one replica, so each answers for all."""

@@ -1,18 +1,10 @@
 """Families of transcription models: which parameters each one has (api contract, TRP table)."""
 
 from dataclasses import dataclass
-from fnmatch import fnmatch
 
 from deployments.ingress.schema.transcription import ResponseFormat, TranscriptionRequest
 from deployments.settings import Family
 from pipelines.errors import InvalidRequest
-
-# fixed by each family's first pattern that fits; everything else is Whisper
-PATTERNS: dict[str, Family] = {"gpt-4o-*transcribe*": "4o", "gpt-transcribe*": "gpt"}
-
-
-def family_of(model_id: str) -> Family:
-    return next((family for pattern, family in PATTERNS.items() if fnmatch(model_id, pattern)), "whisper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +20,15 @@ RULES: dict[Family, FamilyRules] = {
     ),
     "4o": FamilyRules(frozenset({"json", "text"}), frozenset({"include"})),
     "gpt": FamilyRules(frozenset({"json", "text"}), frozenset({"keywords", "languages"})),
+    "diarize": FamilyRules(
+        frozenset({"json", "text", "diarized_json"}), frozenset({"known_speaker_names", "known_speaker_references"})
+    ),
 }
 
-STREAMED_FORMATS: frozenset[ResponseFormat] = frozenset({"json", "text"})
+STREAMED_FORMATS: frozenset[ResponseFormat] = frozenset({"json", "text", "diarized_json"})
+
+MAX_UNCHUNKED_S = 30.0
+"""Longer audio needs a chunking_strategy where speakers are told apart, as at OpenAI."""
 
 
 def check_transcription(request: TranscriptionRequest, family: Family) -> None:
@@ -41,6 +39,8 @@ def check_transcription(request: TranscriptionRequest, family: Family) -> None:
     """
     rules = RULES[family]
     _check_response_format(request, rules.response_formats)
+    if request.prompt and family == "diarize":
+        raise _unsupported("prompt", request.model)
     for name in ("include", "keywords", "languages", "known_speaker_names", "known_speaker_references"):
         if getattr(request, name) and name not in rules.parameters:
             raise _unsupported(name, request.model)
@@ -57,6 +57,21 @@ def check_transcription(request: TranscriptionRequest, family: Family) -> None:
         raise InvalidRequest("Give either language or languages, not both.", "languages")
     _check_stream(request)
     _check_beam_search(request)
+
+
+def check_duration(request: TranscriptionRequest, family: Family, duration_s: float) -> None:
+    """DIA-02.
+
+    Raises:
+        InvalidRequest
+    """
+    is_chunked = request.chunking_strategy is not None or request.vad_filter
+    if family == "diarize" and duration_s > MAX_UNCHUNKED_S and not is_chunked:
+        raise InvalidRequest(
+            f"chunking_strategy is required for audio longer than {MAX_UNCHUNKED_S:.0f} seconds with model "
+            f"'{request.model}': use 'auto'. The audio is {duration_s:.1f} s long.",
+            "chunking_strategy",
+        )
 
 
 def check_translation(request: TranscriptionRequest, family: Family) -> None:

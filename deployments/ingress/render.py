@@ -15,9 +15,12 @@ from deployments.ingress.schema.transcription import (
     CompletionUsage,
     Delta,
     DetectedLanguage,
+    DiarizedSegment,
+    DiarizedTranscription,
     DurationUsage,
     InputTokenDetails,
     Logprob,
+    SegmentEvent,
     StreamEvent,
     StreamUsage,
     TextDeltaEvent,
@@ -34,7 +37,7 @@ from deployments.ingress.schema.transcription import (
 from deployments.ingress.sse import to_line
 from pipelines.languages import language_name
 from pipelines.subtitles import to_srt, to_vtt
-from pipelines.types import Segment, Task, TextDelta, Token, Transcript
+from pipelines.types import Segment, SpeakerSegment, Task, TextDelta, Token, Transcript
 
 AUDIO_TOKENS_PER_S = 50
 """Whisper's encoder makes one position of every 20 ms."""
@@ -55,6 +58,8 @@ def render_transcript(
             return PlainTextResponse(to_vtt(transcript.segments))
         case "verbose_json":
             return JSONResponse(as_json(_verbose(transcript, request, task)))
+        case "diarized_json":
+            return JSONResponse(as_json(_diarized(transcript)))
         case _:
             return JSONResponse(as_json(_plain(transcript, request, model)))
 
@@ -81,6 +86,25 @@ def _verbose(transcript: Transcript, request: TranscriptionRequest, task: Task) 
         words=_words(transcript) if "word" in granularities else None,
         usage=_duration_usage(transcript),
     )
+
+
+def _diarized(transcript: Transcript) -> DiarizedTranscription:
+    return DiarizedTranscription(
+        duration=transcript.info.duration_s,
+        text=transcript.text,
+        segments=[DiarizedSegment(**_speaker_segment(segment)) for segment in transcript.speaker_segments],
+        usage=_token_usage(transcript),
+    )
+
+
+def _speaker_segment(segment: SpeakerSegment) -> dict[str, Any]:
+    return {
+        "id": segment.id,
+        "start": round(segment.start_s, 3),
+        "end": round(segment.end_s, 3),
+        "text": segment.text,
+        "speaker": segment.speaker,
+    }
 
 
 def _segments(segments: Iterable[Segment]) -> list[VerboseSegment]:
@@ -149,9 +173,14 @@ class StreamRenderer:
             choices=[Choice(delta=Delta(content=delta.text))],
             delta=delta.text,
             text=delta.text,
+            segment_id=delta.segment_id,
             logprobs=_logprobs(delta.tokens) if self.request.include else None,
             usage=self._completion_usage(0, self.num_deltas_tokens) if with_usage else None,
         )
+
+    def segment(self, segment: SpeakerSegment) -> StreamEvent:
+        common = {**self._common(), **_speaker_segment(segment)}
+        return SegmentEvent(**common, choices=[Choice(delta=Delta(content=""))])
 
     def done(self, transcript: Transcript) -> list[StreamEvent]:
         """The done event, and the usage chunk when it was asked for."""

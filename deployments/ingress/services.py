@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from deployments.ingress.catalogue import Catalogue
 from deployments.ingress.metrics import IngressMetrics
-from deployments.settings import Limits
-from pipelines.ports import AudioReader, Recognizer
+from deployments.settings import Diarization, Limits
+from pipelines.ports import AudioReader, Diarizer, Recognizer
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """recognizers: by the real model id. unavailable: names of deployments that cannot answer now.
-    metrics_text: the numbers of every ingress replica together."""
+    metrics_text: the numbers of every ingress replica together. diarizer: None where no speakers are told apart."""
 
     catalogue: Catalogue
     limits: Limits
@@ -22,3 +22,5 @@ class Services:
     metrics: IngressMetrics
     unavailable: Callable[[], Awaitable[list[str]]]
     metrics_text: Callable[[], Awaitable[bytes]]
+    diarizer: Diarizer | None = None
+    diarization: Diarization | None = None

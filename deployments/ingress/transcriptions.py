@@ -16,17 +16,21 @@ from deployments.ingress import sse
 from deployments.ingress.admission import Admission
 from deployments.ingress.catalogue import ServedModel
 from deployments.ingress.errors import UNEXPECTED, RequestTooLarge, envelope
-from deployments.ingress.families import check_transcription, check_translation
+from deployments.ingress.families import check_duration, check_transcription, check_translation
 from deployments.ingress.form import parse_request, read_file, read_form
+from deployments.ingress.known_speakers import read_known_speakers
 from deployments.ingress.render import StreamRenderer, render_transcript
 from deployments.ingress.schema.transcription import ServerVad, TranscriptionRequest, as_json
 from deployments.ingress.services import Services
 from deployments.settings import Family
+from pipelines.diarization import DiarizedTranscriptionPipeline
 from pipelines.errors import AudioServerError, DeadlineExceeded, InvalidRequest, UnsupportedLanguage
 from pipelines.transcription import TranscriptionPipeline
 from pipelines.types import (
     AudioInfo,
     DecodingOptions,
+    KnownSpeaker,
+    SegmentFinished,
     Task,
     TextDelta,
     TranscriptFinished,
@@ -156,16 +160,15 @@ async def _events(
 ) -> AsyncGenerator[TranscriptionEvent, None]:
     """The pipeline's events, counted."""
     metrics, started_at = services.metrics, time.monotonic()
-    pipeline = TranscriptionPipeline(
-        services.reader, services.recognizers[model.root], services.limits.max_chunks_in_flight
-    )
     gauge = metrics.waiting.labels(model.root)
     gauge.inc()
     is_silent = True
     try:
-        async with aclosing(pipeline.run(upload, to_vad_options(request), to_options(request, task))) as events:
+        known_speakers = await read_known_speakers(request, services.reader)
+        async with aclosing(_run(services, request, model, task, upload, known_speakers)) as events:
             async for event in events:
                 if isinstance(event, AudioInfo):
+                    check_duration(request, model.family, event.duration_s)
                     metrics.audio_seconds.labels(model.root, task).inc(event.duration_s)
                     gauge.dec()
                     gauge = metrics.running.labels(model.root)
@@ -176,6 +179,33 @@ async def _events(
                 yield event
     finally:
         gauge.dec()
+
+
+def _run(
+    services: Services,
+    request: TranscriptionRequest,
+    model: ServedModel,
+    task: Task,
+    upload: bytes,
+    known_speakers: list[KnownSpeaker],
+) -> AsyncGenerator[TranscriptionEvent, None]:
+    """Plain text needs no diarizer, whatever the model's family (DIA-01)."""
+    vad, options = to_vad_options(request), to_options(request, task)
+    pipeline = TranscriptionPipeline(
+        services.reader, services.recognizers[model.root], services.limits.max_chunks_in_flight
+    )
+    if request.response_format != "diarized_json":
+        return pipeline.run(upload, vad, options)
+    assert services.diarizer is not None, "the settings refuse the family 'diarize' without a diarizer"
+    assert services.diarization is not None
+    diarized = DiarizedTranscriptionPipeline(
+        pipeline,
+        services.reader,
+        services.diarizer,
+        services.diarization.voices(),
+        services.diarization.max_window_s,
+    )
+    return diarized.run(upload, vad, options, known_speakers)
 
 
 async def _stream(events: AsyncGenerator[TranscriptionEvent, None], renderer: StreamRenderer) -> sse.EventStream:
@@ -222,6 +252,8 @@ def _render(event: TranscriptionEvent, renderer: StreamRenderer) -> list[bytes]:
     match event:
         case TextDelta():
             return [sse.to_line(as_json(renderer.delta(event)))]
+        case SegmentFinished(segment):
+            return [sse.to_line(as_json(renderer.segment(segment)))]
         case TranscriptFinished(transcript):
             return [sse.to_line(as_json(wire)) for wire in renderer.done(transcript)]
         case _:

@@ -28,7 +28,7 @@ def test_what_is_given_stays() -> None:
     given = model(name="tiny", source="models/tiny", aliases=["whisper-1", {"id": "gpt-x", "family": "gpt"}])
     (served,) = Settings.model_validate({"models": [given]}).models
     assert (served.deployment_name, served.source) == ("asr-tiny", "models/tiny")
-    assert [(alias.id, alias.family) for alias in served.aliases] == [("whisper-1", None), ("gpt-x", "gpt")]
+    assert [(alias.id, alias.family) for alias in served.aliases] == [("whisper-1", "whisper"), ("gpt-x", "gpt")]
 
 
 def test_settings_are_read_twice_without_a_change() -> None:
@@ -64,7 +64,7 @@ MISTAKES: list[tuple[Any, str]] = [
         {"models": [model(dtype="int8")]},
         "models.0.dtype: Input should be 'auto', 'float32', 'float16' or 'bfloat16'.",
     ),
-    ({"models": [model(family="x")]}, "models.0.family: Input should be 'whisper', '4o' or 'gpt'."),
+    ({"models": [model(family="x")]}, "models.0.family: Input should be 'whisper', '4o', 'gpt' or 'diarize'."),
     ({"models": [model()], "limits": {"max_audio_s": 0}}, "limits.max_audio_s: Input should be greater than 0."),
     ({"models": [model(engine="wisper")]}, "Unknown engine 'wisper': use 'transformers' or 'module:Class'."),
     (

@@ -49,7 +49,7 @@ def test_deltas_join_to_exactly_the_text(texts: list[str], language: str) -> Non
 def test_one_delta_for_each_segment_with_its_tokens() -> None:
     first, second = segment(" One."), segment(" Two.")
     deltas, transcript = merge(chunk(0, first, second))
-    assert deltas == [TextDelta("One.", first.tokens), TextDelta(" Two.", second.tokens)]
+    assert [(delta.text, delta.tokens) for delta in deltas] == [("One.", first.tokens), (" Two.", second.tokens)]
     assert transcript.tokens == first.tokens + second.tokens
     assert [part.text for part in transcript.segments] == [" One.", " Two."]
 

@@ -233,7 +233,9 @@ async def test_closing_the_events_cancels_what_runs() -> None:
     pipeline = TranscriptionPipeline(reader, recognizer, 4)
     stream = pipeline.run(b"", VadOptions(), ENGLISH)
     assert await anext(stream) == INFO
-    assert await anext(stream) == TextDelta("Chunk 0.")
+    delta = await anext(stream)
+    assert isinstance(delta, TextDelta)
+    assert delta.text == "Chunk 0."
     await settle()
     running = set(recognizer.running)
     assert running

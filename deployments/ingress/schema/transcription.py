@@ -159,6 +159,23 @@ class VerboseTranscription(_Answer):
     usage: DurationUsage
 
 
+class DiarizedSegment(_Answer):
+    type: Literal["transcript.text.segment"] = "transcript.text.segment"
+    id: str
+    start: float
+    end: float
+    text: str
+    speaker: str
+
+
+class DiarizedTranscription(_Answer):
+    task: Literal["transcribe"] = "transcribe"
+    duration: float
+    text: str
+    segments: list[DiarizedSegment]
+    usage: TokenUsage
+
+
 class Delta(_Answer):
     content: str
 
@@ -183,8 +200,13 @@ class TextDeltaEvent(StreamEvent):
     type: Literal["transcript.text.delta"] = "transcript.text.delta"
     delta: str
     text: str
+    segment_id: str | None = None
     logprobs: list[Logprob] | None = None
     usage: CompletionUsage | None = None
+
+
+class SegmentEvent(StreamEvent, DiarizedSegment):
+    """A speaker's segment; `id` is its own."""
 
 
 class TextDoneEvent(StreamEvent):

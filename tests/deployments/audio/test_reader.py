@@ -40,7 +40,7 @@ def reader(upload: bytes, model: SileroModel) -> UploadReader:
 def pages(reader: UploadReader) -> list[AudioPage]:
     read = [reader.next_page()]
     while not read[-1].is_last:
-        read.append(reader.next_page(reader.next_chunk))
+        read.append(reader.next_page(reader.position))
     return read
 
 
@@ -76,7 +76,7 @@ def test_a_fresh_reader_goes_on_from_any_chunk(model: SileroModel, long_upload: 
     page = fresh.next_page(first_chunk)
     rest = [*page.chunks]
     while not page.is_last:
-        page = fresh.next_page(fresh.next_chunk)
+        page = fresh.next_page(fresh.position)
         rest += page.chunks
     assert described(rest) == described(whole[first_chunk:])
 
@@ -85,7 +85,7 @@ def test_no_more_is_read_than_was_asked_for(model: SileroModel, long_upload: byt
     one = reader(long_upload, model)
     page = one.next_page()
     assert not page.is_last
-    assert one.next_chunk == page.chunks[-1].index + 1
+    assert one.position == page.chunks[-1].index + 1
     assert page.chunks[-1].end_s < page.info.duration_s / 2
 
 

@@ -1,13 +1,14 @@
 import pytest
 
-from deployments.asr.engine import ENGINES, EngineArgs, check_engine, load_engine
+from deployments.asr.engine import ENGINES, EngineArgs
+from deployments.engines import check_engine, load_engine
 from pipelines.errors import ConfigurationError
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_every_engine_of_the_table_loads(name: str) -> None:
-    check_engine(name)
-    engine = load_engine(name)
+    check_engine(name, ENGINES)
+    engine = load_engine(name, ENGINES)
     assert all(callable(getattr(engine, verb)) for verb in ("add", "step", "abort"))
 
 
@@ -16,7 +17,7 @@ def test_there_are_engines() -> None:
 
 
 def test_any_other_class_is_taken_by_its_path() -> None:
-    found: type = load_engine("deployments.asr.engine:EngineArgs")
+    found: type = load_engine("deployments.asr.engine:EngineArgs", ENGINES)
     assert found is EngineArgs
 
 
@@ -34,7 +35,7 @@ def test_any_other_class_is_taken_by_its_path() -> None:
 def test_what_is_none_is_a_sentence(name: str, sentence: str) -> None:
     for load in (check_engine, load_engine):
         with pytest.raises(ConfigurationError) as caught:
-            load(name)
+            load(name, ENGINES)
         assert caught.value.message == sentence
 
 
@@ -42,5 +43,5 @@ def test_what_is_none_is_a_sentence(name: str, sentence: str) -> None:
 def test_what_is_no_path_is_a_sentence_too(name: str) -> None:
     for load in (check_engine, load_engine):
         with pytest.raises(ConfigurationError) as caught:
-            load(name)
+            load(name, ENGINES)
         assert f"'{name}'" in caught.value.message

@@ -1,0 +1,94 @@
+"""The diarization deployment: one pipeline and the thread that runs it."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import TypeVar
+
+from ray import serve
+
+from deployments.diarization.engine import ENGINES, Cancelled, DiarizationEngine, DiarizerArgs
+from deployments.engines import load_engine
+from deployments.resources import assigned_device, assigned_threads
+from pipelines.errors import AudioServerError, ModelUnavailable
+from pipelines.types import AudioWindow, Diarization, Embedding, Waveform, Work
+
+logger = logging.getLogger("ray.serve")
+
+ResultT = TypeVar("ResultT")
+
+MAX_FAILURES = 5
+
+
+@serve.deployment(
+    name="diarization",
+    max_ongoing_requests=8,
+    max_queued_requests=64,
+    health_check_period_s=2,
+    graceful_shutdown_timeout_s=60,
+    ray_actor_options={"num_cpus": 1},
+)
+class DiarizationDeployment:
+    """Windows wait in line for the one thread, so a replica needs memory for one of them, and others come in between
+    the windows of a long recording. More at once takes more replicas, which may share a GPU.
+    """
+
+    def __init__(self, engine: str, source: str, device: str, batch_size: int) -> None:
+        started_at = time.monotonic()
+        args = DiarizerArgs(source, assigned_device(device), batch_size, assigned_threads())
+        self._engine: DiarizationEngine = load_engine(engine, ENGINES)(args)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="diarizer")
+        self._num_failures = 0
+        logger.info("Loaded %s in %.1f s on %s", source, time.monotonic() - started_at, args.device)
+
+    async def diarize(self, window: AudioWindow) -> tuple[Diarization, Work] | AudioServerError:
+        """That the model failed is returned: what is raised, Serve would log a second time."""
+        try:
+            diarization, work = await self._in_line(lambda is_cancelled: self._engine.diarize(window, is_cancelled))
+        except AudioServerError as error:
+            return error
+        numbers = {"window": window.index, "audio_s": round(window.end_s - window.offset_s, 3), **asdict(work)}
+        logger.info("Diarized a window: %s", numbers, extra=numbers)
+        return diarization, work
+
+    async def embed(self, speech: Waveform) -> tuple[Embedding, Work] | AudioServerError:
+        try:
+            return await self._in_line(lambda _: self._engine.embed(speech))
+        except AudioServerError as error:
+            return error
+
+    def check_health(self) -> None:
+        if self._num_failures >= MAX_FAILURES:
+            raise RuntimeError("The engine fails on every window: this replica must be replaced.")
+
+    async def _in_line(self, work: Callable[[Callable[[], bool]], ResultT]) -> tuple[ResultT, Work]:
+        cancelled = threading.Event()
+        waiting_since = time.monotonic()
+
+        def run() -> tuple[ResultT, Work]:
+            started_at = time.monotonic()
+            if cancelled.is_set():
+                raise Cancelled
+            result = work(cancelled.is_set)
+            return result, Work(started_at - waiting_since, time.monotonic() - started_at, 1.0)
+
+        try:
+            outcome = await asyncio.get_running_loop().run_in_executor(self._thread, run)
+        except (Cancelled, asyncio.CancelledError):
+            raise
+        except Exception:
+            # Whatever an engine raises, the next window starts afresh.
+            logger.exception("The diarizer failed on a request")
+            self._num_failures += 1
+            raise ModelUnavailable("The diarizer failed on this request.") from None
+        finally:
+            cancelled.set()
+        self._num_failures = 0
+        return outcome
+
+    def __del__(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)

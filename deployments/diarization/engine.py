@@ -1,0 +1,48 @@
+"""What a diarizer must do to be served, and the table of those that can be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipelines.types import AudioWindow, Diarization, Embedding, Waveform
+
+ENGINES = {"pyannote": "deployments.diarization.pyannote:PyannoteDiarizer"}
+"""Name in the configuration to import path; any other `module:Class` is taken as it is (`deployments.engines`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiarizerArgs:
+    """What a diarizer is built from.
+
+    source: hub id or directory of the pipeline.
+    device: torch's name of it.
+    batch_size: stretches of audio that a network looks at together.
+    num_threads: CPU threads that the replica was given.
+    """
+
+    source: str
+    device: str = "cpu"
+    batch_size: int = 16
+    num_threads: int = 1
+
+
+class Cancelled(Exception):
+    """Nobody waits for the result any more."""
+
+
+class DiarizationEngine(Protocol):
+    """Synchronous and used by one thread only; constructed with `DiarizerArgs`. Keeps nothing between calls."""
+
+    def __init__(self, args: DiarizerArgs) -> None: ...
+
+    def diarize(self, window: AudioWindow, is_cancelled: Callable[[], bool]) -> Diarization:
+        """Tell who speaks when, in times on the upload's clock.
+
+        Raises:
+            Cancelled: `is_cancelled`, which is asked now and then, said so.
+        """
+        ...
+
+    def embed(self, speech: Waveform) -> Embedding:
+        """What the one speaker of `speech` sounds like; zeros when there is too little of it."""
+        ...

@@ -1,0 +1,159 @@
+"""Speaker diarization by pyannote.audio's own pipelines, from the hub or from a directory."""
+
+import os
+
+os.environ["PYANNOTE_METRICS_ENABLED"] = "0"  # before the import: it would report every call to its makers
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import get_token
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # that torchcodec finds no FFmpeg: audio is decoded elsewhere
+    from pyannote.audio import Pipeline
+    from pyannote.audio.pipelines import SpeakerDiarization
+    from pyannote.audio.telemetry import set_telemetry_metrics
+from pyannote.core import Annotation
+
+from deployments.diarization.engine import Cancelled, DiarizerArgs
+from pipelines.errors import ConfigurationError
+from pipelines.types import (
+    SAMPLE_RATE_HZ,
+    AudioWindow,
+    Diarization,
+    Embedding,
+    PcmSamples,
+    Samples,
+    SpeakerTurn,
+    Waveform,
+)
+
+PCM_SCALE = 32_767
+MIN_EMBEDDED_S = 0.5
+MAX_EMBEDDED_S = 30.0
+
+
+class PyannoteDiarizer:
+    def __init__(self, args: DiarizerArgs) -> None:
+        torch.set_num_threads(args.num_threads)
+        set_telemetry_metrics(False)
+        self._pipeline = load_pipeline(args.source)
+        self._pipeline.legacy = False
+        self._pipeline.segmentation_batch_size = args.batch_size
+        self._pipeline.embedding_batch_size = args.batch_size
+        self._pipeline.to(torch.device(args.device))
+
+    def diarize(self, window: AudioWindow, is_cancelled: Callable[[], bool]) -> Diarization:
+        def watch(*_: Any, **__: Any) -> None:
+            if is_cancelled():
+                raise Cancelled
+
+        samples = from_pcm(window.pcm)
+        file = {"waveform": torch.from_numpy(samples)[None], "sample_rate": SAMPLE_RATE_HZ}  # never a path: slow
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # means of nothing, where nobody was heard alone
+            output = self._pipeline(file, hook=watch)
+        speakers = {label: number for number, label in enumerate(output.speaker_diarization.labels())}
+        exclusive = _turns(output.exclusive_speaker_diarization, speakers, window)
+        voices = {
+            number: np.asarray(centroid, np.float32)
+            for number, centroid in zip(speakers.values(), output.speaker_embeddings, strict=False)
+            if np.isfinite(centroid).all() and np.any(centroid)
+        }
+        for number in set(speakers.values()) - set(voices):
+            if np.any(voice := self._voice_of(number, exclusive, window.offset_s, samples)):
+                voices[number] = voice
+        return Diarization(_turns(output.speaker_diarization, speakers, window), exclusive, voices)
+
+    def embed(self, speech: Waveform) -> Embedding:
+        samples = speech.samples[: int(MAX_EMBEDDED_S * SAMPLE_RATE_HZ)]
+        if len(samples) < MIN_EMBEDDED_S * SAMPLE_RATE_HZ:
+            return np.zeros(self._pipeline._embedding.dimension, np.float32)
+        waveforms = torch.from_numpy(np.array(samples))[None, None]
+        return np.nan_to_num(np.asarray(self._pipeline._embedding(waveforms)[0], np.float32))
+
+    def _voice_of(
+        self, speaker: int, exclusive: tuple[SpeakerTurn, ...], offset_s: float, samples: Samples
+    ) -> Embedding:
+        """For who was never heard alone for long enough to found a cluster: all of the speech at once."""
+        spoken = [
+            samples[int((turn.start_s - offset_s) * SAMPLE_RATE_HZ) : int((turn.end_s - offset_s) * SAMPLE_RATE_HZ)]
+            for turn in exclusive
+            if turn.speaker == speaker
+        ]
+        return self.embed(Waveform(np.concatenate([np.zeros(0, np.float32), *spoken])))
+
+
+def load_pipeline(source: str) -> SpeakerDiarization:
+    """Load a pipeline from a directory, or from the hub by its id with the token in the environment (`HF_TOKEN`).
+
+    Raises:
+        ConfigurationError: there is none, it is not one for diarization, or the hub does not give it to us.
+    """
+    try:
+        pipeline = Pipeline.from_pretrained(source)
+    except GatedRepoError as error:
+        raise ConfigurationError(_gated(source, error)) from None
+    except RepositoryNotFoundError:
+        raise ConfigurationError(
+            f"There is no diarization pipeline '{source}' on the hub, or it is private and HF_TOKEN may not see it."
+        ) from None
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled):
+        raise ConfigurationError(
+            f"The diarization pipeline '{source}' is neither a directory nor in the local cache of the hub, "
+            "and the hub cannot be reached."
+        ) from None
+    except (FileNotFoundError, HFValidationError):
+        raise ConfigurationError(
+            f"'{source}' is neither a directory with a config.yaml of a pipeline nor an id on the hub."
+        ) from None
+    except HfHubHTTPError as error:
+        raise ConfigurationError(f"The hub did not give the diarization pipeline '{source}': {error}") from None
+    if not isinstance(pipeline, SpeakerDiarization):
+        raise ConfigurationError(f"'{source}' is not a pipeline for speaker diarization.")
+    return pipeline
+
+
+def from_pcm(pcm: PcmSamples) -> Samples:
+    return pcm.astype(np.float32) / np.float32(PCM_SCALE)
+
+
+def _gated(source: str, error: GatedRepoError) -> str:
+    """A pipeline may need repositories of other names, each with terms of its own."""
+    url = Path(str(error.response.url)).parts if error.response is not None else ()
+    repository = "/".join(url[2:4]) if len(url) >= 4 else source
+    if get_token() is None:
+        return (
+            f"The diarization pipeline '{source}' needs a token: accept the terms of https://hf.co/{repository}, "
+            "make a token at https://hf.co/settings/tokens and set HF_TOKEN where the replica runs."
+        )
+    return (
+        f"The diarization pipeline '{source}' is not open to the account of HF_TOKEN: "
+        f"accept the terms of https://hf.co/{repository} with that account."
+    )
+
+
+def _turns(annotation: Annotation, speakers: dict[str, int], window: AudioWindow) -> tuple[SpeakerTurn, ...]:
+    turns = (
+        SpeakerTurn(
+            window.offset_s + max(segment.start, 0.0),
+            min(window.offset_s + segment.end, window.end_s),
+            speakers[label],
+        )
+        for segment, _, label in annotation.itertracks(yield_label=True)
+    )
+    return tuple(sorted((turn for turn in turns if turn.end_s > turn.start_s), key=lambda turn: turn.start_s))

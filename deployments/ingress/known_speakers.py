@@ -1,0 +1,62 @@
+"""Known speakers of a request: names, and what each of them sounds like (DIA-03, DIA-04)."""
+
+from deployments.ingress.data_url import parse_data_url
+from deployments.ingress.schema.transcription import TranscriptionRequest
+from pipelines.errors import AudioTooLong, AudioTooShort, InvalidRequest, UndecodableAudio
+from pipelines.ports import AudioReader
+from pipelines.types import KnownSpeaker
+
+NAMES, REFERENCES = "known_speaker_names", "known_speaker_references"
+MAX_KNOWN_SPEAKERS = 4
+MIN_REFERENCE_S, MAX_REFERENCE_S = 2.0, 10.0
+TOLERANCE_S = 0.05
+
+
+async def read_known_speakers(request: TranscriptionRequest, reader: AudioReader) -> list[KnownSpeaker]:
+    """
+    Raises:
+        InvalidRequest: naming the field that is wrong.
+    """
+    check_known_speakers(request)
+    names = [name.strip() for name in request.known_speaker_names]
+    clips = [parse_data_url(reference, REFERENCES) for reference in request.known_speaker_references]
+    return [await _read(name, clip, reader) for name, clip in zip(names, clips, strict=True)]
+
+
+def check_known_speakers(request: TranscriptionRequest) -> None:
+    """What can be told without reading audio.
+
+    Raises:
+        InvalidRequest
+    """
+    names, references = [name.strip() for name in request.known_speaker_names], request.known_speaker_references
+    for param, values in ((NAMES, names), (REFERENCES, references)):
+        if len(values) > MAX_KNOWN_SPEAKERS:
+            raise InvalidRequest(f"At most {MAX_KNOWN_SPEAKERS} known speakers are supported.", param)
+    if len(names) != len(references):
+        raise InvalidRequest(
+            f"{NAMES} and {REFERENCES} must have the same length, but there are {len(names)} and {len(references)}.",
+            NAMES if len(names) < len(references) else REFERENCES,
+        )
+    if not all(names):
+        raise InvalidRequest("The name of a known speaker must not be empty.", NAMES)
+    if len(set(names)) < len(names):
+        raise InvalidRequest("The names of known speakers must differ from each other.", NAMES)
+
+
+async def _read(name: str, clip: bytes, reader: AudioReader) -> KnownSpeaker:
+    try:
+        read = await reader.read_clip(clip, MAX_REFERENCE_S + TOLERANCE_S)
+    except (AudioTooShort, AudioTooLong):
+        raise _wrong_length(name) from None
+    except UndecodableAudio as error:
+        raise InvalidRequest(f"The reference of '{name}' cannot be used: {error.message}", REFERENCES) from None
+    if read.info.duration_s < MIN_REFERENCE_S - TOLERANCE_S:
+        raise _wrong_length(name)
+    return KnownSpeaker(name, read.speech)
+
+
+def _wrong_length(name: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The reference of '{name}' must be between {MIN_REFERENCE_S:.0f} and {MAX_REFERENCE_S:.0f} s long.", REFERENCES
+    )

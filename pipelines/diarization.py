@@ -1,0 +1,144 @@
+"""Upload to events with speakers: recognition and diarization side by side, joined as both go on."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any, TypeVar
+
+from pipelines.patience import patiently
+from pipelines.ports import AudioReader, Diarizer
+from pipelines.speakers import SpeakerAttribution
+from pipelines.transcription import TranscriptionPipeline
+from pipelines.types import (
+    AudioInfo,
+    AudioWindow,
+    DecodingOptions,
+    Diarization,
+    Embedding,
+    KnownSpeaker,
+    Speaker,
+    TextDelta,
+    TranscriptFinished,
+    TranscriptionEvent,
+    VadOptions,
+)
+from pipelines.voices import VoiceOptions, Voices
+
+EventT = TypeVar("EventT")
+
+ROUNDING_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class DiarizedWindow:
+    """`names` tells for every speaker of the window who it is in the whole recording."""
+
+    end_s: float
+    diarization: Diarization
+    names: Mapping[int, Speaker]
+
+
+class DiarizedTranscriptionPipeline:
+    """A transcription with speakers.
+
+    Diarization takes memory by the length of what it looks at, so a long recording is diarized in windows of
+    at most `max_window_s`, and their speakers are recognised again by their voices.
+    """
+
+    def __init__(
+        self,
+        transcription: TranscriptionPipeline,
+        reader: AudioReader,
+        diarizer: Diarizer,
+        voices: VoiceOptions,
+        max_window_s: float,
+    ) -> None:
+        self._transcription = transcription
+        self._reader = reader
+        self._diarizer = diarizer
+        self._voices = voices
+        self._max_window_s = max_window_s
+
+    async def run(
+        self, upload: bytes, vad: VadOptions, options: DecodingOptions, known_speakers: Sequence[KnownSpeaker] = ()
+    ) -> AsyncGenerator[TranscriptionEvent, None]:
+        """Yield `AudioInfo`; then deltas with the ids of their segments, each segment's end behind its last delta;
+        then `TranscriptFinished`.
+
+        Raises:
+            InvalidRequest: before `AudioInfo`, when the upload cannot be used.
+            Overloaded, ModelUnavailable: before the first delta, or when a replica cannot be replaced.
+        """
+        text = self._transcription.run(upload, vad, replace(options, word_timestamps=True))
+        async with aclosing(text):
+            info = await anext(text)
+            assert isinstance(info, AudioInfo)
+            yield info
+            attribution = SpeakerAttribution(info.duration_s, [speaker.name for speaker in known_speakers])
+            finished: TranscriptFinished | None = None
+            windows = self._windows(upload, info, known_speakers)
+            async with aclosing(side_by_side(text, windows)) as events:
+                async for event in events:
+                    match event:
+                        case TextDelta():
+                            decided = attribution.add_text(event)
+                        case DiarizedWindow():
+                            decided = attribution.add_turns(event.end_s, event.diarization, event.names)
+                        case TranscriptFinished():
+                            finished = event
+                            continue
+                    for one in decided:
+                        yield one
+            for one in attribution.finish():
+                yield one
+            assert finished is not None
+            yield TranscriptFinished(
+                replace(finished.transcript, speaker_segments=tuple(attribution.segments)),
+            )
+
+    async def _windows(
+        self, upload: bytes, info: AudioInfo, known_speakers: Sequence[KnownSpeaker]
+    ) -> AsyncGenerator[DiarizedWindow, None]:
+        heard = [speaker for speaker in known_speakers if len(speaker.speech.samples)]
+        embeddings = await asyncio.gather(*map(self._embed, heard))
+        known = {speaker.name: embedding for speaker, embedding in zip(heard, embeddings, strict=True)}
+        voices = Voices(known, self._voices)
+        # Windows of equal length, because a short last one would tell little about its speakers; and a little
+        # longer than that, so that rounding does not leave one of a few samples.
+        window_s = info.duration_s / ceil(info.duration_s / self._max_window_s) + ROUNDING_S
+        async with aclosing(self._reader.read_windows(upload, window_s)) as windows:
+            async for window in windows:
+                diarization = await self._diarize(window)
+                speakers = sorted({turn.speaker for turn in diarization.turns + diarization.exclusive_turns})
+                yield DiarizedWindow(window.end_s, diarization, voices.recognise(speakers, diarization.voices))
+
+    async def _embed(self, speaker: KnownSpeaker) -> Embedding:
+        return await patiently(lambda: self._diarizer.embed(speaker.speech), is_first_step=True)
+
+    async def _diarize(self, window: AudioWindow) -> Diarization:
+        return await patiently(lambda: self._diarizer.diarize(window), is_first_step=window.index == 0)
+
+
+async def side_by_side(*generators: AsyncGenerator[EventT, None]) -> AsyncGenerator[EventT, None]:
+    """Yield what any of `generators` yields, as it comes; the first error ends all of them, and so does leaving."""
+    running: dict[asyncio.Future[EventT | None], AsyncGenerator[EventT, None]] = {
+        asyncio.ensure_future(anext(generator, None)): generator for generator in generators
+    }
+    try:
+        while running:
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for future in done:
+                generator = running.pop(future)
+                event = future.result()
+                if event is not None:
+                    running[asyncio.ensure_future(anext(generator, None))] = generator
+                    yield event
+    finally:
+        pending: list[asyncio.Future[Any]] = list(running)
+        for future in pending:
+            future.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        for generator in generators:
+            await generator.aclose()

@@ -1,0 +1,351 @@
+"""Who said what: words find their speakers' turns, and segments are rebuilt turn by turn.
+
+Words come from the recogniser and turns from the diarizer, each at its own pace. A sentence is attributed when the
+turns of its windows are known, by those turns alone, so the result does not depend on who was faster.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, count, pairwise, product
+from string import ascii_uppercase
+
+from pipelines.types import Diarization, SegmentFinished, Speaker, SpeakerSegment, SpeakerTurn, TextDelta, Token, Word
+
+MAX_PAUSE_S = 1.0
+"""Somebody who is silent for longer begins a new segment."""
+
+MAX_WORD_S = 1.0
+"""A word that seems to last longer was stretched over what the recogniser skipped: its beginning is right."""
+
+COLLAPSED_S = 0.02
+"""Words that seem to last no longer have their time in an overlong neighbour."""
+
+MAX_INTERJECTION_S = 1.0
+MAX_FLICKER_S = 0.25
+MIN_HEARD_THROUGH = 0.8
+"""Share of an interjection through which the other speaker goes on."""
+
+LONG_SEGMENT_S = 30.0
+MAX_SEGMENT_S = 60.0
+SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！", "؟", "।")  # noqa: RUF001
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Turns of one speaker, None for nobody known, without a long pause and without anybody in between."""
+
+    start_s: float
+    end_s: float
+    speaker: Speaker | None
+    has_segment: bool = False
+
+    def distance_s(self, start_s: float, end_s: float) -> float:
+        return max(self.start_s - end_s, start_s - self.end_s, 0.0)
+
+    def shared_s(self, start_s: float, end_s: float) -> float:
+        return min(self.end_s, end_s) - max(self.start_s, start_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    end_s: float
+    stretches: list[Stretch]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sentence:
+    words: list[Word]
+    tokens: tuple[Token, ...]
+
+
+@dataclass(slots=True)
+class _OpenSegment:
+    id: str
+    start_s: float
+    stretch: Stretch
+    speaker: str
+    words: list[Word] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(word.text for word in self.words).strip()
+
+
+@dataclass(slots=True)
+class _Delta:
+    """Text of one segment that is decided at once."""
+
+    segment_id: str
+    words: list[Word] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
+
+    def finish(self) -> TextDelta:
+        text = "".join(word.text for word in self.words)
+        return TextDelta(text, tuple(self.tokens), tuple(self.words), self.segment_id)
+
+
+Event = TextDelta | SegmentFinished
+
+
+class SpeakerAttribution:
+    """Takes text and turns in order, each as it comes, and gives the same text back segment by segment."""
+
+    def __init__(self, duration_s: float, known_names: Iterable[str] = ()) -> None:
+        self.segments: list[SpeakerSegment] = []
+        self._duration_s = duration_s
+        self._labels = SpeakerLabels(known_names)
+        self._windows: list[_Window] = []
+        self._waiting: deque[_Sentence] = deque()
+        self._open: _OpenSegment | None = None
+        self._stray: Stretch | None = None
+        self._numbers = count(1)
+
+    def add_text(self, delta: TextDelta) -> list[Event]:
+        words = spread_collapsed(whole_words(delta.text, delta.words))
+        for number, sentence in enumerate(sentences(words)):
+            self._waiting.append(_Sentence(sentence, delta.tokens if number == 0 else ()))
+        return self._attribute(until_s=self._windows[-1].end_s if self._windows else 0.0)
+
+    def add_turns(self, end_s: float, diarization: Diarization, names: Mapping[int, Speaker]) -> list[Event]:
+        """Take the turns of the next window, which ends at `end_s`; `names` tells who its speakers are."""
+        stretches = to_stretches(diarization, names)
+        last = next((window.stretches[-1] for window in reversed(self._windows) if window.stretches), None)
+        if last and stretches and last.speaker == stretches[0].speaker and _is_short_pause(last, stretches[0]):
+            last.end_s = stretches[0].end_s
+            stretches[0] = last
+        self._windows.append(_Window(end_s, stretches))
+        return self._attribute(until_s=end_s)
+
+    def finish(self) -> list[Event]:
+        """Attribute what is left when all text and all turns have come."""
+        events = self._attribute(until_s=float("inf"))
+        return events + self._close(float("inf"))
+
+    def _attribute(self, until_s: float) -> list[Event]:
+        events: list[Event] = []
+        delta: _Delta | None = None
+        while self._waiting and _middle_s(self._waiting[0].words[-1]) < until_s:
+            sentence = self._waiting.popleft()
+            tokens = sentence.tokens
+            for word, stretch in zip(sentence.words, self._stretches_of(sentence.words), strict=True):
+                segment, closed = self._segment_for(word, stretch)
+                if delta and delta.segment_id != segment.id:
+                    events.append(delta.finish())
+                    delta = None
+                events += closed
+                delta = delta or _Delta(segment.id)
+                segment.words.append(word)
+                delta.words.append(word)
+                delta.tokens += tokens
+                tokens = ()
+        return [*events, delta.finish()] if delta else events
+
+    def _segment_for(self, word: Word, stretch: Stretch) -> tuple[_OpenSegment, list[Event]]:
+        """The segment that `word` continues or begins, and the end of the one before."""
+        if self._open and self._open.stretch is stretch and not _is_full(self._open):
+            return self._open, []
+        start_s = word.start_s if stretch.has_segment else stretch.start_s
+        start_s = max(start_s, self._open.start_s if self._open else 0.0)
+        closed = self._close(start_s)
+        stretch.has_segment = True
+        speaker = self._labels.of(stretch.speaker)
+        self._open = _OpenSegment(f"seg_{next(self._numbers):03d}", start_s, stretch, speaker)
+        return self._open, closed
+
+    def _close(self, next_start_s: float) -> list[Event]:
+        if self._open is None:
+            return []
+        opened, self._open = self._open, None
+        end_s = min(opened.stretch.end_s, next_start_s, self._duration_s)
+        start_s = min(opened.start_s, self._duration_s)
+        segment = SpeakerSegment(opened.id, start_s, max(end_s, start_s), opened.text, opened.speaker)
+        self.segments.append(segment)
+        return [SegmentFinished(segment)]
+
+    def _stretches_of(self, sentence: Sequence[Word]) -> list[Stretch]:
+        """Every word's stretch; where a word is nobody's or several speakers', the rest of its sentence tells whose."""
+        found = [self._shared_by(word) for word in sentence]
+        sure = {number: shared[0] for number, shared in enumerate(found) if len({s.speaker for s in shared}) == 1}
+        stretches = []
+        for number, (word, shared) in enumerate(zip(sentence, found, strict=True)):
+            like = min(sure, key=lambda other: abs(other - number), default=None)
+            speaker = sure[like].speaker if like is not None else None
+            same = [stretch for stretch in shared if stretch.speaker == speaker]
+            if number in sure or (shared and not same):
+                stretches.append(shared[0])
+            elif same:
+                stretches.append(same[0])
+            else:
+                stretches.append(self._outside(word, sure[like] if like is not None else self._nearest(word)))
+        return stretches
+
+    def _shared_by(self, word: Word) -> list[Stretch]:
+        """The stretches that share time with the word, those with most of it first."""
+        start_s, end_s = _heard(word)
+        shared = [stretch for stretch in self._around(word) if stretch.shared_s(start_s, end_s) > 0]
+        return sorted(shared, key=lambda stretch: -stretch.shared_s(start_s, end_s))
+
+    def _nearest(self, word: Word) -> Stretch | None:
+        before = self._open.stretch if self._open else None
+        return min(self._around(word), key=lambda stretch: stretch.distance_s(*_heard(word)), default=before)
+
+    def _outside(self, word: Word, like: Stretch | None) -> Stretch:
+        """A word that is in nobody's turn: far from its speaker's it makes a stretch of its own, which the words
+        after it continue.
+        """
+        if like and like.distance_s(*_heard(word)) <= MAX_PAUSE_S:
+            return like
+        speaker, stray = like.speaker if like else None, self._stray
+        if stray and stray.speaker == speaker and word.start_s - stray.end_s <= MAX_PAUSE_S:
+            stray.end_s = max(stray.end_s, word.end_s)
+        else:
+            stray = self._stray = Stretch(word.start_s, word.end_s, speaker)
+        return stray
+
+    def _around(self, word: Word) -> list[Stretch]:
+        """Of the stretches of the word's window those that it may share time with, and one before and behind them."""
+        if not self._windows:
+            return []
+        start_s, end_s = _heard(word)
+        number = bisect_left(self._windows, _middle_s(word), key=lambda window: window.end_s)
+        stretches = self._windows[min(number, len(self._windows) - 1)].stretches
+        first = bisect_left(stretches, start_s, key=lambda stretch: stretch.end_s)
+        last = bisect_left(stretches, end_s, key=lambda stretch: stretch.start_s)
+        return stretches[max(first - 1, 0) : last + 1]
+
+
+class SpeakerLabels:
+    """Known names stay; everybody else is A, B, … Z, AA, AB, … in order of first appearance."""
+
+    def __init__(self, known_names: Iterable[str] = ()) -> None:
+        taken = frozenset(known_names)
+        self._letters = (letters for letters in _letters() if letters not in taken)
+        self._labels: dict[Speaker | None, str] = {name: name for name in taken}
+
+    def of(self, speaker: Speaker | None) -> str:
+        if speaker not in self._labels:
+            self._labels[speaker] = next(self._letters)
+        return self._labels[speaker]
+
+
+def to_stretches(diarization: Diarization, names: Mapping[int, Speaker]) -> list[Stretch]:
+    """Exclusive turns without interjections, joined over short pauses."""
+    stretches: list[Stretch] = []
+    for turn in without_interjections(diarization.exclusive_turns, diarization.turns):
+        stretch = Stretch(turn.start_s, turn.end_s, names[turn.speaker])
+        last = stretches[-1] if stretches else None
+        if last and last.speaker == stretch.speaker and _is_short_pause(last, stretch):
+            last.end_s = stretch.end_s
+        else:
+            stretches.append(stretch)
+    return stretches
+
+
+def without_interjections(exclusive: Sequence[SpeakerTurn], overlapping: Sequence[SpeakerTurn]) -> list[SpeakerTurn]:
+    """Leave out short turns amid another speaker's who goes on through them.
+
+    A recogniser writes down one voice at a time: somebody's "mhm" must not take words out of the sentence
+    that it accompanies. A turn of hardly a syllable is the diarizer's doubt, whoever else is heard.
+    """
+    kept: list[SpeakerTurn] = []
+    for turn, following in zip(exclusive, [*exclusive[1:], None], strict=True):
+        previous = kept[-1] if kept else None
+        is_amid = previous and following and previous.speaker == following.speaker != turn.speaker
+        if is_amid and previous and following and _is_interjection(turn, previous, following, overlapping):
+            continue
+        kept.append(turn)
+    return kept
+
+
+def _is_interjection(
+    turn: SpeakerTurn, previous: SpeakerTurn, following: SpeakerTurn, overlapping: Sequence[SpeakerTurn]
+) -> bool:
+    length_s = turn.end_s - turn.start_s
+    if length_s > MAX_INTERJECTION_S or following.start_s - previous.end_s > length_s + MAX_FLICKER_S:
+        return False
+    through_s = sum(
+        max(min(other.end_s, turn.end_s) - max(other.start_s, turn.start_s), 0.0)
+        for other in overlapping
+        if other.speaker == previous.speaker
+    )
+    return length_s <= MAX_FLICKER_S or through_s >= MIN_HEARD_THROUGH * length_s
+
+
+def whole_words(text: str, words: Sequence[Word]) -> list[Word]:
+    """`words` with every character of `text`: what stands before a word is its own, what follows the last is its."""
+    found: list[Word] = []
+    position = 0
+    for word in words:
+        start = text.find(word.text, position)
+        if start < 0:
+            continue
+        end = start + len(word.text)
+        found.append(replace(word, text=text[position:end]))
+        position = end
+    if not found:
+        return [Word(text, words[0].start_s, words[-1].end_s, words[0].probability)]
+    found[-1] = replace(found[-1], text=found[-1].text + text[position:])
+    return found
+
+
+def spread_collapsed(words: Sequence[Word]) -> list[Word]:
+    """Give back their time to words that an aligner has put into one instant, next to a word that took all of it."""
+    spread = list(words)
+    for number, word in enumerate(words):
+        if word.end_s - word.start_s <= MAX_WORD_S:
+            continue
+        first, last = number, number
+        while first > 0 and _length_s(words[first - 1]) <= COLLAPSED_S:
+            first -= 1
+        while last + 1 < len(words) and _length_s(words[last + 1]) <= COLLAPSED_S:
+            last += 1
+        group = words[first : last + 1]
+        start_s, end_s = group[0].start_s, group[-1].end_s
+        lengths = list(accumulate((len(one.text) for one in group), initial=0))
+        times = [start_s + (end_s - start_s) * length / lengths[-1] for length in lengths]
+        spread[first : last + 1] = [
+            replace(one, start_s=begins, end_s=ends) for one, (begins, ends) in zip(group, pairwise(times), strict=True)
+        ]
+    return spread
+
+
+def sentences(words: Iterable[Word]) -> Iterator[list[Word]]:
+    sentence: list[Word] = []
+    for word in words:
+        sentence.append(word)
+        if _ends_sentence(word):
+            yield sentence
+            sentence = []
+    if sentence:
+        yield sentence
+
+
+def _is_full(segment: _OpenSegment) -> bool:
+    length_s = segment.words[-1].end_s - segment.start_s
+    return length_s >= MAX_SEGMENT_S or (length_s >= LONG_SEGMENT_S and _ends_sentence(segment.words[-1]))
+
+
+def _ends_sentence(word: Word) -> bool:
+    return word.text.rstrip().endswith(SENTENCE_ENDS)
+
+
+def _length_s(word: Word) -> float:
+    return word.end_s - word.start_s
+
+
+def _heard(word: Word) -> tuple[float, float]:
+    return word.start_s, min(word.end_s, word.start_s + MAX_WORD_S)
+
+
+def _middle_s(word: Word) -> float:
+    return sum(_heard(word)) / 2
+
+
+def _is_short_pause(before: Stretch, after: Stretch) -> bool:
+    return after.start_s - before.end_s < MAX_PAUSE_S
+
+
+def _letters() -> Iterator[str]:
+    return ("".join(letters) for length in count(1) for letters in product(ascii_uppercase, repeat=length))
