@@ -13,8 +13,11 @@ from string import ascii_uppercase
 
 from pipelines.types import Diarization, SegmentFinished, Speaker, SpeakerSegment, SpeakerTurn, TextDelta, Token, Word
 
-MAX_PAUSE_S = 1.0
+MAX_PAUSE_S = 0.5
 """Somebody who is silent for longer begins a new segment."""
+
+MAX_DISTANCE_S = 1.0
+"""A word that is further away from a turn is no part of it."""
 
 MAX_WORD_S = 1.0
 """A word that seems to last longer was stretched over what the recogniser skipped: its beginning is right."""
@@ -195,10 +198,10 @@ class SpeakerAttribution:
         """A word that is in nobody's turn: far from its speaker's it makes a stretch of its own, which the words
         after it continue.
         """
-        if like and like.distance_s(*_heard(word)) <= MAX_PAUSE_S:
+        if like and like.distance_s(*_heard(word)) <= MAX_DISTANCE_S:
             return like
         speaker, stray = like.speaker if like else None, self._stray
-        if stray and stray.speaker == speaker and word.start_s - stray.end_s <= MAX_PAUSE_S:
+        if stray and stray.speaker == speaker and word.start_s - stray.end_s <= MAX_DISTANCE_S:
             stray.end_s = max(stray.end_s, word.end_s)
         else:
             stray = self._stray = Stretch(word.start_s, word.end_s, speaker)

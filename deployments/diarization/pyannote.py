@@ -30,6 +30,7 @@ with warnings.catch_warnings():
 from pyannote.core import Annotation
 
 from deployments.diarization.engine import Cancelled, DiarizerArgs
+from deployments.diarization.shared_trunk import SharedTrunkEmbedding
 from pipelines.errors import ConfigurationError
 from pipelines.types import (
     SAMPLE_RATE_HZ,
@@ -55,6 +56,8 @@ class PyannoteDiarizer:
         self._pipeline.legacy = False
         self._pipeline.segmentation_batch_size = args.batch_size
         self._pipeline.embedding_batch_size = args.batch_size
+        if SharedTrunkEmbedding.suits(self._pipeline._embedding):
+            self._pipeline._embedding = SharedTrunkEmbedding(self._pipeline._embedding)
         self._pipeline.to(torch.device(args.device))
 
     def diarize(self, window: AudioWindow, is_cancelled: Callable[[], bool]) -> Diarization:
