@@ -4,6 +4,7 @@ It wraps `serve run CONFIG`, which does the same without the checks and the last
 """
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ray.serve.schema import ServeDeploySchema
@@ -50,19 +53,38 @@ def _run(path: Path, config: ServeDeploySchema) -> int:
     if environment.get("RAY_ADDRESS", "local") != "local" and API_KEYS_VARIABLE in environment:
         print(f"{API_KEYS_VARIABLE} of this shell does not reach that cluster: see the README.", file=sys.stderr)
     print(f"Starting; the first start of a checkpoint takes a while. It will be at {address}", flush=True)
-    while server.poll() is None and not _is_healthy(address):
+    while server.poll() is None and not (health := _health(address)).is_up:
+        if health.failed:
+            server.terminate()
+            server.wait()
+            reasons = " ".join(f"{name}: {reason}" for name, reason in health.failed.items())
+            print(f"Cannot start. {reasons}", file=sys.stderr)
+            return 2
         time.sleep(POLL_S)
     if server.poll() is None:
         print(_invitation(address, config), flush=True)
     return server.wait()
 
 
-def _is_healthy(address: str) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Health:
+    """failed: deployments that will not start, and why."""
+
+    is_up: bool = False
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+def _health(address: str) -> _Health:
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=5) as response:
-            return bool(response.status == 200)
+        with urllib.request.urlopen(f"{address}/health", timeout=5):
+            return _Health(is_up=True)
+    except urllib.error.HTTPError as error:
+        try:
+            return _Health(failed=json.load(error)["failed"])
+        except (ValueError, KeyError):  # not our answer yet
+            return _Health()
     except (urllib.error.URLError, OSError):
-        return False
+        return _Health()
 
 
 def _address(config: ServeDeploySchema) -> str:

@@ -65,4 +65,5 @@ class Asr:
             raise RuntimeError("The engine fails at every step: this replica must be replaced.")
 
     def __del__(self) -> None:
-        self._loop.stop()
+        if hasattr(self, "_loop"):  # else the engine could not be loaded
+            self._loop.stop()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,13 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import ApplicationStatus, DeploymentStatus, ReplicaState, ServeStatus
+from ray.serve.schema import (
+    ApplicationStatus,
+    DeploymentStatus,
+    DeploymentStatusOverview,
+    ReplicaState,
+    ServeStatus,
+)
 
 from deployments.handles import RemoteAudioReader, RemoteDiarizer, RemoteRecognizer
 from deployments.ingress.api import create_api
@@ -29,6 +36,7 @@ STATUS_TIMEOUT_S = 0.5
 STATUS_FRESH_S = 0.5
 STATUS_STALE_S = 15.0
 METRICS_TIMEOUT_S = 2.0
+CONFIGURATION_ERROR = re.compile(r"^pipelines\.errors\.ConfigurationError: (.*)$", re.M)
 
 
 @serve.deployment(
@@ -101,19 +109,19 @@ class StatusWatch:
     """
 
     def __init__(self) -> None:
-        self._unavailable: list[str] = []
+        self._unavailable: dict[str, str | None] = {}
         self._known_at = float("-inf")
         self._refresh: asyncio.Task[None] | None = None
 
-    async def unavailable(self) -> list[str]:
-        """Deployments without a running replica, but for those that have scaled to zero."""
+    async def unavailable(self) -> dict[str, str | None]:
+        """Deployments without a running replica, but for those scaled to zero; and why, of those that failed."""
         is_asking = self._refresh is not None and not self._refresh.done()
         if not is_asking and time.monotonic() - self._known_at >= STATUS_FRESH_S:
             self._refresh = asyncio.create_task(self._ask())
         if self._refresh is not None:
             await asyncio.wait({self._refresh}, timeout=STATUS_TIMEOUT_S)
         is_stale = time.monotonic() - self._known_at > STATUS_STALE_S
-        return ["controller"] if is_stale else self._unavailable
+        return {"controller": None} if is_stale else self._unavailable
 
     async def _ask(self) -> None:
         app_name = serve.get_replica_context().app_name
@@ -122,15 +130,22 @@ class StatusWatch:
         self._known_at = time.monotonic()
 
 
-def _unavailable(status: ServeStatus, app_name: str) -> list[str]:
+def _unavailable(status: ServeStatus, app_name: str) -> dict[str, str | None]:
     app = status.applications.get(app_name)
     if app is None or app.status == ApplicationStatus.DELETING:
-        return [app_name]
-    return [
-        name
+        return {app_name: None}
+    return {
+        name: _reason(deployment)
         for name, deployment in app.deployments.items()
         if not deployment.replica_states.get(ReplicaState.RUNNING)
         # asleep, or waking up because somebody asks: such a deployment answers, if slowly
         and deployment.status not in (DeploymentStatus.UPSCALING, DeploymentStatus.DOWNSCALING)
         and not (deployment.status == DeploymentStatus.HEALTHY and not sum(deployment.replica_states.values()))
-    ]
+    }
+
+
+def _reason(deployment: DeploymentStatusOverview) -> str | None:
+    """Of Serve's long messages no more than our own sentence about the settings: the rest is for the log."""
+    if sentence := CONFIGURATION_ERROR.search(deployment.message or ""):
+        return sentence.group(1)
+    return "It failed to start." if deployment.status == DeploymentStatus.DEPLOY_FAILED else None

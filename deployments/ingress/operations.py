@@ -17,7 +17,8 @@ def operations_router(services: Services) -> APIRouter:
     async def health() -> JSONResponse:
         unavailable = await services.unavailable()
         if unavailable:
-            body = {"status": "unhealthy", "unavailable": unavailable}
+            failed = {name: reason for name, reason in unavailable.items() if reason is not None}
+            body = {"status": "unhealthy", "unavailable": list(unavailable), "failed": failed}
             return JSONResponse(body, 503, {"Retry-After": "2"})
         return JSONResponse({"status": "healthy"})
 

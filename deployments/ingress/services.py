@@ -11,7 +11,8 @@ from pipelines.ports import AudioReader, Diarizer, Recognizer
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """recognizers: by the real model id. unavailable: names of deployments that cannot answer now.
+    """recognizers: by the real model id. unavailable: the deployments that cannot answer now; and why, of those
+    that failed to start.
     metrics_text: the numbers of every ingress replica together. diarizer: None where no speakers are told apart."""
 
     catalogue: Catalogue
@@ -20,7 +21,7 @@ class Services:
     reader: AudioReader
     recognizers: Mapping[str, Recognizer]
     metrics: IngressMetrics
-    unavailable: Callable[[], Awaitable[list[str]]]
+    unavailable: Callable[[], Awaitable[Mapping[str, str | None]]]
     metrics_text: Callable[[], Awaitable[bytes]]
     diarizer: Diarizer | None = None
     diarization: Diarization | None = None

@@ -59,8 +59,8 @@ def api_client(
 ) -> httpx.AsyncClient:
     metrics = IngressMetrics()
 
-    async def nothing_unavailable() -> list[str]:
-        return []
+    async def nothing_unavailable() -> dict[str, str | None]:
+        return {}
 
     async def metrics_text() -> bytes:
         return to_prometheus_text([metrics.snapshot()])
