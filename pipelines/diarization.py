@@ -101,9 +101,7 @@ class DiarizedTranscriptionPipeline:
     async def _windows(
         self, upload: bytes, info: AudioInfo, known_speakers: Sequence[KnownSpeaker]
     ) -> AsyncGenerator[DiarizedWindow, None]:
-        heard = [speaker for speaker in known_speakers if len(speaker.speech.samples)]
-        embeddings = await asyncio.gather(*map(self._embed, heard))
-        known = {speaker.name: embedding for speaker, embedding in zip(heard, embeddings, strict=True)}
+        known = {speaker.name: await self._embed(speaker) for speaker in known_speakers if len(speaker.speech.samples)}
         voices = Voices(known, self._voices)
         # Windows of equal length, because a short last one would tell little about its speakers; and a little
         # longer than that, so that rounding does not leave one of a few samples.

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, count, pairwise, product
+from itertools import accumulate, count, pairwise, product, zip_longest
 from string import ascii_uppercase
 
 from pipelines.types import Diarization, SegmentFinished, Speaker, SpeakerSegment, SpeakerTurn, TextDelta, Token, Word
@@ -36,13 +36,24 @@ SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！", "؟", "।")  # noqa
 
 
 @dataclass(slots=True)
+class Run:
+    """A stretch and what continues it in the next windows."""
+
+    start_s: float
+    has_segment: bool = False
+
+
+@dataclass(slots=True)
 class Stretch:
     """Turns of one speaker, None for nobody known, without a long pause and without anybody in between."""
 
     start_s: float
     end_s: float
     speaker: Speaker | None
-    has_segment: bool = False
+    run: Run = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.run = Run(self.start_s)
 
     def distance_s(self, start_s: float, end_s: float) -> float:
         return max(self.start_s - end_s, start_s - self.end_s, 0.0)
@@ -116,8 +127,7 @@ class SpeakerAttribution:
         stretches = to_stretches(diarization, names)
         last = next((window.stretches[-1] for window in reversed(self._windows) if window.stretches), None)
         if last and stretches and last.speaker == stretches[0].speaker and _is_short_pause(last, stretches[0]):
-            last.end_s = stretches[0].end_s
-            stretches[0] = last
+            stretches[0].run = last.run
         self._windows.append(_Window(end_s, stretches))
         return self._attribute(until_s=end_s)
 
@@ -147,12 +157,13 @@ class SpeakerAttribution:
 
     def _segment_for(self, word: Word, stretch: Stretch) -> tuple[_OpenSegment, list[Event]]:
         """The segment that `word` continues or begins, and the end of the one before."""
-        if self._open and self._open.stretch is stretch and not _is_full(self._open):
+        if self._open and self._open.stretch.run is stretch.run and not _is_full(self._open):
+            self._open.stretch = max(self._open.stretch, stretch, key=lambda one: one.end_s)
             return self._open, []
-        start_s = word.start_s if stretch.has_segment else stretch.start_s
+        start_s = word.start_s if stretch.run.has_segment else stretch.run.start_s
         start_s = max(start_s, self._open.start_s if self._open else 0.0)
         closed = self._close(start_s)
-        stretch.has_segment = True
+        stretch.run.has_segment = True
         speaker = self._labels.of(stretch.speaker)
         self._open = _OpenSegment(f"seg_{next(self._numbers):03d}", start_s, stretch, speaker)
         return self._open, closed
@@ -198,7 +209,7 @@ class SpeakerAttribution:
         """A word that is in nobody's turn: far from its speaker's it makes a stretch of its own, which the words
         after it continue.
         """
-        if like and like.distance_s(*_heard(word)) <= MAX_DISTANCE_S:
+        if like and like is not self._stray and like.distance_s(*_heard(word)) <= MAX_DISTANCE_S:
             return like
         speaker, stray = like.speaker if like else None, self._stray
         if stray and stray.speaker == speaker and word.start_s - stray.end_s <= MAX_DISTANCE_S:
@@ -253,10 +264,11 @@ def without_interjections(exclusive: Sequence[SpeakerTurn], overlapping: Sequenc
     that it accompanies. A turn of hardly a syllable is the diarizer's doubt, whoever else is heard.
     """
     kept: list[SpeakerTurn] = []
-    for turn, following in zip(exclusive, [*exclusive[1:], None], strict=True):
+    for turn, following in zip_longest(exclusive, exclusive[1:]):
         previous = kept[-1] if kept else None
         is_amid = previous and following and previous.speaker == following.speaker != turn.speaker
         if is_amid and previous and following and _is_interjection(turn, previous, following, overlapping):
+            kept[-1] = replace(previous, end_s=following.start_s)
             continue
         kept.append(turn)
     return kept
@@ -306,7 +318,7 @@ def spread_collapsed(words: Sequence[Word]) -> list[Word]:
             last += 1
         group = words[first : last + 1]
         start_s, end_s = group[0].start_s, group[-1].end_s
-        lengths = list(accumulate((len(one.text) for one in group), initial=0))
+        lengths = list(accumulate((max(len(one.text), 1) for one in group), initial=0))
         times = [start_s + (end_s - start_s) * length / lengths[-1] for length in lengths]
         spread[first : last + 1] = [
             replace(one, start_s=begins, end_s=ends) for one, (begins, ends) in zip(group, pairwise(times), strict=True)

@@ -1,6 +1,6 @@
 """Recognising speakers again: by name, and from one window of a long recording to the next."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ class Voices:
         self._heard: dict[Speaker, Embedding] = {}
         self._num_strangers = 0
 
-    def recognise(self, speakers: Iterable[int], voices: Mapping[int, Embedding]) -> dict[int, Speaker]:
+    def recognise(self, speakers: Collection[int], voices: Mapping[int, Embedding]) -> dict[int, Speaker]:
         """Tell for each of a window's speakers who it is: somebody known or heard before, or somebody new."""
         heard = {speaker: voice for speaker in speakers if (voice := unit(voices.get(speaker))) is not None}
         recognised: dict[int, Speaker] = {}

@@ -14,15 +14,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from pyannote.audio import Inference
 from pyannote.audio.pipelines import SpeakerDiarization
 from pyannote.core import SlidingWindow, SlidingWindowFeature
 
-from deployments.diarization.clustering import CountingClustering
+from deployments.diarization.clustering import CentroidMergeClustering
 
 Hook = Callable[..., None]
 
-MAX_SPEAKERS_AT_ONCE = 2
-"""What the segmentation network was trained to tell apart."""
+MIN_SPEECH, MIN_OVERLAP = 0.6, 1.8
+"""Mean count of speakers, over all chunks that hear a frame, above which it is speech, or two who speak at once."""
 
 MIN_CLEAN_FRAMES = 20
 """A window with less solo speech than 0.4 s is embedded with its overlapped speech."""
@@ -54,15 +55,16 @@ class SmallSpeakerDiarization(SpeakerDiarization):
         super().__init__(**parameters)
         self._window_s = window_s
         self._hop_s = hop_s
-        self.clustering = CountingClustering(metric=self._embedding.metric)
+        self.clustering = CentroidMergeClustering(metric=self._embedding.metric)
 
     def get_segmentations(self, file: Mapping[str, Any], hook: Hook | None = None) -> SlidingWindowFeature:
         """Whether somebody speaks: (windows, frames, 1), 0 or 1."""
         chunks = super().get_segmentations(file, hook=hook)
         frames = self._segmentation.model.receptive_field
-        count = SpeakerDiarization.speaker_count(chunks, frames, warm_up=(0.0, 0.0)).data[:, 0]
+        counts = SlidingWindowFeature(chunks.data.sum(axis=-1, keepdims=True), chunks.sliding_window)
+        mean = Inference.aggregate(counts, frames, hamming=False, missing=0.0, skip_average=False).data[:, 0]
         num_frames = max(1, ceil(file["waveform"].shape[1] / file["sample_rate"] / frames.step))
-        count = np.minimum(count[:num_frames], MAX_SPEAKERS_AT_ONCE).astype(np.int8)
+        count = np.add(mean > MIN_SPEECH, mean > MIN_OVERLAP, dtype=np.int8)[:num_frames]
         windows = self._cut(count, frames.step)
         sliding = SlidingWindow(start=0.0, duration=windows.size * frames.step, step=windows.hop * frames.step)
         counted = _Counted((windows.num_speakers > 0).astype(np.float32)[..., None], sliding)
