@@ -68,6 +68,23 @@ def mux(samples: Samples, container: str, codec: str, sample_rate_hz: int = 48_0
     return buffer.getvalue()
 
 
+def repeated_opus(duration_s: float) -> bytes:
+    """One packet of 60 ms of silence again and again: an hour is 0.6 MB, and encoding it takes no time."""
+    rate_hz, packet_samples = 48_000, 2_880
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="ogg") as output:
+        stream = output.add_stream("libopus", rate=rate_hz, layout="mono", options={"frame_duration": "60"})
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, packet_samples), np.float32), format="flt", layout="mono")
+        frame.sample_rate, frame.pts = rate_hz, 0
+        first, *_ = [*stream.encode(frame), *stream.encode(None)]
+        for number in range(round(duration_s * rate_hz / packet_samples)):
+            packet = av.Packet(bytes(first))
+            packet.stream, packet.time_base, packet.duration = stream, first.time_base, packet_samples
+            packet.pts = packet.dts = number * packet_samples
+            output.mux(packet)
+    return buffer.getvalue()
+
+
 def padded_to(wav: bytes, num_bytes: int) -> bytes:
     """Grow a WAV to exactly `num_bytes` by a chunk that players skip."""
     rest = num_bytes - len(wav) - 8

@@ -11,6 +11,7 @@ RECOMMENDED = [
     "gpt-4o-transcribe",
     "gpt-4o-mini-transcribe",
     "gpt-transcribe",
+    "gpt-4o-transcribe-diarize",
     "openai/whisper-tiny",
     "openai/whisper-base",
     "openai/whisper-small",

@@ -10,10 +10,15 @@ from tests.conformance.scoring import word_error_rate
 from tests.conformance.wire import Api, assert_refused
 from tests.conftest import Clip
 
-WHISPER, GPT_4O, GPT = "whisper-1", "gpt-4o-transcribe", "gpt-transcribe"
-FAMILIES = (WHISPER, GPT_4O, GPT)
+WHISPER, GPT_4O, GPT, DIARIZE = "whisper-1", "gpt-4o-transcribe", "gpt-transcribe", "gpt-4o-transcribe-diarize"
+FAMILIES = (WHISPER, GPT_4O, GPT, DIARIZE)
 
-FORMATS = {WHISPER: ("json", "text", "srt", "verbose_json", "vtt"), GPT_4O: ("json", "text"), GPT: ("json", "text")}
+FORMATS = {
+    WHISPER: ("json", "text", "srt", "verbose_json", "vtt"),
+    GPT_4O: ("json", "text"),
+    GPT: ("json", "text"),
+    DIARIZE: ("json", "text", "diarized_json"),
+}
 ALL_FORMATS = (*FORMATS[WHISPER], "diarized_json")
 
 
@@ -105,7 +110,7 @@ def test_trp_03_language_reaches_the_decoder(api: Api, clips: list[Clip]) -> Non
 # TRP-04 ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.parametrize("model", [WHISPER, GPT_4O, GPT])
 @pytest.mark.parametrize(
     "prompt",
     ["", "Madrid.", "O'Brien, Müller & Søn — 東京 🎧", "word " * 2_000, "<|endoftext|><|startoftranscript|>"],
@@ -182,7 +187,7 @@ def test_trp_07_unknown_granularity(api: Api, quiet: bytes) -> None:
     assert_refused(response, 400, "timestamp_granularities")
 
 
-@pytest.mark.parametrize("model", [GPT_4O, GPT])
+@pytest.mark.parametrize("model", [GPT_4O, GPT, DIARIZE])
 def test_trp_07_other_families_have_no_words(api: Api, quiet: bytes, model: str) -> None:
     assert_refused(api.transcribe(quiet, model=model, **{GRANULARITIES: "word"}), 400, "timestamp_granularities")
 
@@ -195,7 +200,7 @@ def test_trp_08_include_logprobs(api: Api, clip: Clip) -> None:
     assert answer["logprobs"]
 
 
-@pytest.mark.parametrize("model", [WHISPER, GPT])
+@pytest.mark.parametrize("model", [WHISPER, GPT, DIARIZE])
 def test_trp_08_other_families_refuse_include(api: Api, quiet: bytes, model: str) -> None:
     assert_refused(api.transcribe(quiet, model=model, **{"include[]": "logprobs"}), 400, "include")
 
@@ -258,7 +263,7 @@ def test_trp_10_chunking_strategy(api: Api, quiet: bytes, strategy: str) -> None
 
 
 @pytest.mark.parametrize("strategy", ["auto", vad(threshold=0.4)])
-@pytest.mark.parametrize("model", [GPT_4O, GPT])
+@pytest.mark.parametrize("model", [GPT_4O, GPT, DIARIZE])
 def test_trp_10_every_family_has_it(api: Api, quiet: bytes, model: str, strategy: str) -> None:
     assert api.transcribe(quiet, model=model, chunking_strategy=strategy).status_code == 200
 
@@ -298,7 +303,7 @@ def test_trp_10_speech_is_found_with_every_strategy(api: Api, clip: Clip, strate
 # TRP-11, TRP-12 --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.parametrize("model", [WHISPER, GPT_4O, GPT])
 @pytest.mark.parametrize("name", ["known_speaker_names", "known_speaker_references"])
 def test_trp_11_speakers_need_a_diarizing_model(api: Api, quiet: bytes, model: str, name: str) -> None:
     response = api.transcribe(quiet, model=model, **{f"{name}[]": "data:audio/wav;base64,AAAA"})
@@ -321,7 +326,7 @@ def test_trp_12_detection_keeps_to_languages(api: Api, clip: Clip) -> None:
     assert language["code"] in {"de", "fr"}
 
 
-@pytest.mark.parametrize("model", [WHISPER, GPT_4O])
+@pytest.mark.parametrize("model", [WHISPER, GPT_4O, DIARIZE])
 @pytest.mark.parametrize(("name", "value"), [("keywords", "Madrid"), ("languages", "en")])
 def test_trp_12_other_families_refuse_them(api: Api, quiet: bytes, model: str, name: str, value: str) -> None:
     assert_refused(api.transcribe(quiet, model=model, **{f"{name}[]": value}), 400, name)

@@ -76,6 +76,38 @@ def test_a_config_is_read(tmp_path: Path) -> None:
     assert [one.name for one in config.applications[0].deployments] == ["ingress", "audio", "asr-tiny"]
 
 
+def with_diarization(config: dict[str, Any], **options: Any) -> None:
+    application(config)["args"].update(diarization={"source": "models/diarization-embedded"})
+    if options:
+        application(config)["deployments"].append({"name": "diarization", **options})
+
+
+def test_diarization_is_a_deployment_when_it_is_configured(tmp_path: Path) -> None:
+    path = written(tmp_path, lambda c: with_diarization(c, num_replicas=2, max_queued_requests=8))
+    assert load_config(path).applications[0].deployments[-1].name == "diarization"
+
+
+@pytest.mark.parametrize("name", ["embedded", "gpu"])
+def test_every_config_for_one_machine_tells_speakers_apart(name: str) -> None:
+    (only,) = load_config(ROOT / "configs" / f"{name}.yaml").applications
+    assert "diarization" in [one.name for one in only.deployments]
+    aliases = [alias for model in only.args["models"] for alias in model["aliases"]]
+    assert "gpt-4o-transcribe-diarize" in aliases
+
+
+def test_speech_and_speakers_share_one_gpu_with_room_for_chat() -> None:
+    config = load_config(ROOT / "configs" / "gpu.yaml")
+    shares = {
+        one.name: one.ray_actor_options.num_gpus or 0.0
+        for one in config.applications[0].deployments
+        if one.ray_actor_options
+    }
+    assert shares == {"ingress": 0, "audio": 0, "asr-openai-whisper-large-v3-turbo": 0.4, "diarization": 0.2}
+    check_resources(config, num_cpus=5, num_gpus=1)
+    with pytest.raises(ConfigurationError, match=r"needs 0\.6 GPUs to start, but there are 0\.5"):
+        check_resources(config, num_cpus=5, num_gpus=0.5)
+
+
 MISTAKES: list[tuple[Change, str]] = [
     (lambda c: deployment(c, 0).update(num_replica=2), "Unknown key 'num_replica' in deployment 'ingress'."),
     (
@@ -97,6 +129,26 @@ MISTAKES: list[tuple[Change, str]] = [
     (
         lambda c: deployment(c, 2).update(user_config={"max_batch_size": 0}),
         "max_batch_size: Input should be greater than or equal to 1.",
+    ),
+    (
+        lambda c: application(c)["deployments"].append({"name": "diarization"}),
+        "There is no deployment 'diarization'; there are: asr-tiny, audio, ingress.",
+    ),
+    (
+        lambda c: (with_diarization(c), deployment(c, 2).update(name="diarize")),
+        "There is no deployment 'diarize'; there are: asr-tiny, audio, diarization, ingress.",
+    ),
+    (
+        lambda c: with_diarization(c, ray_actor_options={"num_gpu": 1}),
+        "Unknown key 'num_gpu' in ray_actor_options of 'diarization'.",
+    ),
+    (
+        lambda c: application(c)["args"].update(diarization={"source": "x", "sauce": "y"}),
+        "Unknown key 'diarization.sauce'.",
+    ),
+    (
+        lambda c: application(c)["args"]["models"][0].update(aliases=["gpt-4o-transcribe-diarize"]),
+        "'gpt-4o-transcribe-diarize' tells speakers apart, which needs 'diarization' beside 'models'.",
     ),
     (lambda c: c.pop("applications"), "applications: Field required."),
     (lambda c: deployment(c, 2).pop("name"), "applications.0.deployments.2.name: Field required."),
@@ -208,6 +260,15 @@ def test_deployments_that_are_not_named_count_with_what_the_code_gives_them(tmp_
     needs(tmp_path, bare, 3.75, 0)
     with pytest.raises(ConfigurationError, match=r"needs 3\.75 CPUs"):
         needs(tmp_path, bare, 2, 0)
+
+
+def test_the_diarizer_counts(tmp_path: Path) -> None:
+    share = {"num_cpus": 0.5, "num_gpus": 0.25}
+    needs(tmp_path, lambda c: with_diarization(c, num_replicas=2, ray_actor_options=share), 3.25, 1)
+    with pytest.raises(ConfigurationError, match=r"needs 1 GPUs"):
+        needs(tmp_path, lambda c: with_diarization(c, num_replicas=2, ray_actor_options=share), 3.25, 0.75)
+    with pytest.raises(ConfigurationError, match=r"needs 3\.25 CPUs"):
+        needs(tmp_path, with_diarization, 3, 1)
 
 
 def test_a_deployment_without_actor_options_counts_with_what_the_code_gives_it(tmp_path: Path) -> None:

@@ -2,13 +2,18 @@ from typing import Any
 
 import pytest
 
-from deployments.settings import API_KEYS_VARIABLE, Settings, api_keys
+from deployments.settings import API_KEYS_VARIABLE, Diarization, Settings, api_keys
 from pipelines.errors import ConfigurationError
 from pipelines.types import DecodeLimits
+from pipelines.voices import VoiceOptions
 
 
 def model(**changes: Any) -> dict[str, Any]:
     return {"id": "openai/whisper-tiny", **changes}
+
+
+def diarized(**changes: Any) -> dict[str, Any]:
+    return {"models": [model()], "diarization": {"source": "models/diarization-embedded", **changes}}
 
 
 def message(args: Any) -> str:
@@ -48,6 +53,86 @@ def test_an_engine_of_one_s_own() -> None:
     assert Settings.model_validate({"models": [own]}).models[0].engine == "deployments.asr.engine:EngineArgs"
 
 
+def test_without_diarization_no_speakers_are_told_apart() -> None:
+    assert Settings.model_validate({"models": [model()]}).diarization is None
+
+
+def test_defaults_of_diarization() -> None:
+    diarization = Settings.model_validate(diarized()).diarization
+    assert diarization == Diarization(
+        engine="pyannote",
+        source="models/diarization-embedded",
+        device="auto",
+        batch_size=16,
+        max_window_s=600.0,
+        min_known_similarity=0.5,
+        min_linked_similarity=0.5,
+    )
+    assert diarization is not None
+    assert diarization.voices() == VoiceOptions(0.5, 0.5)
+
+
+def test_every_key_of_diarization() -> None:
+    given = {
+        "engine": "deployments.diarization.engine:DiarizationEngine",
+        "source": "pyannote/speaker-diarization-community-1",
+        "device": "cuda",
+        "batch_size": 1,
+        "max_window_s": 30.0,
+        "min_known_similarity": -1.0,
+        "min_linked_similarity": 1.0,
+    }
+    settings = Settings.model_validate(diarized(**given))
+    assert settings.diarization is not None
+    assert given.keys() == Diarization.model_fields.keys()
+    assert settings.diarization.model_dump() == given
+    assert settings.diarization.voices() == VoiceOptions(-1.0, 1.0)
+    assert Settings.model_validate(settings.model_dump()) == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("gpt-4o-transcribe-diarize", "diarize"),
+        ("gpt-4o-transcribe-diarize-2025-10-15", "diarize"),
+        ("diarize", "diarize"),
+        ("my/whisper-diarized", "diarize"),
+        ("gpt-4o-transcribe", "4o"),
+        ("gpt-transcribe", "gpt"),
+        ("diary", "whisper"),
+    ],
+)
+def test_family_by_id(name: str, family: str) -> None:
+    (served,) = Settings.model_validate({**diarized(), "models": [model(aliases=[name])]}).models
+    assert served.aliases[0].family == family
+    (served,) = Settings.model_validate({**diarized(), "models": [model(id=name)]}).models
+    assert served.family == family
+
+
+def test_a_given_family_counts_more_than_the_id() -> None:
+    aliases = [{"id": "gpt-4o-transcribe-diarize", "family": "whisper"}]
+    assert Settings.model_validate({"models": [model(aliases=aliases)]}).models[0].aliases[0].family == "whisper"
+    (served,) = Settings.model_validate({**diarized(), "models": [model(family="diarize")]}).models
+    assert served.family == "diarize"
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"aliases": ["whisper-1", "gpt-4o-transcribe-diarize"]}, "gpt-4o-transcribe-diarize"),
+        ({"aliases": [{"id": "meetings", "family": "diarize"}]}, "meetings"),
+        ({"id": "diarizer", "source": "models/whisper-embedded"}, "diarizer"),
+        ({"family": "diarize"}, "openai/whisper-tiny"),
+    ],
+)
+def test_who_tells_speakers_apart_needs_diarization(changes: dict[str, Any], name: str) -> None:
+    args = {"models": [model(**changes)]}
+    sentence = f"'{name}' tells speakers apart, which needs 'diarization' beside 'models'."
+    assert message(args) == sentence
+    assert message({**args, "diarization": None}) == sentence
+    assert Settings.model_validate({**diarized(), **args}).diarization is not None
+
+
 MISTAKES: list[tuple[Any, str]] = [
     ({}, "models: Field required."),
     ({"models": [model(), model(name="b")]}, "Two models have the id 'openai/whisper-tiny'."),
@@ -75,6 +160,27 @@ MISTAKES: list[tuple[Any, str]] = [
     (
         {"models": [model(), model(id="b", engine="?")]},
         "Unknown engine '?': use 'transformers' or 'module:Class'.",
+    ),
+    ({"models": [model()], "diarization": {}}, "diarization.source: Field required."),
+    (diarized(source=""), "diarization.source: String should have at least 1 character."),
+    (diarized(sauce="x"), "Unknown key 'diarization.sauce'."),
+    (diarized(engine="pyanote"), "Unknown engine 'pyanote': use 'pyannote' or 'module:Class'."),
+    (diarized(engine="transformers"), "Unknown engine 'transformers': use 'pyannote' or 'module:Class'."),
+    (diarized(engine="json:Engine"), "Engine 'json:Engine': module 'json' has no 'Engine'."),
+    (
+        diarized(engine="no_such_module:Engine"),
+        "Engine 'no_such_module:Engine' needs the module 'no_such_module', which is missing.",
+    ),
+    (diarized(batch_size=0), "diarization.batch_size: Input should be greater than or equal to 1."),
+    (diarized(max_window_s=29.9), "diarization.max_window_s: Input should be greater than or equal to 30."),
+    (diarized(max_window_s=float("inf")), "diarization.max_window_s: Input should be a finite number."),
+    (
+        diarized(min_known_similarity=-1.1),
+        "diarization.min_known_similarity: Input should be greater than or equal to -1.",
+    ),
+    (
+        diarized(min_linked_similarity=1.1),
+        "diarization.min_linked_similarity: Input should be less than or equal to 1.",
     ),
 ]
 
@@ -107,6 +213,17 @@ def test_every_mistake_is_one_sentence(args: Any, sentence: str) -> None:
         {"models": [model(engine=".json:Engine")]},
         {"models": [model()], "limits": "none"},
         {"models": [model()], "limits": {"max_channels": 0}},
+        {"models": [model()], "diarization": "pyannote"},
+        {"models": [model()], "diarization": []},
+        {"models": [model()], "diarization": True},
+        diarized(source=None),
+        diarized(source=7),
+        diarized(engine=7),
+        diarized(engine="json:"),
+        diarized(device=None),
+        diarized(batch_size="many"),
+        diarized(batch_size=1.5),
+        diarized(min_known_similarity=float("nan")),
     ],
 )
 def test_a_sentence_has_a_beginning_and_an_end(args: Any) -> None:

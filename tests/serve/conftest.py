@@ -1,16 +1,20 @@
 """One server of scripted engines for all tests of the running graph."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import RunningServer, Server, free_port
 from tests.serve.coded_audio import CodedAudio, join, pause, speech_clips, ten_minutes
+from tests.serve.records import Records
 from tests.serve.tools import is_healthy, num_running, wait_until
 
 ENGINES = "tests.serve.scripted_engine"
+DIARIZER = "tests.serve.scripted_diarizer:ScriptedDiarizer"
 MAX_AUDIO_S = 900.0
+MAX_WINDOW_S = 60.0
 
 
 def scripted_model(name: str, engine: str, seconds: float) -> dict[str, Any]:
@@ -37,9 +41,10 @@ def serve_config(models: list[dict[str, Any]], deployments: list[dict[str, Any]]
     }
 
 
-def scripted_config() -> dict[str, Any]:
+def scripted_config(records: Path) -> dict[str, Any]:
     """reader: reads codes at once. narrow: one chunk at a time, one more may wait. steady: 2 s a chunk.
-    elastic: one or two replicas. dormant: none until somebody asks."""
+    elastic: one or two replicas. dormant: none until somebody asks. talker: reads numbers, with speakers; two windows
+    may be with the diarizer and two more wait."""
     quickly = {"look_back_period_s": 2, "metrics_interval_s": 0.5, "upscale_delay_s": 1, "downscale_delay_s": 2}
     return serve_config(
         [
@@ -48,6 +53,7 @@ def scripted_config() -> dict[str, Any]:
             scripted_model("steady", "Slow", 2),
             scripted_model("elastic", "Slow", 1),
             scripted_model("dormant", "Slow", 0),
+            {"id": "talker", "engine": f"{ENGINES}:Talker", "source": str(records), "family": "diarize"},
         ],
         [
             light("ingress"),
@@ -64,14 +70,22 @@ def scripted_config() -> dict[str, Any]:
                 "asr-dormant",
                 autoscaling_config={"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1, **quickly},
             ),
+            light("asr-talker", max_ongoing_requests=32),
+            light("diarization", max_ongoing_requests=2, max_queued_requests=2),
         ],
+        diarization={"engine": DIARIZER, "source": str(records), "max_window_s": MAX_WINDOW_S},
         limits={"max_audio_s": MAX_AUDIO_S},
     )
 
 
 @pytest.fixture(scope="session")
-def scripted_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with RunningServer(scripted_config(), tmp_path_factory.mktemp("scripted")) as running:
+def records_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("records")
+
+
+@pytest.fixture(scope="session")
+def scripted_server(tmp_path_factory: pytest.TempPathFactory, records_directory: Path) -> Iterator[Server]:
+    with RunningServer(scripted_config(records_directory), tmp_path_factory.mktemp("scripted")) as running:
         yield running
 
 
@@ -79,9 +93,17 @@ def scripted_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
 def scripted(scripted_server: Server) -> Server:
     """The server, whole and idle again whatever the test before did to it."""
     wait_until(lambda: is_healthy(scripted_server), "a healthy server")
-    models = ("reader", "narrow", "steady", "elastic", "dormant")
+    models = ("reader", "narrow", "steady", "elastic", "dormant", "talker")
     wait_until(lambda: not any(num_running(scripted_server, model) for model in models), "idle models")
     return scripted_server
+
+
+@pytest.fixture
+def records(scripted: Server, records_directory: Path) -> Records:
+    """Empty; nobody is released."""
+    empty = Records(records_directory)
+    empty.clear()
+    return empty
 
 
 @pytest.fixture(scope="session")

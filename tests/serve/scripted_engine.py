@@ -5,12 +5,14 @@ Every one takes as many seconds over a chunk as the request's prompt says, or el
 
 import os
 import time
+from dataclasses import replace
 from typing import ClassVar
 
 from deployments.asr.engine import EngineArgs, StepOutput
 from pipelines.errors import InvalidRequest
 from pipelines.types import SAMPLE_RATE_HZ, AudioChunk, ChunkTranscript, DecodingOptions, RecognizerInfo, Segment, Word
 from tests.serve.coded_audio import NUMBER_SAMPLES, read_code
+from tests.serve.records import Records
 
 STEP_S = 0.01
 
@@ -78,6 +80,35 @@ class Slow(CodeReader):
         del self._aboard[request_id]
         gpu = os.environ.get("CUDA_VISIBLE_DEVICES") or "none"
         return _transcript(chunk, f" pid={os.getpid()} gpu={gpu} aboard={num_aboard}", ())
+
+
+class Talker(CodeReader):
+    """Says the numbers that it hears, and writes down when. `source` is the directory of its records.
+
+    Takes as many seconds over a chunk as the request's hotwords say, or with `wait` until the records are released.
+    """
+
+    def __init__(self, args: EngineArgs) -> None:
+        super().__init__(replace(args, source="0"))
+        self._records = Records(args.source)
+
+    def add(self, request_id: str, chunk: AudioChunk, options: DecodingOptions) -> None:
+        (said,) = options.keywords or ("0",)
+        super().add(request_id, chunk, replace(options, prompt="inf" if said == "wait" else said))
+        self._records.write("asr", "begins", index=chunk.index)
+
+    def step(self) -> list[StepOutput]:
+        if self._records.is_released:
+            self._aboard = {request_id: (0.0, *asked) for request_id, (_, *asked) in self._aboard.items()}
+        return super().step()
+
+    def _answer(self, chunk: AudioChunk, options: DecodingOptions, request_id: str) -> ChunkTranscript:
+        transcript = super()._answer(chunk, options, request_id)
+        self._records.write("asr", "ends", index=chunk.index)
+        (segment,) = transcript.segments
+        words = tuple(replace(word, text=word.text.strip()) for word in segment.words)
+        text = "".join(f" {word.text}" for word in words)
+        return replace(transcript, segments=(replace(segment, text=text, words=words),))
 
 
 def _transcript(chunk: AudioChunk, text: str, words: tuple[Word, ...]) -> ChunkTranscript:

@@ -53,6 +53,16 @@ def gauge(server: Server, name: str, model: str) -> float:
     raise AssertionError(f"there is no {name} of {model}")
 
 
+def total(server: Server, name: str, **labels: str) -> float:
+    """Sum of a sample over all labels but the given ones."""
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics", timeout=TIMEOUT_S).text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
 def num_running(server: Server, model: str) -> float:
     return gauge(server, "vllm:num_requests_running", model)
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pyannote.core import Annotation, Segment, Timeline
@@ -10,7 +11,7 @@ from pyannote.database.util import load_rttm
 from pyannote.metrics.diarization import DiarizationErrorRate
 
 from deployments.audio.reader import WindowReader
-from pipelines.types import SAMPLE_RATE_HZ, AudioWindow, DecodeLimits, SpeakerTurn
+from pipelines.types import SAMPLE_RATE_HZ, AudioWindow, DecodeLimits, PcmSamples, SpeakerTurn
 
 CONVERSATIONS = Path(__file__).parent.parent.parent / "data" / "conversations"
 
@@ -30,8 +31,7 @@ class Conversation:
 
     def window(self, index: int = 0, offset_s: float = 0.0) -> AudioWindow:
         """All of it, decoded as the server decodes an upload."""
-        reader = WindowReader(self.path.read_bytes(), DecodeLimits())
-        return AudioWindow(index, offset_s, reader.next_window(0, round((self.duration_s + 60) * SAMPLE_RATE_HZ)))
+        return AudioWindow(index, offset_s, _decoded(self.path, round((self.duration_s + 60) * SAMPLE_RATE_HZ)))
 
 
 def load_conversations() -> dict[str, Conversation]:
@@ -49,6 +49,11 @@ def load_conversations() -> dict[str, Conversation]:
         )
         for name, entry in index.items()
     }
+
+
+@cache
+def _decoded(path: Path, num_samples: int) -> PcmSamples:
+    return WindowReader(path.read_bytes(), DecodeLimits()).next_window(0, num_samples)
 
 
 def strangers() -> dict[str, Path]:
