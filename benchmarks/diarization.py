@@ -53,7 +53,8 @@ def conversation(minutes: float) -> PcmSamples:
 def measure(source: str, minutes: float, batch_size: int, is_stock: bool) -> Measurement:
     import torch
 
-    from deployments.diarization.pyannote import from_pcm, load_pipeline
+    from deployments.diarization.loading import load_pipeline
+    from deployments.diarization.pyannote import from_pcm
     from deployments.diarization.shared_trunk import SharedTrunkEmbedding
 
     torch.set_num_threads(1)

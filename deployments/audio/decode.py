@@ -161,8 +161,13 @@ def _resampled(frames: Iterator[AudioFrame]) -> Iterator[Samples]:
             for converted in to_float.resample(frame):
                 samples = converted.to_ndarray().reshape(-1, converted.layout.nb_channels)
                 samples = np.clip(np.nan_to_num(samples), -1.0, 1.0)
-                yield resampler.resample_chunk(samples.mean(axis=1, dtype=np.float32))
-        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+                yield _in_range(resampler.resample_chunk(samples.mean(axis=1, dtype=np.float32)))
+        yield _in_range(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+
+
+def _in_range(samples: Samples) -> Samples:
+    """Sharp edges, as in clipped recordings, ring beyond 1 when they are resampled."""
+    return np.clip(samples, -1.0, 1.0)
 
 
 def _blocks(pieces: Iterator[Samples]) -> Iterator[Samples]:

@@ -1,37 +1,16 @@
 """Speaker diarization by pyannote.audio's own pipelines, from the hub or from a directory."""
 
-import os
-
-os.environ["PYANNOTE_METRICS_ENABLED"] = "0"  # before the import: it would report every call to its makers
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import get_token
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # that torchcodec finds no FFmpeg: audio is decoded elsewhere
-    from pyannote.audio import Pipeline
-    from pyannote.audio.pipelines import SpeakerDiarization
-    from pyannote.audio.telemetry import set_telemetry_metrics
 from pyannote.core import Annotation
 
 from deployments.diarization.engine import Cancelled, DiarizerArgs
+from deployments.diarization.loading import load_pipeline
 from deployments.diarization.shared_trunk import SharedTrunkEmbedding
-from pipelines.errors import ConfigurationError
 from pipelines.types import (
     SAMPLE_RATE_HZ,
     AudioWindow,
@@ -51,7 +30,6 @@ MAX_EMBEDDED_S = 30.0
 class PyannoteDiarizer:
     def __init__(self, args: DiarizerArgs) -> None:
         torch.set_num_threads(args.num_threads)
-        set_telemetry_metrics(False)
         self._pipeline = load_pipeline(args.source)
         self._pipeline.legacy = False
         self._pipeline.segmentation_batch_size = args.batch_size
@@ -101,53 +79,8 @@ class PyannoteDiarizer:
         return self.embed(Waveform(np.concatenate([np.zeros(0, np.float32), *spoken])))
 
 
-def load_pipeline(source: str) -> SpeakerDiarization:
-    """Load a pipeline from a directory, or from the hub by its id with the token in the environment (`HF_TOKEN`).
-
-    Raises:
-        ConfigurationError: there is none, it is not one for diarization, or the hub does not give it to us.
-    """
-    try:
-        pipeline = Pipeline.from_pretrained(source)
-    except GatedRepoError as error:
-        raise ConfigurationError(_gated(source, error)) from None
-    except RepositoryNotFoundError:
-        raise ConfigurationError(
-            f"There is no diarization pipeline '{source}' on the hub, or it is private and HF_TOKEN may not see it."
-        ) from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled):
-        raise ConfigurationError(
-            f"The diarization pipeline '{source}' is neither a directory nor in the local cache of the hub, "
-            "and the hub cannot be reached."
-        ) from None
-    except (FileNotFoundError, HFValidationError):
-        raise ConfigurationError(
-            f"'{source}' is neither a directory with a config.yaml of a pipeline nor an id on the hub."
-        ) from None
-    except HfHubHTTPError as error:
-        raise ConfigurationError(f"The hub did not give the diarization pipeline '{source}': {error}") from None
-    if not isinstance(pipeline, SpeakerDiarization):
-        raise ConfigurationError(f"'{source}' is not a pipeline for speaker diarization.")
-    return pipeline
-
-
 def from_pcm(pcm: PcmSamples) -> Samples:
     return pcm.astype(np.float32) / np.float32(PCM_SCALE)
-
-
-def _gated(source: str, error: GatedRepoError) -> str:
-    """A pipeline may need repositories of other names, each with terms of its own."""
-    url = Path(str(error.response.url)).parts if error.response is not None else ()
-    repository = "/".join(url[2:4]) if len(url) >= 4 else source
-    if get_token() is None:
-        return (
-            f"The diarization pipeline '{source}' needs a token: accept the terms of https://hf.co/{repository}, "
-            "make a token at https://hf.co/settings/tokens and set HF_TOKEN where the replica runs."
-        )
-    return (
-        f"The diarization pipeline '{source}' is not open to the account of HF_TOKEN: "
-        f"accept the terms of https://hf.co/{repository} with that account."
-    )
 
 
 def _turns(annotation: Annotation, speakers: dict[str, int], window: AudioWindow) -> tuple[SpeakerTurn, ...]:
