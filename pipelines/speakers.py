@@ -22,6 +22,9 @@ MAX_DISTANCE_S = 1.0
 MAX_WORD_S = 1.0
 """A word that seems to last longer was stretched over what the recogniser skipped: its beginning is right."""
 
+MIN_SHARE = 0.2
+"""Of a word's time, below which its turn is no evidence: both sides err by that much."""
+
 COLLAPSED_S = 0.02
 """Words that seem to last no longer have their time in an overlong neighbour."""
 
@@ -196,9 +199,10 @@ class SpeakerAttribution:
         return stretches
 
     def _shared_by(self, word: Word) -> list[Stretch]:
-        """The stretches that share time with the word, those with most of it first."""
+        """The stretches that share a good part of the word's time, those with most of it first."""
         start_s, end_s = _heard(word)
-        shared = [stretch for stretch in self._around(word) if stretch.shared_s(start_s, end_s) > 0]
+        least_s = max(MIN_SHARE * (end_s - start_s), 1e-6)
+        shared = [stretch for stretch in self._around(word) if stretch.shared_s(start_s, end_s) >= least_s]
         return sorted(shared, key=lambda stretch: -stretch.shared_s(start_s, end_s))
 
     def _nearest(self, word: Word) -> Stretch | None:
