@@ -67,7 +67,7 @@ def check_resources(config: ServeDeploySchema, num_cpus: float, num_gpus: float)
             needed["CPU"] += num_replicas * options.get("num_cpus", 1.0)
             needed["GPU"] += num_replicas * options.get("num_gpus", 0.0)
     for kind, available in (("CPU", num_cpus), ("GPU", num_gpus)):
-        if needed[kind] > available:
+        if round(needed[kind], 4) > available:  # 0.4 + 0.2 is a little more than 0.6
             raise ConfigurationError(
                 f"This configuration needs {needed[kind]:g} {kind}s to start, but there are {available:g}: "
                 f"lower num_{kind.lower()}s or the number of replicas under 'deployments'."

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any, cast
@@ -11,6 +12,7 @@ from uuid import uuid4
 import numpy as np
 import ray
 from ray.exceptions import RayActorError, TaskCancelledError
+from ray.serve import context as serve_context
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
@@ -46,7 +48,7 @@ async def call(method: Any, *args: Any) -> Any:
             when no replica lives long enough to answer.
     """
     for attempt in range(1, MAX_ATTEMPTS + 1):
-        response = method.remote(*args)
+        response = _remote(method, *args)
         try:
             result = await response
             if isinstance(result, ModelUnavailable) and attempt < MAX_ATTEMPTS:
@@ -68,6 +70,20 @@ async def call(method: Any, *args: Any) -> Any:
                 raise ModelUnavailable("The replica that worked on this request was lost.", RETRY_AFTER_S) from None
         await asyncio.sleep(RETRY_DELAY_S * attempt * random.uniform(0.5, 1.5))
     raise AssertionError("unreachable")
+
+
+def _remote(method: Any, *args: Any) -> Any:
+    """Call under an id of the call's own.
+
+    All calls that serve one HTTP request inherit one internal id, and of two that wait for a replica with the same id
+    Serve's router forgets one. The request id, which the logs show, stays.
+    """
+    own = replace(serve_context._get_serve_request_context(), _internal_request_id="")
+    token = serve_context._serve_request_context.set(own)
+    try:
+        return method.remote(*args)
+    finally:
+        serve_context._serve_request_context.reset(token)
 
 
 class RemoteAudioReader:

@@ -297,10 +297,10 @@ def whole_words(text: str, words: Sequence[Word]) -> list[Word]:
     found: list[Word] = []
     position = 0
     for word in words:
-        start = text.find(word.text, position)
+        start = text.find(word.text.strip(), position)
         if start < 0:
             continue
-        end = start + len(word.text)
+        end = start + len(word.text.strip())
         found.append(replace(word, text=text[position:end]))
         position = end
     if not found:

@@ -15,6 +15,8 @@ from pipelines.errors import InvalidRequest
 MAX_FIELDS = 1_000
 MAX_FIELD_BYTES = 8_388_608
 """Room for the reference of a known speaker: 10 s of uncompressed stereo at 96 kHz, in base64."""
+PARALLEL_ARRAYS = frozenset({"known_speaker_names", "known_speaker_references"})
+"""Their elements belong together by place, so none of them may be left out silently."""
 BRACKETED = re.compile(r"(?P<name>[^\[\]]+)\[(?P<key>[^\[\]]*)\]")
 
 
@@ -64,7 +66,7 @@ def collect_fields(parts: Iterable[tuple[str, str]]) -> dict[str, Any]:
     for name, value in parts:
         match = BRACKETED.fullmatch(name)
         field, key = (match["name"], match["key"]) if match else (name, "")
-        if value == "":
+        if value == "" and field not in PARALLEL_ARRAYS:
             continue
         if field in ARRAYS:
             fields.setdefault(field, []).append(value)
@@ -74,7 +76,8 @@ def collect_fields(parts: Iterable[tuple[str, str]]) -> dict[str, Any]:
                 nested[key] = value
         else:
             fields[field] = _object(value) if field in OBJECTS else value
-    return {name: _array(value) if name in ARRAYS else value for name, value in fields.items()}
+    given = {name: value for name, value in fields.items() if name not in PARALLEL_ARRAYS or any(value)}
+    return {name: _array(value) if name in ARRAYS else value for name, value in given.items()}
 
 
 def _array(values: list[str]) -> Any:

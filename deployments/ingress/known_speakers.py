@@ -8,6 +8,7 @@ from pipelines.types import KnownSpeaker
 
 NAMES, REFERENCES = "known_speaker_names", "known_speaker_references"
 MAX_KNOWN_SPEAKERS = 4
+MAX_NAME_LENGTH = 200
 MIN_REFERENCE_S, MAX_REFERENCE_S = 2.0, 10.0
 TOLERANCE_S = 0.05
 
@@ -40,6 +41,8 @@ def check_known_speakers(request: TranscriptionRequest) -> None:
         )
     if not all(names):
         raise InvalidRequest("The name of a known speaker must not be empty.", NAMES)
+    if any(len(name) > MAX_NAME_LENGTH for name in names):
+        raise InvalidRequest(f"The name of a known speaker may have at most {MAX_NAME_LENGTH} characters.", NAMES)
     if len(set(names)) < len(names):
         raise InvalidRequest("The names of known speakers must differ from each other.", NAMES)
 
