@@ -24,7 +24,7 @@ import numpy as np
 import soundfile
 
 from deployments.audio.decode import decode
-from deployments.audio.reader import to_pcm
+from pipelines.audio import from_pcm, to_pcm
 from pipelines.types import SAMPLE_RATE_HZ, DecodeLimits, PcmSamples
 
 CONVERSATIONS = Path("tests/data/conversations")
@@ -54,7 +54,6 @@ def measure(source: str, minutes: float, batch_size: int, is_stock: bool) -> Mea
     import torch
 
     from deployments.diarization.loading import load_pipeline
-    from deployments.diarization.pyannote import from_pcm
     from deployments.diarization.shared_trunk import SharedTrunkEmbedding
 
     torch.set_num_threads(1)

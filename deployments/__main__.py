@@ -80,9 +80,11 @@ def _health(address: str) -> _Health:
             return _Health(is_up=True)
     except urllib.error.HTTPError as error:
         try:
-            return _Health(failed=json.load(error)["failed"])
-        except (ValueError, KeyError):  # not our answer yet
+            answer = json.load(error)
+        except ValueError:  # not our answer yet
             return _Health()
+        failed = answer.get("failed") if isinstance(answer, dict) else None
+        return _Health(failed=failed if isinstance(failed, dict) else {})
     except (urllib.error.URLError, OSError):
         return _Health()
 

@@ -7,22 +7,31 @@ from typing import Any
 
 from pipelines.errors import ConfigurationError
 
+LIBRARIES = {"pyannote": "pyannote.audio"}
+"""Where an engine's library has another name."""
+
 
 def check_engine(name: str, engines: Mapping[str, str]) -> None:
     """Refuse what cannot be loaded, without the seconds that importing a model library takes.
 
-    engines: name to import path; a name is also the library that the engine needs.
+    engines: name to import path.
 
     Raises:
         ConfigurationError: no such engine, or a library that it needs is not installed.
     """
     if name in engines:
-        if find_spec(name) is None:
-            raise ConfigurationError(
-                f"Engine '{name}' needs the library '{name}', which is not installed: pip install 'auricle[{name}]'."
-            )
+        library = LIBRARIES.get(name, name)
+        if not _is_installed(library):
+            raise ConfigurationError(f"Engine '{name}' needs the library '{library}', which is not installed.")
     else:
         load_engine(name, engines)
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        return find_spec(library) is not None
+    except ModuleNotFoundError:  # not even what it is a part of
+        return False
 
 
 def load_engine(name: str, engines: Mapping[str, str]) -> Any:

@@ -101,22 +101,25 @@ class DiarizedTranscriptionPipeline:
     async def _windows(
         self, upload: bytes, info: AudioInfo, known_speakers: Sequence[KnownSpeaker]
     ) -> AsyncGenerator[DiarizedWindow, None]:
-        known = {speaker.name: await self._embed(speaker) for speaker in known_speakers if len(speaker.speech.samples)}
+        known: dict[str, Embedding] = {}
+        for speaker in known_speakers:
+            if len(speaker.speech.samples):
+                known[speaker.name] = await self._embed(speaker, is_first_step=not known)
         voices = Voices(known, self._voices)
         # Windows of equal length, because a short last one would tell little about its speakers; and a little
         # longer than that, so that rounding does not leave one of a few samples.
         window_s = info.duration_s / ceil(info.duration_s / self._max_window_s) + ROUNDING_S
         async with aclosing(self._reader.read_windows(upload, window_s)) as windows:
             async for window in windows:
-                diarization = await self._diarize(window)
+                diarization = await self._diarize(window, is_first_step=window.index == 0 and not known)
                 speakers = sorted({turn.speaker for turn in diarization.turns + diarization.exclusive_turns})
                 yield DiarizedWindow(window.end_s, diarization, voices.recognise(speakers, diarization.voices))
 
-    async def _embed(self, speaker: KnownSpeaker) -> Embedding:
-        return await patiently(lambda: self._diarizer.embed(speaker.speech), is_first_step=True)
+    async def _embed(self, speaker: KnownSpeaker, is_first_step: bool) -> Embedding:
+        return await patiently(lambda: self._diarizer.embed(speaker.speech), is_first_step)
 
-    async def _diarize(self, window: AudioWindow) -> Diarization:
-        return await patiently(lambda: self._diarizer.diarize(window), is_first_step=window.index == 0)
+    async def _diarize(self, window: AudioWindow, is_first_step: bool) -> Diarization:
+        return await patiently(lambda: self._diarizer.diarize(window), is_first_step)
 
 
 async def side_by_side(*generators: AsyncGenerator[EventT, None]) -> AsyncGenerator[EventT, None]:

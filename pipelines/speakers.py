@@ -7,62 +7,22 @@ turns of its windows are known, by those turns alone, so the result does not dep
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import accumulate, count, pairwise, product, zip_longest
+from dataclasses import dataclass, field
+from itertools import count, product
 from string import ascii_uppercase
 
-from pipelines.types import Diarization, SegmentFinished, Speaker, SpeakerSegment, SpeakerTurn, TextDelta, Token, Word
-
-MAX_PAUSE_S = 0.5
-"""Somebody who is silent for longer begins a new segment."""
+from pipelines.turns import Stretch, is_short_pause, to_stretches
+from pipelines.types import Diarization, SegmentFinished, Speaker, SpeakerSegment, TextDelta, Token, Word
+from pipelines.words import MAX_WORD_S, ends_sentence, sentences, spread_collapsed, whole_words
 
 MAX_DISTANCE_S = 1.0
 """A word that is further away from a turn is no part of it."""
 
-MAX_WORD_S = 1.0
-"""A word that seems to last longer was stretched over what the recogniser skipped: its beginning is right."""
-
 MIN_SHARE = 0.2
 """Of a word's time, below which its turn is no evidence: both sides err by that much."""
 
-COLLAPSED_S = 0.02
-"""Words that seem to last no longer have their time in an overlong neighbour."""
-
-MAX_INTERJECTION_S = 1.0
-MAX_FLICKER_S = 0.25
-MIN_HEARD_THROUGH = 0.8
-"""Share of an interjection through which the other speaker goes on."""
-
 LONG_SEGMENT_S = 30.0
 MAX_SEGMENT_S = 60.0
-SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！", "؟", "।")  # noqa: RUF001
-
-
-@dataclass(slots=True)
-class Run:
-    """A stretch and what continues it in the next windows."""
-
-    start_s: float
-    has_segment: bool = False
-
-
-@dataclass(slots=True)
-class Stretch:
-    """Turns of one speaker, None for nobody known, without a long pause and without anybody in between."""
-
-    start_s: float
-    end_s: float
-    speaker: Speaker | None
-    run: Run = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        self.run = Run(self.start_s)
-
-    def distance_s(self, start_s: float, end_s: float) -> float:
-        return max(self.start_s - end_s, start_s - self.end_s, 0.0)
-
-    def shared_s(self, start_s: float, end_s: float) -> float:
-        return min(self.end_s, end_s) - max(self.start_s, start_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +89,7 @@ class SpeakerAttribution:
         """Take the turns of the next window, which ends at `end_s`; `names` tells who its speakers are."""
         stretches = to_stretches(diarization, names)
         last = next((window.stretches[-1] for window in reversed(self._windows) if window.stretches), None)
-        if last and stretches and last.speaker == stretches[0].speaker and _is_short_pause(last, stretches[0]):
+        if last and stretches and last.speaker == stretches[0].speaker and is_short_pause(last, stretches[0]):
             stretches[0].run = last.run
         self._windows.append(_Window(end_s, stretches))
         return self._attribute(until_s=end_s)
@@ -142,7 +102,7 @@ class SpeakerAttribution:
     def _attribute(self, until_s: float) -> list[Event]:
         events: list[Event] = []
         delta: _Delta | None = None
-        while self._waiting and _middle_s(self._waiting[0].words[-1]) < until_s:
+        while self._waiting and max(map(_middle_s, self._waiting[0].words)) < until_s:
             sentence = self._waiting.popleft()
             tokens = sentence.tokens
             for word, stretch in zip(sentence.words, self._stretches_of(sentence.words), strict=True):
@@ -248,110 +208,9 @@ class SpeakerLabels:
         return self._labels[speaker]
 
 
-def to_stretches(diarization: Diarization, names: Mapping[int, Speaker]) -> list[Stretch]:
-    """Exclusive turns without interjections, joined over short pauses."""
-    stretches: list[Stretch] = []
-    for turn in without_interjections(diarization.exclusive_turns, diarization.turns):
-        stretch = Stretch(turn.start_s, turn.end_s, names[turn.speaker])
-        last = stretches[-1] if stretches else None
-        if last and last.speaker == stretch.speaker and _is_short_pause(last, stretch):
-            last.end_s = stretch.end_s
-        else:
-            stretches.append(stretch)
-    return stretches
-
-
-def without_interjections(exclusive: Sequence[SpeakerTurn], overlapping: Sequence[SpeakerTurn]) -> list[SpeakerTurn]:
-    """Leave out short turns amid another speaker's who goes on through them.
-
-    A recogniser writes down one voice at a time: somebody's "mhm" must not take words out of the sentence
-    that it accompanies. A turn of hardly a syllable is the diarizer's doubt, whoever else is heard.
-    """
-    kept: list[SpeakerTurn] = []
-    for turn, following in zip_longest(exclusive, exclusive[1:]):
-        previous = kept[-1] if kept else None
-        is_amid = previous and following and previous.speaker == following.speaker != turn.speaker
-        if is_amid and previous and following and _is_interjection(turn, previous, following, overlapping):
-            kept[-1] = replace(previous, end_s=following.start_s)
-            continue
-        kept.append(turn)
-    return kept
-
-
-def _is_interjection(
-    turn: SpeakerTurn, previous: SpeakerTurn, following: SpeakerTurn, overlapping: Sequence[SpeakerTurn]
-) -> bool:
-    length_s = turn.end_s - turn.start_s
-    if length_s > MAX_INTERJECTION_S or following.start_s - previous.end_s > length_s + MAX_FLICKER_S:
-        return False
-    through_s = sum(
-        max(min(other.end_s, turn.end_s) - max(other.start_s, turn.start_s), 0.0)
-        for other in overlapping
-        if other.speaker == previous.speaker
-    )
-    return length_s <= MAX_FLICKER_S or through_s >= MIN_HEARD_THROUGH * length_s
-
-
-def whole_words(text: str, words: Sequence[Word]) -> list[Word]:
-    """`words` with every character of `text`: what stands before a word is its own, what follows the last is its."""
-    found: list[Word] = []
-    position = 0
-    for word in words:
-        start = text.find(word.text.strip(), position)
-        if start < 0:
-            continue
-        end = start + len(word.text.strip())
-        found.append(replace(word, text=text[position:end]))
-        position = end
-    if not found:
-        return [Word(text, words[0].start_s, words[-1].end_s, words[0].probability)]
-    found[-1] = replace(found[-1], text=found[-1].text + text[position:])
-    return found
-
-
-def spread_collapsed(words: Sequence[Word]) -> list[Word]:
-    """Give back their time to words that an aligner has put into one instant, next to a word that took all of it."""
-    spread = list(words)
-    for number, word in enumerate(words):
-        if word.end_s - word.start_s <= MAX_WORD_S:
-            continue
-        first, last = number, number
-        while first > 0 and _length_s(words[first - 1]) <= COLLAPSED_S:
-            first -= 1
-        while last + 1 < len(words) and _length_s(words[last + 1]) <= COLLAPSED_S:
-            last += 1
-        group = words[first : last + 1]
-        start_s, end_s = group[0].start_s, group[-1].end_s
-        lengths = list(accumulate((max(len(one.text), 1) for one in group), initial=0))
-        times = [start_s + (end_s - start_s) * length / lengths[-1] for length in lengths]
-        spread[first : last + 1] = [
-            replace(one, start_s=begins, end_s=ends) for one, (begins, ends) in zip(group, pairwise(times), strict=True)
-        ]
-    return spread
-
-
-def sentences(words: Iterable[Word]) -> Iterator[list[Word]]:
-    sentence: list[Word] = []
-    for word in words:
-        sentence.append(word)
-        if _ends_sentence(word):
-            yield sentence
-            sentence = []
-    if sentence:
-        yield sentence
-
-
 def _is_full(segment: _OpenSegment) -> bool:
     length_s = segment.words[-1].end_s - segment.start_s
-    return length_s >= MAX_SEGMENT_S or (length_s >= LONG_SEGMENT_S and _ends_sentence(segment.words[-1]))
-
-
-def _ends_sentence(word: Word) -> bool:
-    return word.text.rstrip().endswith(SENTENCE_ENDS)
-
-
-def _length_s(word: Word) -> float:
-    return word.end_s - word.start_s
+    return length_s >= MAX_SEGMENT_S or (length_s >= LONG_SEGMENT_S and ends_sentence(segment.words[-1]))
 
 
 def _heard(word: Word) -> tuple[float, float]:
@@ -360,10 +219,6 @@ def _heard(word: Word) -> tuple[float, float]:
 
 def _middle_s(word: Word) -> float:
     return sum(_heard(word)) / 2
-
-
-def _is_short_pause(before: Stretch, after: Stretch) -> bool:
-    return after.start_s - before.end_s < MAX_PAUSE_S
 
 
 def _letters() -> Iterator[str]:

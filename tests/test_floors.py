@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PIPELINE_FLOORS = [
     {"types", "errors", "languages"},
-    {"ports", "patience", "vad", "chunking", "whisper", "merging", "voices", "speakers", "subtitles"},
-    {"transcription", "chat"},
+    {"ports", "patience", "audio", "vad", "chunking", "whisper", "merging", "turns", "words", "voices", "subtitles"},
+    {"transcription", "speakers", "chat"},
     {"diarization", "realtime"},
 ]
 RAY_FILES = {"deployment", "handles", "resources", "app", "configuration", "__main__"}

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -106,7 +107,7 @@ class Audio:
         """Read a short upload at once."""
         limits = replace(self._limits, max_duration_s=min(max_duration_s, self._limits.max_duration_s))
         try:
-            return await self._in_thread(lambda _: read_clip(upload.tobytes(), self._model, limits))
+            return await self._in_thread(partial(read_clip, upload.tobytes(), self._model, limits))
         except InvalidRequest as error:
             return error
 

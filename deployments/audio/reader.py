@@ -7,6 +7,7 @@ import numpy as np
 
 from deployments.audio.decode import decode, probe
 from deployments.audio.silero import SileroModel, SileroStream
+from pipelines.audio import to_pcm
 from pipelines.chunking import ChunkBuilder
 from pipelines.types import (
     SAMPLE_RATE_HZ,
@@ -23,7 +24,6 @@ from pipelines.vad import SpeechDetector
 
 MAX_EXACT_SILENCE_MS = 1_000
 MIN_EXACT_THRESHOLD = 0.3
-PCM_SCALE = 32_767
 
 
 class UploadReader:
@@ -113,13 +113,15 @@ class WindowReader:
         return np.concatenate(taken)
 
 
-def read_clip(upload: bytes, model: SileroModel, limits: DecodeLimits) -> AudioClip:
+def read_clip(
+    upload: bytes, model: SileroModel, limits: DecodeLimits, is_cancelled: Callable[[], bool] = lambda: False
+) -> AudioClip:
     """All of a short upload, and what is spoken in it.
 
     Raises:
         UndecodableAudio, AudioTooShort, AudioTooLong
     """
-    reader = UploadReader(upload, VadOptions(), model, limits)
+    reader = UploadReader(upload, VadOptions(), model, limits, is_cancelled)
     pages = [reader.next_page()]
     while not pages[-1].is_last:
         pages.append(reader.next_page())
@@ -130,10 +132,6 @@ def read_clip(upload: bytes, model: SileroModel, limits: DecodeLimits) -> AudioC
         for speech in chunk.speech
     ]
     return AudioClip(reader.info, Waveform(np.concatenate([np.zeros(0, np.float32), *spoken])))
-
-
-def to_pcm(samples: Samples) -> PcmSamples:
-    return np.rint(samples * PCM_SCALE).astype(np.int16)
 
 
 def _sample(time_s: float) -> int:

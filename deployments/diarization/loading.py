@@ -7,6 +7,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import warnings
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from huggingface_hub import get_token
 from huggingface_hub.errors import (
@@ -72,8 +73,8 @@ def _sentence(source: str, error: Exception) -> str:
 
 def _gated(source: str, error: GatedRepoError) -> str:
     """A pipeline may need repositories of other names, each with terms of its own."""
-    url = Path(str(error.response.url)).parts
-    repository = "/".join(url[2:4]) if len(url) >= 4 else source
+    parts = urlsplit(str(error.response.url)).path.removeprefix("/api/models").split("/")
+    repository = "/".join(parts[1:3]) if len(parts) >= 3 else source
     if get_token() is None:
         return (
             f"The diarization pipeline '{source}' needs a token: accept the terms of https://hf.co/{repository}, "

@@ -11,18 +11,17 @@ from pyannote.core import Annotation
 from deployments.diarization.engine import Cancelled, DiarizerArgs
 from deployments.diarization.loading import load_pipeline
 from deployments.diarization.shared_trunk import SharedTrunkEmbedding
+from pipelines.audio import from_pcm
 from pipelines.types import (
     SAMPLE_RATE_HZ,
     AudioWindow,
     Diarization,
     Embedding,
-    PcmSamples,
     Samples,
     SpeakerTurn,
     Waveform,
 )
 
-PCM_SCALE = 32_767
 MIN_EMBEDDED_S = 0.5
 MAX_EMBEDDED_S = 30.0
 
@@ -77,10 +76,6 @@ class PyannoteDiarizer:
             if turn.speaker == speaker
         ]
         return self.embed(Waveform(np.concatenate([np.zeros(0, np.float32), *spoken])))
-
-
-def from_pcm(pcm: PcmSamples) -> Samples:
-    return pcm.astype(np.float32) / np.float32(PCM_SCALE)
 
 
 def _turns(annotation: Annotation, speakers: dict[str, int], window: AudioWindow) -> tuple[SpeakerTurn, ...]:

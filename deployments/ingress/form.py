@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
+from deployments.ingress.errors import RequestTooLarge
 from deployments.ingress.schema.transcription import ARRAYS, OBJECTS, TranscriptionRequest
 from pipelines.errors import InvalidRequest
 
@@ -34,13 +35,20 @@ async def read_form(request: Request) -> FormData:
         raise InvalidRequest("The multipart form could not be parsed.") from None
 
 
-async def read_file(form: FormData) -> bytes:
-    """The upload's bytes; the name and type that the client gave are only hints and not looked at."""
+async def read_file(form: FormData, max_bytes: int) -> bytes:
+    """The upload's bytes; the name and type that the client gave are only hints and not looked at.
+
+    Raises:
+        InvalidRequest: there is none, or more than one.
+        RequestTooLarge: without having read it into memory.
+    """
     uploads = [value for value in form.getlist("file") if isinstance(value, UploadFile)]
     if not uploads:
         raise InvalidRequest("A file is required, as a file part of the form.", "file", "missing_required_parameter")
     if len(uploads) > 1:
         raise InvalidRequest("Only one file can be given.", "file")
+    if (uploads[0].size or 0) > max_bytes:
+        raise RequestTooLarge(f"The file is larger than {max_bytes} bytes.")
     return await uploads[0].read()
 
 
@@ -63,21 +71,25 @@ def collect_fields(parts: Iterable[tuple[str, str]]) -> dict[str, Any]:
     Empty text counts as not given, and of a plain field given twice the last one counts.
     """
     fields: dict[str, Any] = {}
+    arrays: dict[str, list[tuple[int, str]]] = {}
     for name, value in parts:
         match = BRACKETED.fullmatch(name)
         field, key = (match["name"], match["key"]) if match else (name, "")
         if value == "" and field not in PARALLEL_ARRAYS:
             continue
         if field in ARRAYS:
-            fields.setdefault(field, []).append(value)
+            arrays.setdefault(field, []).append((int(key) if key.isdecimal() else 0, value))
         elif match and key:
             nested = fields.setdefault(field, {})
             if isinstance(nested, dict):
                 nested[key] = value
         else:
             fields[field] = _object(value) if field in OBJECTS else value
-    given = {name: value for name, value in fields.items() if name not in PARALLEL_ARRAYS or any(value)}
-    return {name: _array(value) if name in ARRAYS else value for name, value in given.items()}
+    for name, items in arrays.items():
+        values = [value for _, value in sorted(items, key=lambda item: item[0])]
+        if any(values):
+            fields[name] = _array(values)
+    return fields
 
 
 def _array(values: list[str]) -> Any:
@@ -92,10 +104,13 @@ def _object(value: str) -> Any:
 
 
 def _json(text: str) -> Any:
+    """What `text` stands for; `text` itself when it is no JSON, or JSON that no answer could repeat as UTF-8."""
     try:
-        return json.loads(text)
+        parsed = json.loads(text)
+        json.dumps(parsed, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
         return text
+    return parsed
 
 
 def _invalid(error: ValidationError) -> InvalidRequest:

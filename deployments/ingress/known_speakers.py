@@ -41,6 +41,8 @@ def check_known_speakers(request: TranscriptionRequest) -> None:
         )
     if not all(names):
         raise InvalidRequest("The name of a known speaker must not be empty.", NAMES)
+    if not all(name.isprintable() for name in names):
+        raise InvalidRequest("The name of a known speaker must not hold control characters.", NAMES)
     if any(len(name) > MAX_NAME_LENGTH for name in names):
         raise InvalidRequest(f"The name of a known speaker may have at most {MAX_NAME_LENGTH} characters.", NAMES)
     if len(set(names)) < len(names):

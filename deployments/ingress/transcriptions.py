@@ -15,7 +15,7 @@ from starlette.datastructures import FormData
 from deployments.ingress import sse
 from deployments.ingress.admission import Admission
 from deployments.ingress.catalogue import ServedModel
-from deployments.ingress.errors import UNEXPECTED, RequestTooLarge, envelope
+from deployments.ingress.errors import UNEXPECTED, envelope
 from deployments.ingress.families import check_duration, check_transcription, check_translation
 from deployments.ingress.form import parse_request, read_file, read_form
 from deployments.ingress.known_speakers import read_known_speakers
@@ -109,20 +109,12 @@ def to_vad_options(request: TranscriptionRequest) -> VadOptions:
 
 
 async def _answer(http_request: Request, services: Services, admission: Admission, endpoint: Endpoint) -> Response:
-    form = await _read_form(http_request, services.limits.max_upload_s)
     with ExitStack() as held:
-        try:
-            held.enter_context(admission.admit())
-            request = parse_request(form)
-            model = services.catalogue.find(request.model)
-            endpoint.check(request, model.family)
-            upload = await read_file(form)
-        finally:
-            await form.close()
-        if len(upload) > services.limits.max_upload_bytes:
-            raise RequestTooLarge(f"The file is larger than {services.limits.max_upload_bytes} bytes.")
+        request, model, upload = await _read(http_request, services, admission, endpoint, held)
         await _check_model(services, request, model, endpoint.task)
-        work = _events(services, request, model, endpoint.task, upload)
+        known_speakers = await read_known_speakers(request, services.reader)
+        request = request.model_copy(update={"known_speaker_references": []})  # megabytes that nobody needs any more
+        work = _events(services, request, model, endpoint.task, upload, known_speakers)
         events = sse.until_deadline(work, services.limits.max_request_s)
         if request.stream:
             response = await _stream(events, StreamRenderer(request, model, endpoint.task))
@@ -133,6 +125,21 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
                 if isinstance(event, TranscriptFinished):
                     return render_transcript(event.transcript, request, model, endpoint.task)
     raise AssertionError("a transcription ends with TranscriptFinished")
+
+
+async def _read(
+    http_request: Request, services: Services, admission: Admission, endpoint: Endpoint, held: ExitStack
+) -> tuple[TranscriptionRequest, ServedModel, bytes]:
+    """The form, checked as far as it can be without a model; its place is `held` from here on."""
+    form = await _read_form(http_request, services.limits.max_upload_s)
+    try:
+        held.enter_context(admission.admit())
+        request = parse_request(form)
+        model = services.catalogue.find(request.model)
+        endpoint.check(request, model.family)
+        return request, model, await read_file(form, services.limits.max_upload_bytes)
+    finally:
+        await form.close()
 
 
 async def _read_form(request: Request, max_s: float) -> FormData:
@@ -156,7 +163,12 @@ async def _check_model(services: Services, request: TranscriptionRequest, model:
 
 
 async def _events(
-    services: Services, request: TranscriptionRequest, model: ServedModel, task: Task, upload: bytes
+    services: Services,
+    request: TranscriptionRequest,
+    model: ServedModel,
+    task: Task,
+    upload: bytes,
+    known_speakers: list[KnownSpeaker],
 ) -> AsyncGenerator[TranscriptionEvent, None]:
     """The pipeline's events, counted."""
     metrics, started_at = services.metrics, time.monotonic()
@@ -164,7 +176,6 @@ async def _events(
     gauge.inc()
     is_silent = True
     try:
-        known_speakers = await read_known_speakers(request, services.reader)
         async with aclosing(_run(services, request, model, task, upload, known_speakers)) as events:
             async for event in events:
                 if isinstance(event, AudioInfo):

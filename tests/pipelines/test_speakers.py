@@ -5,19 +5,8 @@ from random import Random
 
 import pytest
 
-from pipelines.speakers import (
-    MAX_INTERJECTION_S,
-    MAX_PAUSE_S,
-    Event,
-    SpeakerAttribution,
-    SpeakerLabels,
-    Stretch,
-    sentences,
-    spread_collapsed,
-    to_stretches,
-    whole_words,
-    without_interjections,
-)
+from pipelines.speakers import Event, SpeakerAttribution, SpeakerLabels
+from pipelines.turns import MAX_INTERJECTION_S, MAX_PAUSE_S, Stretch, to_stretches, without_interjections
 from pipelines.types import (
     Diarization,
     SegmentFinished,
@@ -28,6 +17,7 @@ from pipelines.types import (
     Token,
     Word,
 )
+from pipelines.words import sentences, spread_collapsed, whole_words
 
 ANN, BOB, CY = 0, 1, 2
 

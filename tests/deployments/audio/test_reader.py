@@ -8,8 +8,9 @@ import pytest
 import soundfile
 
 from deployments.audio.decode import decode
-from deployments.audio.reader import UploadReader, WindowReader, read_clip, to_pcm
+from deployments.audio.reader import UploadReader, WindowReader, read_clip
 from deployments.audio.silero import SileroModel
+from pipelines.audio import to_pcm
 from pipelines.errors import AudioTooLong, AudioTooShort, UndecodableAudio
 from pipelines.types import (
     MAX_CHUNK_S,

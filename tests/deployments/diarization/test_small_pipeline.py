@@ -10,8 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from deployments.diarization.pyannote import from_pcm, load_pipeline
+from deployments.diarization.loading import load_pipeline
 from deployments.diarization.small_pipeline import SmallSpeakerDiarization
+from pipelines.audio import from_pcm
 from pipelines.types import SAMPLE_RATE_HZ, PcmSamples
 from tests.deployments.diarization.scoring import Conversation
 
