@@ -11,18 +11,19 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, embedded_config
+from tests.serve.conftest import light, scripted_model, serve_config
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
-def launch(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def launch(*arguments: str, timeout_s: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "deployments", *arguments],
         cwd=ROOT,
         env={**os.environ, "RAY_ADDRESS": "local", **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout_s,
     )
 
 
@@ -90,6 +91,19 @@ def test_a_file_that_is_not_there(refusals: dict[str, subprocess.CompletedProces
 
 def test_a_file_that_is_not_yaml(refusals: dict[str, subprocess.CompletedProcess[str]]) -> None:
     assert_refused(refusals["not YAML"], "not-YAML.yaml", "YAML")
+
+
+def test_what_cannot_be_loaded_ends_the_start_with_one_sentence(tmp_path: Path) -> None:
+    models = [scripted_model("reader", "CodeReader", 0), scripted_model("speakers-diarize", "CodeReader", 0)]
+    names = ("ingress", "audio", "asr-reader", "asr-speakers-diarize", "diarization")
+    diarization = {"source": "models/nobody", "device": "cpu"}
+    config = serve_config(models, [light(name) for name in names], diarization=diarization)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    result = launch(str(tmp_path / "config.yaml"), timeout_s=300)
+    assert result.returncode == 2, result.stderr[-2000:]
+    last = next(line for line in reversed(result.stderr.splitlines()) if line.startswith("Cannot start."))
+    assert last.startswith("Cannot start. diarization: The diarization pipeline 'models/nobody' is neither a directory")
+    assert last.endswith(".")
 
 
 def test_there_are_configurations() -> None:
