@@ -108,7 +108,7 @@ class RemoteAudioReader:
                 page = await patiently(partial(call, sticky.read_page, session_id, stored, vad, next_chunk))
         finally:
             if not page.is_last:
-                sticky.release.remote(session_id)
+                _remote(sticky.release, session_id)
 
     async def read_windows(self, upload: bytes, window_s: float) -> AsyncGenerator[AudioWindow, None]:
         session_id = uuid4().hex
@@ -127,7 +127,7 @@ class RemoteAudioReader:
                     return
         finally:
             if not is_last:
-                sticky.release.remote(session_id)
+                _remote(sticky.release, session_id)
 
     async def read_clip(self, upload: bytes, max_duration_s: float) -> AudioClip:
         clip = await call(self._handle.read_clip, np.frombuffer(upload, np.uint8), max_duration_s)

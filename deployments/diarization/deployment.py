@@ -38,9 +38,9 @@ class DiarizationDeployment:
     """
 
     def __init__(self, engine: str, source: str, device: str, batch_size: int) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="diarizer")
         started_at = time.monotonic()
         args = DiarizerArgs(source, assigned_device(device), batch_size, assigned_threads())
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="diarizer")
         self._engine: DiarizationEngine = load_engine(engine, ENGINES)(args)
         self._num_failures = 0
         logger.info("Loaded %s in %.1f s on %s", source, time.monotonic() - started_at, args.device)
