@@ -35,21 +35,27 @@ async def read_form(request: Request) -> FormData:
         raise InvalidRequest("The multipart form could not be parsed.") from None
 
 
-async def read_file(form: FormData, max_bytes: int) -> bytes:
-    """The upload's bytes; the name and type that the client gave are only hints and not looked at.
-
-    Raises:
-        InvalidRequest: there is none, or more than one.
-        RequestTooLarge: without having read it into memory.
+def check_file_size(form: FormData, max_bytes: int) -> None:
     """
-    uploads = [value for value in form.getlist("file") if isinstance(value, UploadFile)]
+    Raises:
+        RequestTooLarge: before the file is read into memory.
+    """
+    if any((upload.size or 0) > max_bytes for upload in _uploads(form)):
+        raise RequestTooLarge(f"The file is larger than {max_bytes} bytes.")
+
+
+async def read_file(form: FormData) -> bytes:
+    """The upload's bytes; the name and type that the client gave are only hints and not looked at."""
+    uploads = _uploads(form)
     if not uploads:
         raise InvalidRequest("A file is required, as a file part of the form.", "file", "missing_required_parameter")
     if len(uploads) > 1:
         raise InvalidRequest("Only one file can be given.", "file")
-    if (uploads[0].size or 0) > max_bytes:
-        raise RequestTooLarge(f"The file is larger than {max_bytes} bytes.")
     return await uploads[0].read()
+
+
+def _uploads(form: FormData) -> list[UploadFile]:
+    return [value for value in form.getlist("file") if isinstance(value, UploadFile)]
 
 
 def parse_request(form: FormData) -> TranscriptionRequest:

@@ -1,5 +1,7 @@
 """Known speakers of a request: names, and what each of them sounds like (DIA-03, DIA-04)."""
 
+import unicodedata
+
 from deployments.ingress.data_url import parse_data_url
 from deployments.ingress.schema.transcription import TranscriptionRequest
 from pipelines.errors import AudioTooLong, AudioTooShort, InvalidRequest, UndecodableAudio
@@ -41,7 +43,7 @@ def check_known_speakers(request: TranscriptionRequest) -> None:
         )
     if not all(names):
         raise InvalidRequest("The name of a known speaker must not be empty.", NAMES)
-    if not all(name.isprintable() for name in names):
+    if any(unicodedata.category(character) == "Cc" for name in names for character in name):
         raise InvalidRequest("The name of a known speaker must not hold control characters.", NAMES)
     if any(len(name) > MAX_NAME_LENGTH for name in names):
         raise InvalidRequest(f"The name of a known speaker may have at most {MAX_NAME_LENGTH} characters.", NAMES)

@@ -17,7 +17,7 @@ from deployments.ingress.admission import Admission
 from deployments.ingress.catalogue import ServedModel
 from deployments.ingress.errors import UNEXPECTED, envelope
 from deployments.ingress.families import check_duration, check_transcription, check_translation
-from deployments.ingress.form import parse_request, read_file, read_form
+from deployments.ingress.form import check_file_size, parse_request, read_file, read_form
 from deployments.ingress.known_speakers import read_known_speakers
 from deployments.ingress.render import StreamRenderer, render_transcript
 from deployments.ingress.schema.transcription import ServerVad, TranscriptionRequest, as_json
@@ -134,10 +134,11 @@ async def _read(
     form = await _read_form(http_request, services.limits.max_upload_s)
     try:
         held.enter_context(admission.admit())
+        check_file_size(form, services.limits.max_upload_bytes)
         request = parse_request(form)
         model = services.catalogue.find(request.model)
         endpoint.check(request, model.family)
-        return request, model, await read_file(form, services.limits.max_upload_bytes)
+        return request, model, await read_file(form)
     finally:
         await form.close()
 

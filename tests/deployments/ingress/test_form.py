@@ -5,13 +5,10 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 
 from deployments.ingress.errors import RequestTooLarge
-from deployments.ingress.form import collect_fields, parse_request, read_file, read_form
+from deployments.ingress.form import check_file_size, collect_fields, parse_request, read_file, read_form
 from pipelines.errors import InvalidRequest
 
 BOUNDARY = "----auricle"
-
-
-MAX_BYTES = 100_000_000
 
 
 def request_of(body: bytes, content_type: str = f"multipart/form-data; boundary={BOUNDARY}") -> Request:
@@ -186,7 +183,7 @@ def test_a_wrong_language_has_its_own_code() -> None:
 
 async def test_a_form_with_a_file(forms: list[FormData]) -> None:
     forms.append(await read_form(request_of(multipart(("model", "m"), ("file", b"RIFF")))))
-    assert await read_file(forms[0], MAX_BYTES) == b"RIFF"
+    assert await read_file(forms[0]) == b"RIFF"
     assert parse_request(forms[0]).model == "m"
 
 
@@ -197,7 +194,7 @@ async def test_the_parameters_may_follow_the_file(forms: list[FormData]) -> None
 
 async def test_a_file_larger_than_memory_s_share(forms: list[FormData]) -> None:
     forms.append(await read_form(request_of(multipart(("file", bytes(3_000_000))))))
-    assert len(await read_file(forms[0], MAX_BYTES)) == 3_000_000
+    assert len(await read_file(forms[0])) == 3_000_000
 
 
 @pytest.mark.parametrize(
@@ -211,20 +208,21 @@ async def test_only_multipart_forms_are_read(content_type: str) -> None:
 async def test_no_file(forms: list[FormData]) -> None:
     forms.append(await read_form(request_of(multipart(("model", "m"), ("file", "text")))))
     with pytest.raises(InvalidRequest) as caught:
-        await read_file(forms[0], MAX_BYTES)
+        await read_file(forms[0])
     assert (caught.value.param, caught.value.code) == ("file", "missing_required_parameter")
 
 
 async def test_two_files(forms: list[FormData]) -> None:
     forms.append(await read_form(request_of(multipart(("file", b"a"), ("file", b"b")))))
     with pytest.raises(InvalidRequest, match="Only one file"):
-        await read_file(forms[0], MAX_BYTES)
+        await read_file(forms[0])
 
 
 async def test_a_file_beyond_the_limit_is_refused_before_it_is_read(forms: list[FormData]) -> None:
     forms.append(await read_form(request_of(multipart(("file", b"a" * 11)))))
     with pytest.raises(RequestTooLarge, match="10 bytes"):
-        await read_file(forms[0], 10)
+        check_file_size(forms[0], 10)
+    check_file_size(forms[0], 11)
 
 
 def test_indices_order_an_array() -> None:

@@ -126,3 +126,15 @@ async def test_what_is_wrong_with_a_reference_is_not_wrong_with_the_file(error: 
 async def test_what_is_nobody_s_mistake_stays_what_it_is() -> None:
     with pytest.raises(ModelUnavailable):
         await read_known_speakers(request(["a"], [url(3)]), ClipReader(error=ModelUnavailable("Lost.")))
+
+
+@pytest.mark.parametrize("name", ["A\nB", "A\x00", "\x85A\x85A"])
+def test_a_name_with_control_characters(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="control characters"):
+        check_known_speakers(request([name], [url(5)]))
+
+
+def test_a_long_name() -> None:
+    check_known_speakers(request(["A" * 200], [url(5)]))
+    with pytest.raises(InvalidRequest, match="at most 200 characters"):
+        check_known_speakers(request(["A" * 201], [url(5)]))
