@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy --source models/whisper-embedded --clips tests/data/clips.json
 
 The manifest maps file names to {"language", "text"}. Word error rate ignores case and punctuation.
-Needs the test extra (jiwer).
+Needs the extra train (jiwer).
 """
 
 import argparse
@@ -11,17 +11,11 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-import jiwer
-
 from benchmarks.engine import read_chunks
 from deployments.asr.engine import ENGINES, AsrEngine, EngineArgs
 from deployments.engines import load_engine
+from models.training.scoring import normalise, word_error_rate
 from pipelines.types import ChunkTranscript, DecodingOptions
-
-
-def normalise(text: str) -> str:
-    kept = "".join(character if character.isalnum() or character in "'-" else " " for character in text.lower())
-    return " ".join(kept.split())
 
 
 def transcribe(engine: AsrEngine, path: Path) -> list[ChunkTranscript]:
@@ -50,7 +44,7 @@ def main() -> None:
     print(f"{'language':>8} {'clips':>6} {'WER':>7} {'exact':>7} {'language right':>15}")
     for language, results in rows.items():
         truth, heard_texts, detected = zip(*results, strict=True)
-        error = jiwer.wer(list(truth), list(heard_texts))
+        error = word_error_rate(truth, heard_texts)
         exact = sum(a == b for a, b in zip(truth, heard_texts, strict=True)) / len(results)
         right = sum(detected) / len(results)
         print(f"{language:>8} {len(results):>6} {error:>7.3f} {exact:>7.0%} {right:>15.0%}")

@@ -1,0 +1,1 @@
+"""Synthetic speech in four languages, with everything that was said known to the sample."""
