@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import WhisperFeatureExtractor
 
 MEL_BINS = 80
-_WINDOW, _HOP = 400, 160  # samples: 25 ms and 10 ms
+WINDOW, HOP = 400, 160  # samples: 25 ms and 10 ms
 
 
 @cache
@@ -22,7 +22,7 @@ def log_mel(samples: Tensor) -> Tensor:
 
     The same as WhisperFeatureExtractor's without its padding to 30 s; the floor of 8 decades is each row's own.
     """
-    spectrum = torch.stft(samples, _WINDOW, _HOP, window=torch.hann_window(_WINDOW), return_complex=True)
+    spectrum = torch.stft(samples, WINDOW, HOP, window=torch.hann_window(WINDOW), return_complex=True)
     power = spectrum[..., :-1].abs() ** 2
     decades = torch.clamp(_filters() @ power, min=1e-10).log10()
     decades = torch.maximum(decades, decades.amax((1, 2), keepdim=True) - 8)

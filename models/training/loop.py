@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.minutes <= 0:
+            raise ValueError(f"minutes must be more than 0, got {self.minutes}")
 
     def within(self, minutes: float) -> "Schedule":
         """The same in a given time, however many steps that makes."""
@@ -86,6 +88,16 @@ class Run:
             loss: (what to minimise, what to show) of one batch.
             evaluate: measures the model, which holds the averaged weights while it is called.
         """
+        if self.fraction < 1:
+            self._learn(batches, loss, evaluate)
+        self.model.load_state_dict(self.averaged)
+
+    def _learn(
+        self,
+        batches: Callable[[int], Iterator[Batch]],
+        loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]],
+        evaluate: Callable[[], Measures] | None,
+    ) -> None:
         feed = _prefetch(batches(self.step + 1))
         progress = tqdm(total=100, initial=round(100 * self.fraction, 1), unit="%", bar_format=BAR, mininterval=5)
         shown: dict[str, list[Tensor]] = defaultdict(list)
@@ -107,8 +119,8 @@ class Run:
                 self._checkpoint(evaluate)
                 saved = last = time.monotonic()
         progress.close()
+        feed.close()
         self._checkpoint(evaluate)
-        self.model.load_state_dict(self.averaged)
 
     def _update(self, value: Tensor) -> None:
         for group in self.optimizer.param_groups:
@@ -181,20 +193,28 @@ def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=schedule.weight_decay, fused=True)
 
 
-def _prefetch(batches: Iterator[Batch], ahead: int = 4) -> Iterator[Batch]:
-    """The same batches, made in a thread while the model computes; its errors are raised here."""
+def _prefetch(batches: Iterator[Batch], ahead: int = 4) -> Generator[Batch, None, None]:
+    """The same batches, made in a thread while the model computes; its errors are raised here. Closing it ends it."""
     ready: queue.Queue[tuple[Batch, BaseException | None]] = queue.Queue(ahead)
+    is_over = threading.Event()
 
     def work() -> None:
         try:
             for batch in batches:
+                if is_over.is_set():
+                    return
                 ready.put((batch, None))
         except BaseException as error:
             ready.put((None, error))
 
     threading.Thread(target=work, daemon=True).start()
-    while True:
-        batch, error = ready.get()
-        if error is not None:
-            raise error
-        yield batch
+    try:
+        while True:
+            batch, error = ready.get()
+            if error is not None:
+                raise error
+            yield batch
+    finally:
+        is_over.set()
+        while not ready.empty():  # the thread may wait for room
+            ready.get()

@@ -1,6 +1,7 @@
 """From sentences to a corpus: many voices, speeds and pitches, synthesised once and kept on disk."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -89,7 +90,8 @@ def build(
     order = {"count": count, "seed": seed, "held_out": held_out, "voices": {k: list(v) for k, v in voices.items()}}
     done = folder / "order.json"
     if not done.exists() or json.loads(done.read_text()) != order:
-        done.unlink(missing_ok=True)
+        # never written over: somebody may have it mapped
+        shutil.rmtree(folder, ignore_errors=True)
         chunks = [(seed * 1_000_003 + first, min(CHUNK, count - first)) for first in range(0, count, CHUNK)]
         work = partial(_synthesise, held_out=held_out, voices=voices)
         with CorpusWriter(folder) as writer, tqdm(total=count, unit="utterance", desc="synthesis") as progress:
