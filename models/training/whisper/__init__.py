@@ -1,0 +1,1 @@
+"""whisper-embedded: a Whisper of a few million parameters."""
