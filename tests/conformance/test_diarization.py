@@ -25,6 +25,12 @@ from openai.types.audio import (
 )
 
 from deployments.audio.decode import decode
+from models.training.diarization.scoring import (
+    Conversation,
+    diarization_error_rate,
+    load_conversations,
+    strangers,
+)
 from pipelines.types import DecodeLimits, SpeakerTurn
 from tests.conformance.audio import Samples, encode, mux, repeated_opus, silence, white_noise
 from tests.conformance.scoring import speaker_word_error_rate, word_error_rate
@@ -32,12 +38,6 @@ from tests.conformance.test_formats import assert_token_usage, nulls
 from tests.conformance.test_streaming import COMMON_KEYS
 from tests.conformance.wire import TIMEOUT_S, Api, Stream, assert_refused
 from tests.conftest import Server
-from tests.deployments.diarization.scoring import (
-    Conversation,
-    diarization_error_rate,
-    load_conversations,
-    strangers,
-)
 
 DIARIZE = "gpt-4o-transcribe-diarize"
 DIARIZED = {"model": DIARIZE, "response_format": "diarized_json"}

@@ -13,7 +13,7 @@ from pyannote.metrics.diarization import DiarizationErrorRate
 from deployments.audio.reader import WindowReader
 from pipelines.types import SAMPLE_RATE_HZ, AudioWindow, DecodeLimits, PcmSamples, SpeakerTurn
 
-CONVERSATIONS = Path(__file__).parent.parent.parent / "data" / "conversations"
+CONVERSATIONS = Path(__file__).parents[3] / "tests" / "data" / "conversations"
 
 
 @dataclass(frozen=True)

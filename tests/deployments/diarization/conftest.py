@@ -10,9 +10,9 @@ from deployments.diarization.engine import DiarizerArgs
 from deployments.diarization.pyannote import PyannoteDiarizer
 from deployments.settings import Diarization as DiarizationSettings
 from deployments.settings import Settings
+from models.training.diarization.scoring import Conversation, load_conversations
 from pipelines.types import Diarization
 from tests.conftest import ROOT, embedded_config
-from tests.deployments.diarization.scoring import Conversation, load_conversations
 
 CHECKPOINT = ROOT / "models" / "diarization-embedded"
 

@@ -10,9 +10,9 @@ from deployments.audio.reader import read_clip
 from deployments.audio.silero import SileroModel
 from deployments.diarization.pyannote import PyannoteDiarizer
 from deployments.settings import Diarization as DiarizationSettings
+from models.training.diarization.scoring import Conversation, diarization_error_rate, strangers, true_speakers
 from pipelines.types import SAMPLE_RATE_HZ, DecodeLimits, Diarization, Embedding, Speaker, Waveform
 from pipelines.voices import VoiceOptions, Voices
-from tests.deployments.diarization.scoring import Conversation, diarization_error_rate, strangers, true_speakers
 
 # By kind of conversation and seconds forgiven around a turn's ends. Measured: tts 0.102 and 0.053, libri 0.119 and
 # 0.065, talk 0.019, monologue 0.061, crowd 0.221, ami 0.541. Overlap counts. On real meetings the checkpoint is bad.

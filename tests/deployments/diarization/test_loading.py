@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from deployments.diarization.loading import load_pipeline
+from models.training.diarization.scoring import Conversation
 from pipelines.errors import ConfigurationError
 from pipelines.types import SAMPLE_RATE_HZ
 from tests.conftest import ROOT
-from tests.deployments.diarization.scoring import Conversation
 
 TOKEN = "hf_ThisIsASecretOfTheOperator"
 
