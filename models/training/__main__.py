@@ -74,6 +74,7 @@ def _chat_options(command: argparse.ArgumentParser) -> None:
         default=Path("models/whisper-embedded"),
         help="the Whisper directory whose encoder it starts from (default: models/whisper-embedded)",
     )
+    command.add_argument("--start", type=Path, help="a chat directory to go on from, instead of from nothing")
 
 
 _RECIPE_OPTIONS = {"whisper": _whisper_options, "diarization": _diarization_options, "chat": _chat_options}
@@ -128,6 +129,7 @@ def _chat(options: argparse.Namespace) -> None:
         processes=options.processes,
         minutes=options.minutes,
         encoder=options.encoder,
+        start=options.start,
     )
 
 

@@ -23,6 +23,7 @@ from models.training.chat.text_tasks import (
     small_talk,
     text_dialogue,
 )
+from models.training.chat.written import WEIGHTS, written_dialogue
 from models.training.corpus.grammar import LANGUAGES, NAMES
 from models.training.corpus.synthesis import build
 from models.training.corpus.utterances import SAMPLE_RATE, Corpus
@@ -104,13 +105,26 @@ def test_held_out_repairs_have_only_held_out_names() -> None:
 
 def test_text_dialogues_repair_talk_and_ask_for_missing_audio() -> None:
     random = Random(5)
-    drawn = [text_dialogue(random, repairs=0.5) for _ in range(400)]
+    drawn = [text_dialogue(random, repairs=0.5, written=0.2) for _ in range(400)]
     assert all(dialogue.samples is None for dialogue in drawn)
     repairs = sum(dialogue.turns[0].task == "repair" for dialogue in drawn)
     assert 160 < repairs < 240
     last = {small_talk(random).turns[-1] for _ in range(400)}
     assert {turn.task for turn in last} == {*SMALL_TALK, "no_audio"}
     assert {turn.answer.text for turn in last if turn.task == "no_audio"} == {NO_AUDIO}
+
+
+def test_written_sentences_are_translated_counted_and_searched_for_numbers() -> None:
+    random = Random(7)
+    turns = [written_dialogue(random).turns[0] for _ in range(300)]
+    assert {turn.task for turn in turns} == set(WEIGHTS)
+    for turn in turns:
+        if turn.task == "written_count":
+            sentence = turn.answer.text.split('"')[1]
+            assert sentence in turn.question
+            assert turn.answer.text.endswith(f"has {len(sentence.split())} words.")
+            (copied,) = turn.answer.copied
+            assert turn.answer.text[copied.first : copied.last] == copied.source == sentence
 
 
 def test_scenes_are_as_long_as_the_mix_has_it(corpus: Corpus) -> None:

@@ -10,6 +10,7 @@ from models.training.corpus.utterances import Utterance
 
 LANGUAGE_NAMES = {"en": "English", "de": "German", "es": "Spanish", "fr": "French"}
 NO_SPEECH = "There is no speech in this audio."
+NO_NUMBER = "No number was said."
 
 
 def possible_tasks(scene: Scene) -> list[str]:
@@ -41,19 +42,27 @@ def _language(scene: Scene) -> Answer:
     return Answer(f"{LANGUAGE_NAMES[scene.language]}.")
 
 
-def _count(scene: Scene) -> Answer:
+def counted(transcript: Answer) -> Answer:
     # written out first: a model this small counts what it reads better than what it hears
-    count = len(scene.transcript.text.split())
-    return scene.transcript.within('"', f'" has {count} word{"s" if count > 1 else ""}.')
+    count = len(transcript.text.split())
+    return transcript.within('"', f'" has {count} word{"s" if count > 1 else ""}.')
+
+
+def number_in_words_and_digits(number: int, language: str) -> str:
+    return f"{in_words(number, language)} ({number})"
+
+
+def _count(scene: Scene) -> Answer:
+    return counted(scene.transcript)
 
 
 def _number(scene: Scene) -> Answer:
     for start, utterance in scene.spoken:
         for number in utterance.numbers or ():
-            text = f"{number} ({in_words(number, utterance.language)})"
+            text = number_in_words_and_digits(number, utterance.language)
             span = _number_span(number, utterance, start)
             return Answer(text, (Timed(0, len(text), *span),) if span else ())
-    return Answer("No number was said.")
+    return Answer(NO_NUMBER)
 
 
 def _speaking(scene: Scene) -> Answer:
@@ -82,7 +91,7 @@ _WITHOUT_SPEECH = {
     "transcribe": NO_SPEECH,
     "language": NO_SPEECH,
     "count": "0 words: there is no speech.",
-    "number": "No number was said.",
+    "number": NO_NUMBER,
     "speaking": "No, nobody is speaking.",
     "translate": NO_SPEECH,
 }

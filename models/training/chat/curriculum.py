@@ -18,7 +18,7 @@ def training_dialogues(random: Random, studio: Studio, mix: Mix, fraction: Calla
     while True:
         easy = max(0.0, 1 - fraction() / mix.easy_until) if mix.easy_until else 0.0
         if random.random() < mix.text_only:
-            yield text_dialogue(random, mix.repairs)
+            yield text_dialogue(random, mix.repairs, mix.written)
         elif random.random() < easy:
             tasks = [random.choice(("transcribe", "transcribe", "contents", "count"))]
             yield audio_dialogue(random, studio.spoken(random), tasks)

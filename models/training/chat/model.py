@@ -113,7 +113,7 @@ def build_model(size: ModelSize, tokenizer: PreTrainedTokenizerBase, whisper: Pa
     Raises:
         OSError: there is no Whisper checkpoint in the directory.
     """
-    taught = WhisperForConditionalGeneration.from_pretrained(whisper, dtype=torch.float32)
+    taught = _whisper(whisper)
     inner = Qwen2AudioForConditionalGeneration(_config(size, tokenizer, taught.config))
     inner.model.audio_tower.load_state_dict(taught.model.encoder.state_dict())
     pad, end = tokenizer.convert_tokens_to_ids([END_OF_TEXT, TURN_END])
@@ -121,6 +121,23 @@ def build_model(size: ModelSize, tokenizer: PreTrainedTokenizerBase, whisper: Pa
         eos_token_id=[end, pad], pad_token_id=pad, do_sample=False, max_new_tokens=LONGEST_ANSWER
     )
     return ChatModel(inner)
+
+
+def load_model(directory: Path, whisper: Path) -> ChatModel:
+    """The chat model of a directory, behind the encoder of a Whisper directory.
+
+    Raises:
+        OSError: there is no checkpoint in one of them.
+        RuntimeError: the encoders' sizes differ.
+    """
+    inner = Qwen2AudioForConditionalGeneration.from_pretrained(directory, dtype=torch.float32)
+    inner.model.audio_tower.load_state_dict(_whisper(whisper).model.encoder.state_dict())
+    return ChatModel(inner)
+
+
+def _whisper(directory: Path) -> WhisperForConditionalGeneration:
+    # learned in float32 whatever it was stored in
+    return WhisperForConditionalGeneration.from_pretrained(directory, dtype=torch.float32)
 
 
 def _config(size: ModelSize, tokenizer: PreTrainedTokenizerBase, whisper: object) -> Qwen2AudioConfig:

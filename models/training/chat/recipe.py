@@ -13,7 +13,7 @@ from models.training.chat.curriculum import training_dialogues
 from models.training.chat.evaluation import measure
 from models.training.chat.export import export
 from models.training.chat.losses import ChatLoss
-from models.training.chat.model import build_model
+from models.training.chat.model import build_model, load_model
 from models.training.chat.rows import DialogueEncoder
 from models.training.chat.scenes import Studio
 from models.training.chat.settings import FULL, ChatSettings
@@ -32,6 +32,7 @@ def train(
     minutes: float | None = None,
     *,
     encoder: Path,
+    start: Path | None = None,
 ) -> None:
     """Train a chat model and export it to `out`.
 
@@ -42,6 +43,7 @@ def train(
         processes: to synthesise the corpora with.
         minutes: end of the training (the corpus is not counted); else the settings' own.
         encoder: a Whisper directory, whose encoder the model starts with.
+        start: a chat directory to go on from, with its vocabulary and sizes; nothing easy comes first then.
 
     Raises:
         OSError: there is no Whisper checkpoint in `encoder`.
@@ -51,8 +53,12 @@ def train(
     if minutes is not None:
         settings = replace(settings, schedule=settings.schedule.within(minutes))
     spoken, held_out = open_corpora(work, settings.speech, processes)
-    words = _processor(work / "chat" / "processor", spoken, settings)
-    model = build_model(settings.size, words.tokenizer, encoder)
+    if start is None:
+        words = _processor(work / "chat" / "processor", spoken, settings)
+        model = build_model(settings.size, words.tokenizer, encoder)
+    else:
+        settings = replace(settings, mix=replace(settings.mix, easy_until=0.0))
+        words, model = processor(start), load_model(start, encoder)
     run = Run(work / "chat" / "run", model, settings.schedule, device)
 
     def make_batches(seed: int) -> Iterator[Batch]:

@@ -31,7 +31,8 @@ class Mix:
 
     Attributes:
         text_only: share of the dialogues without audio.
-        repairs: share of those that repair names; the others are small talk.
+        repairs: share of those that repair names, and `written` of those that ask about a written sentence; the others
+            are small talk.
         no_speech: share of the recordings with silence, noise or music only.
         free_words: share of the spoken recordings with word sequences outside of the grammar.
         disturbed: share of the spoken recordings with noise, reverberation and another gain.
@@ -43,7 +44,8 @@ class Mix:
     """
 
     text_only: float = 0.25
-    repairs: float = 0.85
+    repairs: float = 0.55
+    written: float = 0.35
     no_speech: float = 0.08
     free_words: float = 0.15
     disturbed: float = 0.5

@@ -6,6 +6,7 @@ from random import Random
 from models.training.chat.dialogues import Answer, Copied, Dialogue, Turn
 from models.training.chat.names import invented_name, misspell
 from models.training.chat.questions import ASKED, question, system_prompt
+from models.training.chat.written import written_dialogue
 from models.training.corpus.grammar import NAMES, sentence
 from models.training.corpus.split import is_held_out
 
@@ -70,9 +71,13 @@ CARRIERS = (
 )
 
 
-def text_dialogue(random: Random, repairs: float) -> Dialogue:
-    """One dialogue without audio; `repairs` is the share of those that repair names."""
-    return repair_dialogue(random) if random.random() < repairs else small_talk(random)
+def text_dialogue(random: Random, repairs: float, written: float) -> Dialogue:
+    """One dialogue without audio; `repairs` is the share of those that repair names, `written` of those that ask
+    about a written sentence."""
+    kind = random.random()
+    if kind < repairs:
+        return repair_dialogue(random)
+    return written_dialogue(random) if kind < repairs + written else small_talk(random)
 
 
 def small_talk(random: Random) -> Dialogue:

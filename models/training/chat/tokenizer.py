@@ -111,5 +111,5 @@ def _texts(corpus: Corpus, random: Random) -> Iterable[str]:
     for phrase in phrases:
         yield from [phrase] * PHRASE_COPIES
     for _ in range(TEXT_DIALOGUES):
-        dialogue = text_dialogue(random, repairs=1)
+        dialogue = text_dialogue(random, repairs=1, written=0)
         yield from (dialogue.system or "", dialogue.turns[0].question)

@@ -8,7 +8,7 @@ from models.training.precision import reduced_precision
 from models.training.whisper.batches import Batch
 from models.training.whisper.labels import SILENCE, UNLABELLED
 from models.training.whisper.model import CrossAttention, Learner
-from models.training.whisper.settings import Weights
+from models.training.whisper.settings import Stage
 from models.training.whisper.tokenizer import NUM_TIMESTAMPS, Vocabulary
 from models.training.whisper.windows import IGNORED
 
@@ -32,8 +32,9 @@ class Objectives:
     https://arxiv.org/abs/1710.08969).
     """
 
-    def __init__(self, learner: Learner, vocabulary: Vocabulary, weights: Weights, device: str) -> None:
-        self._learner, self._vocabulary, self._weights, self._device = learner, vocabulary, weights, device
+    def __init__(self, learner: Learner, vocabulary: Vocabulary, stage: Stage, device: str) -> None:
+        self._learner, self._vocabulary, self._device = learner, vocabulary, device
+        self._weights, self._encoder_learns = stage.weights, stage.encoder_learns
         last = learner.whisper.config.decoder_layers - 1
         self._guided = range(min(1, last), last + 1)
         self._last = last
@@ -43,7 +44,8 @@ class Objectives:
     def __call__(self, batch: Batch) -> Losses:
         batch = batch.to(self._device)
         with reduced_precision(self._device):
-            encoded = self._learner.encode(batch.mel, batch.offsets)
+            with torch.set_grad_enabled(self._encoder_learns and torch.is_grad_enabled()):
+                encoded = self._learner.encode(batch.mel, batch.offsets)
             phones = self._learner.frame_head(encoded)
             hidden, attention = self._learner.decode(batch.tokens, encoded)
             is_asked = batch.labels != IGNORED

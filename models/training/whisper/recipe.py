@@ -74,7 +74,7 @@ class Trainer:
             batches = self._batches(stage, lambda: 0.0)
             copy_positions(self.learner, self._vocabulary, batches(self._settings.seed), FIT_BATCHES)
         run = Run(folder, self.learner, stage.schedule, self._device)
-        objectives = Objectives(self.learner, self._vocabulary, stage.weights, self._device)
+        objectives = Objectives(self.learner, self._vocabulary, stage, self._device)
         run.train(self._batches(stage, lambda: run.fraction), objectives, self._validate)
 
     def _batches(self, stage: Stage, fraction: Callable[[], float]) -> Batches:

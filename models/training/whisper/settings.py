@@ -81,6 +81,7 @@ class Stage:
         share: its part of the whole time when the recipe is given minutes.
         start, end: the mix of windows at its beginning and end.
         copy_positions: before it, one attention head is made to copy where it looks (see position_head.py).
+        encoder_learns: else only the decoder does, which takes half the time for each window.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Stage:
     content: Content
     weights: Weights = Weights()
     copy_positions: bool = False
+    encoder_learns: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,16 @@ FULL = WhisperSettings(
             end=Mix(0.15, 0.35, 0.5),
             content=Content(p_translate=0.3, p_free=0.08, p_timestamps=0.85, p_offset=0.25, p_silent=0.08),
             weights=Weights(frames=0.4, attention=0.6, timestamps=1.2),
+        ),
+        Stage(
+            "decode",
+            Schedule(steps=12_000, learning_rate=5e-4, final_rate=0.01, warmup_steps=200),
+            share=0.4,
+            start=Mix(0.1, 0.4, 0.5),
+            end=Mix(0.1, 0.3, 0.6),
+            content=Content(p_translate=0.35, p_free=0.06, p_timestamps=0.85, p_offset=0.25, p_silent=0.06),
+            weights=Weights(attention=0.6, timestamps=1.2),
+            encoder_learns=False,
         ),
     )
 )
