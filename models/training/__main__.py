@@ -10,6 +10,7 @@ Corpora, checkpoints of the run and logs are kept in --work: the same command go
 
 import argparse
 import os
+from importlib import import_module
 from pathlib import Path
 
 RECIPES = ("whisper", "diarization", "chat")
@@ -26,9 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.command == "evaluate":
         _evaluate(options)
     else:
-        if options.smoke:
-            options.work /= "smoke"  # what is tiny is not gone on with
-        {"whisper": _whisper, "diarization": _diarization, "chat": _chat}[options.command](options)
+        _train(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,62 +79,26 @@ def _chat_options(command: argparse.ArgumentParser) -> None:
 _RECIPE_OPTIONS = {"whisper": _whisper_options, "diarization": _diarization_options, "chat": _chat_options}
 
 
-# each recipe is imported when it is asked for: pyannote alone takes seconds
+_OWN_ARGUMENTS = {"whisper": ("start",), "diarization": ("librispeech", "meetings"), "chat": ("encoder", "start")}
 
 
-def _whisper(options: argparse.Namespace) -> None:
-    from models.training.whisper.recipe import train
-    from models.training.whisper.settings import FULL, SMOKE
-
-    settings = SMOKE if options.smoke else FULL
-    train(
+def _train(options: argparse.Namespace) -> None:
+    # a recipe is imported when it is asked for: pyannote alone takes seconds
+    recipe = import_module(f"models.training.{options.command}.recipe")
+    settings = import_module(f"models.training.{options.command}.settings")
+    recipe.train(
         options.out,
-        options.work,
-        settings,
+        # what is tiny is not gone on with
+        options.work / "smoke" if options.smoke else options.work,
+        settings.SMOKE if options.smoke else settings.FULL,
         device=options.device,
         processes=options.processes,
         minutes=options.minutes,
-        start=options.start,
-    )
-
-
-def _diarization(options: argparse.Namespace) -> None:
-    from models.training.diarization.recipe import train
-    from models.training.diarization.settings import FULL, SMOKE
-
-    settings = SMOKE if options.smoke else FULL
-    train(
-        options.out,
-        options.work,
-        settings,
-        device=options.device,
-        processes=options.processes,
-        minutes=options.minutes,
-        librispeech=options.librispeech,
-        meetings=options.meetings,
-    )
-
-
-def _chat(options: argparse.Namespace) -> None:
-    from models.training.chat.recipe import train
-    from models.training.chat.settings import FULL, SMOKE
-
-    settings = SMOKE if options.smoke else FULL
-    train(
-        options.out,
-        options.work,
-        settings,
-        device=options.device,
-        processes=options.processes,
-        minutes=options.minutes,
-        encoder=options.encoder,
-        start=options.start,
+        **{name: getattr(options, name) for name in _OWN_ARGUMENTS[options.command]},
     )
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from importlib import import_module
-
     evaluation = import_module(f"models.training.{options.recipe}.evaluation")
     sizes = {} if options.count is None else {"count": options.count}
     evaluation.evaluate(options.checkpoint, **sizes)
