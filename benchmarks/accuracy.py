@@ -12,8 +12,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from benchmarks.engine import read_chunks
-from deployments.asr.engine import ENGINES, AsrEngine, EngineArgs
-from deployments.engines import load_engine
+from deployments.asr.engine import ENGINES, AsrEngine
+from deployments.engines import EngineArgs, load_engine
 from models.training.scoring import normalise, word_error_rate
 from pipelines.types import ChunkTranscript, DecodingOptions
 

@@ -10,10 +10,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from deployments.asr.engine import ENGINES, EngineArgs
+from deployments.asr.engine import ENGINES
 from deployments.audio.reader import UploadReader
 from deployments.audio.silero import SileroModel
-from deployments.engines import load_engine
+from deployments.engines import EngineArgs, load_engine
 from pipelines.types import AudioChunk, DecodeLimits, DecodingOptions, VadOptions
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import httpx
 
 from benchmarks.engine import read_chunks, seconds_for
-from deployments.asr.engine import EngineArgs
 from deployments.audio.decode import probe
+from deployments.engines import EngineArgs
 from pipelines.types import DecodeLimits
 
 

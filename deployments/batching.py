@@ -5,12 +5,13 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Generic, Protocol, TypeVar
 
+from deployments.engines import StepOutput
 from pipelines.errors import AudioServerError, ModelUnavailable
 from pipelines.types import Work
 
@@ -21,31 +22,33 @@ ResultT = TypeVar("ResultT")
 MAX_FAILED_STEPS = 5
 
 
-class Output(Protocol):
-    """Somebody aboard has finished."""
-
-    @property
-    def request_id(self) -> str: ...
-
-    @property
-    def result(self) -> Any: ...
-
-
 class Engine(Protocol):
     """The part of every engine that the loop drives; what `add` takes beside the id is the engine's own."""
 
     def add(self, request_id: str, *request: Any) -> None: ...
 
-    def step(self) -> Sequence[Output]: ...
+    def step(self) -> Sequence[StepOutput[Any]]: ...
 
     def abort(self, request_id: str) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What one step gave a passenger; an error is the last there is."""
+
+    result: Any
+    work: Work = Work(0.0, 0.0, 0.0)
+    is_last: bool = True
+
+
 @dataclass(slots=True)
 class _Passenger:
+    """`outcomes` belongs to the event loop `home`; everything else to the engine's thread."""
+
     request_id: str
     request: tuple[Any, ...]
-    future: "Future[Any]"
+    home: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    outcomes: "asyncio.Queue[_Outcome]" = field(default_factory=asyncio.Queue)
     submitted_at: float = field(default_factory=time.monotonic)
     boarded_at: float = 0.0
     num_steps: int = 0
@@ -63,7 +66,7 @@ class EngineLoop(Generic[ResultT]):
     """Admits waiting requests between steps, up to `max_batch_size` aboard, and steps the engine.
 
     The engine is only ever touched by this loop's thread, so it needs no locks, and the event loops that
-    wait for results are never blocked by a model.
+    wait for results are never blocked by a model, and are woken once per step however many wait.
     """
 
     def __init__(self, engine: Engine, max_batch_size: int) -> None:
@@ -85,20 +88,38 @@ class EngineLoop(Generic[ResultT]):
         return self._thread.is_alive() and self._num_failed_steps < MAX_FAILED_STEPS
 
     async def run(self, *request: Any) -> tuple[ResultT, Work]:
-        """Wait for the engine's answer. Cancelling the caller takes the request out within a step.
+        """Wait for the engine's last answer; raises as `stream`."""
+        async with aclosing(self.stream(*request)) as answers:
+            async for results, work in answers:
+                answer = results[-1], work
+        return answer
+
+    async def stream(self, *request: Any) -> AsyncGenerator[tuple[list[ResultT], Work], None]:
+        """Yield what the engine has answered since the last time, and what it has cost so far.
+
+        Closing the generator, or cancelling its caller, takes the request out within a step.
 
         Raises:
             AudioServerError: what `Engine.add` refused, or `ModelUnavailable` when the engine failed.
         """
-        passenger = _Passenger(str(next(self._ids)), request, Future())
+        passenger = _Passenger(str(next(self._ids)), request)
         with self._changed:
             self._waiting.append(passenger)
             self._changed.notify()
+        has_ended = False
         try:
-            result, work = await asyncio.wrap_future(passenger.future)
-            return result, work
+            while not has_ended:
+                outcomes = [await passenger.outcomes.get()]
+                while not passenger.outcomes.empty():
+                    outcomes.append(passenger.outcomes.get_nowait())
+                has_ended = outcomes[-1].is_last
+                results = [one.result for one in outcomes if not isinstance(one.result, Exception)]
+                if results:
+                    yield results, outcomes[len(results) - 1].work
+                if isinstance(outcomes[-1].result, Exception):
+                    raise outcomes[-1].result
         finally:
-            if not passenger.future.done() or passenger.future.cancelled():
+            if not has_ended:
                 self._leave(passenger.request_id)
 
     def stop(self) -> None:
@@ -126,7 +147,7 @@ class EngineLoop(Generic[ResultT]):
             for passenger in boarding:
                 self._board(passenger)
             if self._aboard:
-                self._step()
+                _deliver(self._step())
 
     def _next_to_board(self, left: list[str]) -> list[_Passenger]:
         self._waiting = deque(passenger for passenger in self._waiting if passenger.request_id not in left)
@@ -139,15 +160,15 @@ class EngineLoop(Generic[ResultT]):
         try:
             self._engine.add(passenger.request_id, *passenger.request)
         except AudioServerError as error:
-            _resolve(passenger.future, error)
+            _deliver([(passenger, _Outcome(error))])
         except Exception:
             # Whatever an engine raises, the thread must live on.
             logger.exception("An engine could not take a request")
-            _resolve(passenger.future, ModelUnavailable("The model failed on this request."))
+            _deliver([(passenger, _Outcome(ModelUnavailable("The model failed on this request.")))])
         else:
             self._aboard[passenger.request_id] = passenger
 
-    def _step(self) -> None:
+    def _step(self) -> list[tuple[_Passenger, _Outcome]]:
         for passenger in self._aboard.values():
             passenger.num_steps += 1
             passenger.sum_batch_sizes += len(self._aboard)
@@ -157,25 +178,34 @@ class EngineLoop(Generic[ResultT]):
             # The same here: everybody aboard is told, and the next start afresh.
             logger.exception("An engine step failed; %d requests are lost", len(self._aboard))
             self._num_failed_steps += 1
-            self._fail_everybody()
-            return
+            return self._give_everybody_up()
         self._num_failed_steps = 0
+        outcomes = []
         for output in outputs:
-            if output.request_id in self._aboard:
-                passenger = self._aboard.pop(output.request_id)
-                _resolve(passenger.future, (output.result, passenger.work()))
+            answered = self._aboard.get(output.request_id)
+            if answered is None:
+                continue
+            outcomes.append((answered, _Outcome(output.result, answered.work(), output.is_last)))
+            if output.is_last:
+                del self._aboard[output.request_id]
+        return outcomes
 
-    def _fail_everybody(self) -> None:
+    def _give_everybody_up(self) -> list[tuple[_Passenger, _Outcome]]:
         passengers, self._aboard = list(self._aboard.values()), {}
         for passenger in passengers:
             self._engine.abort(passenger.request_id)
-            _resolve(passenger.future, ModelUnavailable("The model failed on this request."))
+        return [
+            (passenger, _Outcome(ModelUnavailable("The model failed on this request."))) for passenger in passengers
+        ]
 
 
-def _resolve(future: "Future[Any]", outcome: Any) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
+def _deliver(outcomes: list[tuple[_Passenger, _Outcome]]) -> None:
+    for home in {passenger.home for passenger, _ in outcomes}:
+        own = [(passenger, outcome) for passenger, outcome in outcomes if passenger.home is home]
+        with suppress(RuntimeError):  # that event loop has closed, so nobody waits
+            home.call_soon_threadsafe(_put, own)
+
+
+def _put(outcomes: list[tuple[_Passenger, _Outcome]]) -> None:
+    for passenger, outcome in outcomes:
+        passenger.outcomes.put_nowait(outcome)

@@ -1,14 +1,45 @@
-"""Engines by name: tables of import paths, which also take `module:Class`."""
+"""Engines: what they are built from and answer with, and tables of them, which also take `module:Class`."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pipelines.errors import ConfigurationError
 
+ResultT_co = TypeVar("ResultT_co", covariant=True)
+
 LIBRARIES = {"pyannote": "pyannote.audio"}
 """Where an engine's library has another name."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineArgs:
+    """What an engine is built from.
+
+    source: hub id or directory of the checkpoint.
+    device: torch's name of it, "auto" for the first GPU that the replica was given, else the CPU.
+    dtype: torch's name of it, "auto" for half precision on a GPU and float32 on a CPU.
+    num_threads: CPU threads that the replica was given.
+    """
+
+    source: str
+    device: str = "auto"
+    dtype: str = "auto"
+    num_threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput(Generic[ResultT_co]):
+    """What a request's step has given; after the last one the request is no longer aboard.
+
+    result: an `AudioServerError` tells that the engine gave up this request, and it alone.
+    """
+
+    request_id: str
+    result: ResultT_co
+    is_last: bool = True
 
 
 def check_engine(name: str, engines: Mapping[str, str]) -> None:

@@ -18,6 +18,7 @@ from ray.serve.handle import DeploymentHandle
 
 from pipelines.errors import AudioServerError, ModelUnavailable, Overloaded
 from pipelines.patience import patiently
+from pipelines.speaker_types import Diarization, Embedding
 from pipelines.types import (
     SAMPLE_RATE_HZ,
     AudioChunk,
@@ -27,8 +28,6 @@ from pipelines.types import (
     AudioWindow,
     ChunkTranscript,
     DecodingOptions,
-    Diarization,
-    Embedding,
     RecognizerInfo,
     VadOptions,
     Waveform,

@@ -9,16 +9,13 @@ from typing import Any, TypeVar
 
 from pipelines.patience import patiently
 from pipelines.ports import AudioReader, Diarizer
+from pipelines.speaker_types import Diarization, Embedding, KnownSpeaker, Speaker
 from pipelines.speakers import SpeakerAttribution
 from pipelines.transcription import TranscriptionPipeline
 from pipelines.types import (
     AudioInfo,
     AudioWindow,
     DecodingOptions,
-    Diarization,
-    Embedding,
-    KnownSpeaker,
-    Speaker,
     TextDelta,
     TranscriptFinished,
     TranscriptionEvent,

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
+from pipelines.speaker_types import Diarization, Embedding
 from pipelines.types import (
     AudioChunk,
     AudioClip,
@@ -10,8 +11,6 @@ from pipelines.types import (
     AudioWindow,
     ChunkTranscript,
     DecodingOptions,
-    Diarization,
-    Embedding,
     RecognizerInfo,
     VadOptions,
     Waveform,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
-from pipelines.types import Diarization, Speaker, SpeakerTurn
+from pipelines.speaker_types import Diarization, Speaker, SpeakerTurn
 
 MAX_PAUSE_S = 0.5
 """Somebody who is silent for longer begins a new segment."""

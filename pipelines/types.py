@@ -1,6 +1,5 @@
 """The words every room speaks: frozen values, float seconds from the start of the upload, float32 mono samples."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,12 +11,6 @@ Samples = NDArray[np.float32]
 
 PcmSamples = NDArray[np.int16]
 """16-bit mono samples, shape (num_samples,): how long stretches of audio travel between processes."""
-
-Embedding = NDArray[np.float32]
-"""What a voice sounds like, shape (dimension,): the cosine of two of them tells whether they are one speaker's."""
-
-Speaker = str | int
-"""A known speaker's name, or a number for one without."""
 
 Task = Literal["transcribe", "translate"]
 FinishReason = Literal["stop", "length"]
@@ -199,36 +192,6 @@ class ChunkTranscript:
     finish_reason: FinishReason = "stop"
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SpeakerTurn:
-    """One speaker's stretch of speech on the upload's clock; `speaker` is only a number within its window."""
-
-    start_s: float
-    end_s: float
-    speaker: int
-
-
-@dataclass(frozen=True, slots=True)
-class Diarization:
-    """Who spoke when in one window.
-
-    turns: may overlap. exclusive_turns: never do; where several speak at once, the most active one counts.
-    voices: embeddings by speaker; somebody who was hardly heard alone may have none.
-    """
-
-    turns: tuple[SpeakerTurn, ...] = ()
-    exclusive_turns: tuple[SpeakerTurn, ...] = ()
-    voices: Mapping[int, Embedding] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class KnownSpeaker:
-    """A name and what its bearer sounds like; `speech` may be empty, and then nobody is recognised by it."""
-
-    name: str
-    speech: Waveform
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.types import Embedding, Speaker
+from pipelines.speaker_types import Embedding, Speaker
 
 
 @dataclass(frozen=True, slots=True)

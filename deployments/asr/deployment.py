@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
-from deployments.asr.engine import ENGINES, AsrEngine, EngineArgs
+from deployments.asr.engine import ENGINES, AsrEngine
 from deployments.batching import EngineLoop
-from deployments.engines import load_engine
+from deployments.engines import EngineArgs, load_engine
 from deployments.resources import assigned_device, assigned_threads
 from pipelines.errors import AudioServerError
 from pipelines.types import AudioChunk, ChunkTranscript, DecodingOptions, RecognizerInfo, Work

@@ -1,36 +1,12 @@
 """What a speech recogniser must do to be served, and the table of those that can be."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from deployments.engines import EngineArgs, StepOutput
 from pipelines.types import AudioChunk, ChunkTranscript, DecodingOptions, RecognizerInfo
 
 ENGINES = {"transformers": "deployments.asr.transformers_whisper:TransformersWhisper"}
 """Name in the configuration to import path; any other `module:Class` is taken as it is (`deployments.engines`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineArgs:
-    """What an engine is built from.
-
-    source: hub id or directory of the checkpoint.
-    device: torch's name of it, "auto" for the first GPU that the replica was given, else the CPU.
-    dtype: torch's name of it, "auto" for float16 on a GPU and float32 on a CPU.
-    num_threads: CPU threads that the replica was given.
-    """
-
-    source: str
-    device: str = "auto"
-    dtype: str = "auto"
-    num_threads: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class StepOutput:
-    """A request that has finished: it is no longer aboard."""
-
-    request_id: str
-    result: ChunkTranscript
 
 
 class AsrEngine(Protocol):
@@ -48,7 +24,7 @@ class AsrEngine(Protocol):
         """
         ...
 
-    def step(self) -> list[StepOutput]:
+    def step(self) -> list[StepOutput[ChunkTranscript]]:
         """Run one decoding step for everybody aboard and return who has finished."""
         ...
 

@@ -1,7 +1,6 @@
 """From logits to the next token of every row: Whisper's rules, penalties, and the row's own way to choose."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deployments.asr.vocabulary import Vocabulary
+from deployments.sampling import apply_penalties, draw
 from pipelines.types import DecodingOptions
 
 NEVER = -math.inf
@@ -49,23 +49,13 @@ class TokenChooser:
         tokens = logprobs.argmax(dim=-1)
         for position, row in enumerate(rows):
             if row.temperature > 0:
-                tokens[position] = _sample(logits[position], row)
+                tokens[position] = draw(logits[position], row.temperature, row.options, row.generator)
         chosen = logprobs.gather(1, tokens[:, None])[:, 0]
         return tokens.tolist(), chosen.tolist()
 
     def _apply_penalties(self, row: Choice, logits: Tensor) -> None:
-        options = row.options
         words = [token for token in row.written if token < self._vocabulary.end_of_text]
-        if not words:
-            return
-        if options.repetition_penalty != 1.0:
-            seen = torch.tensor(sorted(set(words)), device=logits.device)
-            scores = logits[seen]
-            factor = options.repetition_penalty
-            logits[seen] = torch.where(scores > 0, scores / factor, scores * factor)
-        if options.frequency_penalty or options.presence_penalty:
-            for token, count in Counter(words).items():
-                logits[token] -= options.frequency_penalty * count + options.presence_penalty
+        apply_penalties(logits, words, row.options)
 
     def _apply_timestamp_rules(self, written: Sequence[int], logits: Tensor) -> None:
         """Timestamps come in pairs and never go back (`ApplyTimestampRules` of Whisper's reference decoder)."""
@@ -93,22 +83,3 @@ class TokenChooser:
         timed = torch.tensor([row.options.timestamps for row in rows], device=logits.device)
         likely = logits[:, begin:].logsumexp(dim=-1) > logits[:, :begin].amax(dim=-1)
         logits[:, :begin] = logits[:, :begin].masked_fill((timed & likely)[:, None], NEVER)
-
-
-def _sample(logits: Tensor, row: Choice) -> Tensor:
-    """Draw from one row's distribution by its own generator, so that who else is aboard changes nothing."""
-    options = row.options
-    probabilities = torch.softmax(logits.double() / row.temperature, dim=-1)
-    ordered, tokens = probabilities.sort(descending=True, stable=True)
-    keep = torch.ones_like(ordered, dtype=torch.bool)
-    if options.top_k > 0:
-        keep[options.top_k :] = False
-    if options.top_p < 1.0:
-        keep &= (ordered.cumsum(0) - ordered) < options.top_p
-    if options.min_p > 0.0:
-        keep &= ordered >= options.min_p * ordered[0]
-    ordered = torch.where(keep, ordered, 0.0)
-    cumulated = ordered.cumsum(0)
-    draw = torch.rand((), generator=row.generator, dtype=torch.float64).item() * cumulated[-1]
-    drawn = torch.searchsorted(cumulated, draw, right=True)
-    return tokens[drawn.clamp(max=len(tokens) - 1)]

@@ -9,12 +9,13 @@ from torch import Tensor
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
 
 from deployments.asr.alignment import Aligner
-from deployments.asr.cache import BatchCache
-from deployments.asr.engine import EngineArgs, StepOutput
+from deployments.asr.cache import WhisperCache
 from deployments.asr.review import Reviewer
 from deployments.asr.row import Attempt, Row
 from deployments.asr.sampling import TokenChooser
 from deployments.asr.vocabulary import Vocabulary
+from deployments.devices import resolve_device, resolve_dtype
+from deployments.engines import EngineArgs, StepOutput
 from pipelines.errors import InvalidRequest, UnsupportedLanguage
 from pipelines.types import (
     SAMPLE_RATE_HZ,
@@ -35,8 +36,8 @@ class TransformersWhisper:
 
     def __init__(self, args: EngineArgs) -> None:
         torch.set_num_threads(args.num_threads)
-        self._device = torch.device(_resolve_device(args.device))
-        dtype = _resolve_dtype(args.dtype, self._device)
+        self._device = resolve_device(args.device)
+        dtype = resolve_dtype(args.dtype, self._device, on_gpu=torch.float16)
         self._model = WhisperForConditionalGeneration.from_pretrained(args.source, dtype=dtype)
         self._model.eval().to(self._device)
         self._features = WhisperFeatureExtractor.from_pretrained(args.source)
@@ -47,7 +48,7 @@ class TransformersWhisper:
         self._max_length: int = self._model.config.max_target_positions
         self._waiting: list[Row] = []
         self._rows: list[Row] = []
-        self._cache = BatchCache()
+        self._cache = WhisperCache()
         languages = frozenset(self._vocabulary.language_ids) or frozenset({"en"})
         tasks = self._vocabulary.task_ids or {"transcribe": 0}
         self.info = RecognizerInfo(languages, frozenset(tasks))  # type: ignore[arg-type]
@@ -78,7 +79,7 @@ class TransformersWhisper:
         self._keep([row for row in self._rows if row.request_id != request_id])
 
     @torch.inference_mode()
-    def step(self) -> list[StepOutput]:
+    def step(self) -> list[StepOutput[ChunkTranscript]]:
         if self._waiting:
             self._admit()
         if self._rows:
@@ -129,11 +130,11 @@ class TransformersWhisper:
             row.language = candidates[int(best)]
 
     def _read_prefix(self, rows: list[Row]) -> None:
-        cache = BatchCache()
+        cache = WhisperCache()
         hidden = self._model.model.decoder(
             input_ids=torch.tensor([row.prefix for row in rows], device=self._device),
             encoder_hidden_states=_stack(rows),
-            past_key_values=cache.layers,
+            past_key_values=cache.both,
             use_cache=True,
         ).last_hidden_state
         cache.num_tokens = [len(row.prefix) for row in rows]
@@ -156,7 +157,7 @@ class TransformersWhisper:
             attention_mask=self._cache.attention_mask(1, self._device),
             # cross-attention reads the cache; this only tells the decoder that there is one
             encoder_hidden_states=last.new_zeros((len(rows), 1, self._model.config.d_model), dtype=self._model.dtype),
-            past_key_values=self._cache.layers,
+            past_key_values=self._cache.both,
             position_ids=positions,
             use_cache=True,
         ).last_hidden_state
@@ -191,12 +192,12 @@ class TransformersWhisper:
         if rows:
             self._cache.keep([position for position, row in enumerate(self._rows) if row in rows])
         else:
-            self._cache = BatchCache()
+            self._cache = WhisperCache()
         self._rows = rows
 
     # Leaving it
 
-    def _leave_or_continue(self, row: Row) -> list[StepOutput]:
+    def _leave_or_continue(self, row: Row) -> list[StepOutput[ChunkTranscript]]:
         """Accept the window, or try it hotter; then decode what it skipped, or leave for good."""
         if self._reviewer.must_retry(row):
             row.failed_attempts.append(row.attempt)
@@ -232,17 +233,3 @@ class TransformersWhisper:
 
 def _stack(rows: Sequence[Row]) -> Tensor:
     return torch.stack([row.encoded for row in rows if row.encoded is not None])
-
-
-def _resolve_device(device: str) -> str:
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    if dtype == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    resolved = getattr(torch, dtype)
-    assert isinstance(resolved, torch.dtype)
-    return resolved

@@ -15,7 +15,12 @@ from deployments.diarization.engine import ENGINES, Cancelled, DiarizationEngine
 from deployments.engines import load_engine
 from deployments.resources import assigned_device, assigned_threads
 from pipelines.errors import AudioServerError, ModelUnavailable
-from pipelines.types import AudioWindow, Diarization, Embedding, Waveform, Work
+from pipelines.speaker_types import Diarization, Embedding
+from pipelines.types import (
+    AudioWindow,
+    Waveform,
+    Work,
+)
 
 logger = logging.getLogger("ray.serve")
 

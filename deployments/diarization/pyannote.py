@@ -12,13 +12,11 @@ from deployments.diarization.engine import Cancelled, DiarizerArgs
 from deployments.diarization.loading import load_pipeline
 from deployments.diarization.shared_trunk import SharedTrunkEmbedding
 from pipelines.audio import from_pcm
+from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
 from pipelines.types import (
     SAMPLE_RATE_HZ,
     AudioWindow,
-    Diarization,
-    Embedding,
     Samples,
-    SpeakerTurn,
     Waveform,
 )
 

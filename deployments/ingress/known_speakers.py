@@ -6,7 +6,7 @@ from deployments.ingress.data_url import parse_data_url
 from deployments.ingress.schema.transcription import TranscriptionRequest
 from pipelines.errors import AudioTooLong, AudioTooShort, InvalidRequest, UndecodableAudio
 from pipelines.ports import AudioReader
-from pipelines.types import KnownSpeaker
+from pipelines.speaker_types import KnownSpeaker
 
 NAMES, REFERENCES = "known_speaker_names", "known_speaker_references"
 MAX_KNOWN_SPEAKERS = 4

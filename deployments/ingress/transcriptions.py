@@ -25,11 +25,11 @@ from deployments.ingress.services import Services
 from deployments.settings import Family
 from pipelines.diarization import DiarizedTranscriptionPipeline
 from pipelines.errors import AudioServerError, DeadlineExceeded, InvalidRequest, UnsupportedLanguage
+from pipelines.speaker_types import KnownSpeaker
 from pipelines.transcription import TranscriptionPipeline
 from pipelines.types import (
     AudioInfo,
     DecodingOptions,
-    KnownSpeaker,
     SegmentFinished,
     Task,
     TextDelta,

@@ -31,7 +31,8 @@ from models.training.diarization.scoring import (
     load_conversations,
     strangers,
 )
-from pipelines.types import DecodeLimits, SpeakerTurn
+from pipelines.speaker_types import SpeakerTurn
+from pipelines.types import DecodeLimits
 from tests.conformance.audio import Samples, encode, mux, repeated_opus, silence, white_noise
 from tests.conformance.scoring import speaker_word_error_rate, word_error_rate
 from tests.conformance.test_formats import assert_token_usage, nulls

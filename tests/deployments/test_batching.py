@@ -16,6 +16,7 @@ from pipelines.types import Work
 class Output:
     request_id: str
     result: Any
+    is_last: bool = True
 
 
 @dataclass

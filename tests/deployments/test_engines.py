@@ -1,7 +1,7 @@
 import pytest
 
-from deployments.asr.engine import ENGINES, EngineArgs
-from deployments.engines import check_engine, load_engine
+from deployments.asr.engine import ENGINES
+from deployments.engines import EngineArgs, check_engine, load_engine
 from pipelines.errors import ConfigurationError
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.diarization import DiarizedTranscriptionPipeline, side_by_side
 from pipelines.errors import AudioTooShort, ModelUnavailable, Overloaded
+from pipelines.speaker_types import Diarization, Embedding, KnownSpeaker, SpeakerTurn
 from pipelines.transcription import TranscriptionPipeline
 from pipelines.types import (
     SAMPLE_RATE_HZ,
@@ -18,14 +19,10 @@ from pipelines.types import (
     AudioWindow,
     ChunkTranscript,
     DecodingOptions,
-    Diarization,
-    Embedding,
-    KnownSpeaker,
     RecognizerInfo,
     Segment,
     SegmentFinished,
     SpeakerSegment,
-    SpeakerTurn,
     TextDelta,
     Token,
     TranscriptFinished,

@@ -5,14 +5,12 @@ from random import Random
 
 import pytest
 
+from pipelines.speaker_types import Diarization, Speaker, SpeakerTurn
 from pipelines.speakers import Event, SpeakerAttribution, SpeakerLabels
 from pipelines.turns import MAX_INTERJECTION_S, MAX_PAUSE_S, Stretch, to_stretches, without_interjections
 from pipelines.types import (
-    Diarization,
     SegmentFinished,
-    Speaker,
     SpeakerSegment,
-    SpeakerTurn,
     TextDelta,
     Token,
     Word,

@@ -3,7 +3,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from pipelines.types import Embedding
+from pipelines.speaker_types import Embedding
 from pipelines.voices import VoiceOptions, Voices, unit
 
 DIMENSION = 8

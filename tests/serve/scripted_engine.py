@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import ClassVar
 
-from deployments.asr.engine import EngineArgs, StepOutput
+from deployments.engines import EngineArgs, StepOutput
 from pipelines.errors import InvalidRequest
 from pipelines.types import SAMPLE_RATE_HZ, AudioChunk, ChunkTranscript, DecodingOptions, RecognizerInfo, Segment, Word
 from tests.serve.coded_audio import NUMBER_SAMPLES, read_code
@@ -29,7 +29,7 @@ class CodeReader:
     def add(self, request_id: str, chunk: AudioChunk, options: DecodingOptions) -> None:
         self._aboard[request_id] = (time.monotonic() + self._seconds(chunk, options.prompt), chunk, options)
 
-    def step(self) -> list[StepOutput]:
+    def step(self) -> list[StepOutput[ChunkTranscript]]:
         time.sleep(STEP_S)
         now = time.monotonic()
         ready = [request_id for request_id, (due, _, _) in self._aboard.items() if due <= now]
@@ -97,7 +97,7 @@ class Talker(CodeReader):
         super().add(request_id, chunk, replace(options, prompt="inf" if said == "wait" else said))
         self._records.write("asr", "begins", index=chunk.index)
 
-    def step(self) -> list[StepOutput]:
+    def step(self) -> list[StepOutput[ChunkTranscript]]:
         if self._records.is_released:
             self._aboard = {request_id: (0.0, *asked) for request_id, (_, *asked) in self._aboard.items()}
         return super().step()

@@ -12,10 +12,10 @@ import pytest
 import torch
 from transformers import AutoModelForMultimodalLM, AutoProcessor
 
-from deployments.asr.engine import EngineArgs
 from deployments.asr.transformers_whisper import TransformersWhisper
 from deployments.diarization.engine import DiarizerArgs
 from deployments.diarization.pyannote import PyannoteDiarizer
+from deployments.engines import EngineArgs
 from pipelines.types import SAMPLE_RATE_HZ, AudioChunk, AudioWindow, DecodingOptions, Waveform
 
 ROOT = Path(__file__).parent.parent.parent

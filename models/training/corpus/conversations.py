@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.training.corpus.acoustics import reverberate
 from models.training.corpus.utterances import SAMPLE_RATE
-from pipelines.types import SpeakerTurn
+from pipelines.speaker_types import SpeakerTurn
 
 Samples = NDArray[np.float32]
 Region = tuple[int, int]

@@ -20,7 +20,7 @@ from models.training.diarization.material import Backgrounds, noises
 from models.training.diarization.scoring import Conversation, annotation_of, load_conversations
 from models.training.diarization.spoken import Spoken, conversations
 from pipelines.audio import from_pcm
-from pipelines.types import Diarization
+from pipelines.speaker_types import Diarization
 
 SETS = {
     "tts": "{} of two or three synthetic voices, 60 to 90 s",

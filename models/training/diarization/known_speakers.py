@@ -11,7 +11,8 @@ from deployments.audio.reader import read_clip
 from deployments.audio.silero import SileroModel
 from deployments.diarization.pyannote import PyannoteDiarizer
 from models.training.diarization.scoring import Conversation, strangers, true_speakers
-from pipelines.types import DecodeLimits, Diarization, Embedding
+from pipelines.speaker_types import Diarization, Embedding
+from pipelines.types import DecodeLimits
 
 LONGEST_REFERENCE_S = 10
 

@@ -11,7 +11,13 @@ from pyannote.database.util import load_rttm
 from pyannote.metrics.diarization import DiarizationErrorRate
 
 from deployments.audio.reader import WindowReader
-from pipelines.types import SAMPLE_RATE_HZ, AudioWindow, DecodeLimits, PcmSamples, SpeakerTurn
+from pipelines.speaker_types import SpeakerTurn
+from pipelines.types import (
+    SAMPLE_RATE_HZ,
+    AudioWindow,
+    DecodeLimits,
+    PcmSamples,
+)
 
 CONVERSATIONS = Path(__file__).parents[3] / "tests" / "data" / "conversations"
 

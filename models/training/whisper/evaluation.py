@@ -11,8 +11,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from deployments.asr.engine import ENGINES, AsrEngine, EngineArgs
-from deployments.engines import load_engine
+from deployments.asr.engine import ENGINES, AsrEngine
+from deployments.engines import EngineArgs, load_engine
 from models.training.corpus.grammar import LANGUAGES
 from models.training.corpus.utterances import SAMPLE_RATE
 from models.training.scoring import normalise, word_error_rate

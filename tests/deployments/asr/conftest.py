@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from deployments.asr.engine import EngineArgs
 from deployments.asr.transformers_whisper import TransformersWhisper
+from deployments.engines import EngineArgs
 from pipelines.types import Samples
 
 ROOT = Path(__file__).parent.parent.parent.parent

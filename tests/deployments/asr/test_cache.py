@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from deployments.asr.cache import BatchCache
+from deployments.asr.cache import WhisperCache
 
 NUM_LAYERS, NUM_HEADS, DIM, NUM_FRAMES = 2, 3, 4, 5
 
@@ -10,35 +10,35 @@ def states(num_rows: int, length: int, seed: int) -> Tensor:
     return torch.randn(num_rows, NUM_HEADS, length, DIM, generator=torch.Generator().manual_seed(seed))
 
 
-def cache_of(num_rows: int, length: int, seed: int = 0) -> BatchCache:
+def cache_of(num_rows: int, length: int, seed: int = 0) -> WhisperCache:
     """As reading a prefix of `length` tokens leaves it."""
-    cache = BatchCache()
+    cache = WhisperCache()
     for layer in range(NUM_LAYERS):
         own, cross = states(num_rows, length, seed + layer), states(num_rows, NUM_FRAMES, seed + 100 + layer)
-        cache.layers.self_attention_cache.update(own, own + 1, layer)
-        cache.layers.cross_attention_cache.update(cross, cross + 1, layer)
+        cache.both.self_attention_cache.update(own, own + 1, layer)
+        cache.both.cross_attention_cache.update(cross, cross + 1, layer)
     cache.num_tokens = [length] * num_rows
     return cache
 
 
-def own_keys(cache: BatchCache, layer: int = 0) -> Tensor:
-    keys: Tensor = cache.layers.self_attention_cache.layers[layer].keys
+def own_keys(cache: WhisperCache, layer: int = 0) -> Tensor:
+    keys: Tensor = cache.both.self_attention_cache.layers[layer].keys
     return keys
 
 
-def cross_keys(cache: BatchCache, layer: int = 0) -> Tensor:
-    keys: Tensor = cache.layers.cross_attention_cache.layers[layer].keys
+def cross_keys(cache: WhisperCache, layer: int = 0) -> Tensor:
+    keys: Tensor = cache.both.cross_attention_cache.layers[layer].keys
     return keys
 
 
 def test_an_empty_cache() -> None:
-    cache = BatchCache()
+    cache = WhisperCache()
     assert cache.length == 0
     assert cache.num_tokens == []
 
 
 def test_the_first_to_join_is_taken_as_it_is() -> None:
-    cache, other = BatchCache(), cache_of(2, 4)
+    cache, other = WhisperCache(), cache_of(2, 4)
     expected = own_keys(other).clone()
     cache.join(other)
     assert cache.num_tokens == [4, 4]
@@ -89,7 +89,7 @@ def test_values_follow_their_keys() -> None:
     cache = cache_of(2, 6, seed=1)
     cache.join(cache_of(2, 3, seed=5))
     cache.keep([0, 3])
-    for layers in (cache.layers.self_attention_cache.layers, cache.layers.cross_attention_cache.layers):
+    for layers in (cache.both.self_attention_cache.layers, cache.both.cross_attention_cache.layers):
         for layer in layers:
             is_token = layer.keys != 0
             assert torch.equal(layer.values[is_token], (layer.keys + 1)[is_token])

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
 
-from deployments.asr.engine import EngineArgs
 from deployments.asr.transformers_whisper import TransformersWhisper
+from deployments.engines import EngineArgs
 from pipelines.errors import UnsupportedLanguage
 from pipelines.types import (
     SAMPLE_RATE_HZ,

@@ -8,7 +8,11 @@ import numpy as np
 
 from deployments.diarization.engine import Cancelled, DiarizerArgs
 from pipelines.errors import ConfigurationError
-from pipelines.types import AudioWindow, Diarization, Embedding, SpeakerTurn, Waveform
+from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
+from pipelines.types import (
+    AudioWindow,
+    Waveform,
+)
 
 BROKEN = -1
 """The index of a window that it cannot diarize."""

@@ -11,7 +11,12 @@ from deployments.audio.silero import SileroModel
 from deployments.diarization.pyannote import PyannoteDiarizer
 from deployments.settings import Diarization as DiarizationSettings
 from models.training.diarization.scoring import Conversation, diarization_error_rate, strangers, true_speakers
-from pipelines.types import SAMPLE_RATE_HZ, DecodeLimits, Diarization, Embedding, Speaker, Waveform
+from pipelines.speaker_types import Diarization, Embedding, Speaker
+from pipelines.types import (
+    SAMPLE_RATE_HZ,
+    DecodeLimits,
+    Waveform,
+)
 from pipelines.voices import VoiceOptions, Voices
 
 # By kind of conversation and seconds forgiven around a turn's ends. Measured: tts 0.102 and 0.053, libri 0.119 and

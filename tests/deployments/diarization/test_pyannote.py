@@ -12,7 +12,13 @@ from deployments.diarization.engine import Cancelled, DiarizerArgs
 from deployments.diarization.pyannote import MAX_EMBEDDED_S, MIN_EMBEDDED_S, PyannoteDiarizer
 from models.training.diarization.scoring import Conversation, annotation_of
 from pipelines.audio import from_pcm
-from pipelines.types import SAMPLE_RATE_HZ, AudioWindow, Diarization, Embedding, PcmSamples, SpeakerTurn, Waveform
+from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
+from pipelines.types import (
+    SAMPLE_RATE_HZ,
+    AudioWindow,
+    PcmSamples,
+    Waveform,
+)
 
 Diarized = Callable[[str], Diarization]
 Conversations = dict[str, Conversation]

@@ -1,0 +1,77 @@
+"""How one row of a batch chooses its next token: penalties, and a draw by the row's own generator."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Penalties(Protocol):
+    @property
+    def repetition_penalty(self) -> float: ...
+
+    @property
+    def frequency_penalty(self) -> float: ...
+
+    @property
+    def presence_penalty(self) -> float: ...
+
+
+class Nucleus(Protocol):
+    @property
+    def top_p(self) -> float: ...
+
+    @property
+    def top_k(self) -> int: ...
+
+    @property
+    def min_p(self) -> float: ...
+
+
+def apply_penalties(logits: Tensor, written: Sequence[int], penalties: Penalties, read: Sequence[int] = ()) -> None:
+    """Make what a row has said already less likely, in place.
+
+    Args:
+        logits: float32 (vocabulary,).
+        written: token ids that the row has chosen.
+        read: token ids of its prompt; only the repetition penalty looks at them.
+
+    `repetition_penalty` is CTRL's (Keskar et al. 2019), the other two are OpenAI's.
+    """
+    if penalties.repetition_penalty != 1.0 and (seen_ids := {*written, *read}):
+        seen = torch.tensor(sorted(seen_ids), device=logits.device)
+        scores, factor = logits[seen], penalties.repetition_penalty
+        logits[seen] = torch.where(scores > 0, scores / factor, scores * factor)
+    if written and (penalties.frequency_penalty or penalties.presence_penalty):
+        counts = Counter(written)
+        tokens = torch.tensor(list(counts), device=logits.device)
+        times = torch.tensor(list(counts.values()), device=logits.device, dtype=logits.dtype)
+        logits[tokens] -= penalties.frequency_penalty * times + penalties.presence_penalty
+
+
+def draw(logits: Tensor, temperature: float, nucleus: Nucleus, generator: torch.Generator) -> Tensor:
+    """Draw from one row's distribution by its own generator, so that who else is aboard changes nothing.
+
+    Args:
+        logits: (vocabulary,).
+        temperature: above 0.
+
+    Returns:
+        the token's id, shape ().
+    """
+    probabilities = torch.softmax(logits.double() / temperature, dim=-1)
+    ordered, tokens = probabilities.sort(descending=True, stable=True)
+    keep = torch.ones_like(ordered, dtype=torch.bool)
+    if nucleus.top_k > 0:
+        keep[nucleus.top_k :] = False
+    if nucleus.top_p < 1.0:
+        keep &= (ordered.cumsum(0) - ordered) < nucleus.top_p
+    if nucleus.min_p > 0.0:
+        keep &= ordered >= nucleus.min_p * ordered[0]
+    ordered = torch.where(keep, ordered, 0.0)
+    cumulated = ordered.cumsum(0)
+    drawn = torch.rand((), generator=generator, dtype=torch.float64).item() * cumulated[-1]
+    place = torch.searchsorted(cumulated, drawn, right=True)
+    return tokens[place.clamp(max=len(tokens) - 1)]
