@@ -20,6 +20,7 @@ logger = logging.getLogger("ray.serve")
 ResultT = TypeVar("ResultT")
 
 MAX_FAILED_STEPS = 5
+NO_WORK = Work(0.0, 0.0, 0.0)
 
 
 class Engine(Protocol):
@@ -37,7 +38,7 @@ class _Outcome:
     """What one step gave a passenger; an error is the last there is."""
 
     result: Any
-    work: Work = Work(0.0, 0.0, 0.0)
+    work: Work = NO_WORK
     is_last: bool = True
 
 

@@ -6,7 +6,8 @@ AudioServerError
 │   ├── UndecodableAudio
 │   ├── AudioTooShort
 │   ├── AudioTooLong
-│   └── UnsupportedLanguage
+│   ├── UnsupportedLanguage
+│   └── ContextLengthExceeded       the messages leave an answer no room
 ├── ModelNotFound
 ├── DeadlineExceeded                the request took longer than the server allows
 └── RetryableError                  the same request may succeed after `retry_after_s`
@@ -57,6 +58,11 @@ class AudioTooLong(InvalidRequest):
 class UnsupportedLanguage(InvalidRequest):
     default_param = "language"
     default_code = "invalid_language_format"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    default_param = "messages"
+    default_code = "context_length_exceeded"
 
 
 class ModelNotFound(AudioServerError):

@@ -1,0 +1,84 @@
+"""Checkpoints of audio language models and of plain language models, by transformers' own classes."""
+
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING
+
+from pipelines.errors import ConfigurationError
+
+
+def load_model(source: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """Load a checkpoint that writes text, from a directory or the hub.
+
+    Raises:
+        ConfigurationError: there is none, or none that chats.
+    """
+    try:
+        config = AutoConfig.from_pretrained(source)
+        auto: Any = _auto_class(source, type(config))
+        model = auto.from_pretrained(source, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"The chat model '{source}' could not be loaded: {_first_line(error)}") from error
+    # of the Omni models, the part that listens and writes; what speaks is not needed
+    model = getattr(model, "thinker", model)
+    assert isinstance(model, PreTrainedModel)
+    return model.eval().to(device)  # type: ignore[arg-type]
+
+
+def load_processor(source: str, model: PreTrainedModel) -> ProcessorMixin | PreTrainedTokenizerBase:
+    """What makes prompts for the model: a processor when it hears, else its tokenizer.
+
+    Raises:
+        ConfigurationError: it has none, or none with a chat template.
+    """
+    auto: Any = AutoProcessor if hears_audio(model) else AutoTokenizer
+    try:
+        processor = auto.from_pretrained(source)
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigurationError(f"The chat model '{source}' has no usable processor: {_first_line(error)}") from error
+    if not getattr(processor, "chat_template", None) and not getattr(tokenizer_of(processor), "chat_template", None):
+        raise ConfigurationError(f"The chat model '{source}' has no chat template.")
+    assert isinstance(processor, (ProcessorMixin, PreTrainedTokenizerBase))
+    return processor
+
+
+def tokenizer_of(processor: ProcessorMixin | PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    tokenizer = getattr(processor, "tokenizer", processor)
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    return tokenizer
+
+
+def audio_token_id(model: PreTrainedModel) -> int | None:
+    """The id that stands for audio in a prompt; None for a model that hears nothing."""
+    for name in ("audio_token_id", "audio_token_index"):
+        token_id = getattr(model.config, name, None)
+        if token_id is not None:
+            return int(token_id)
+    return None
+
+
+def hears_audio(model: PreTrainedModel) -> bool:
+    return audio_token_id(model) is not None
+
+
+def _auto_class(source: str, config: type) -> Any:
+    if config in MODEL_FOR_MULTIMODAL_LM_MAPPING:
+        return AutoModelForMultimodalLM
+    if config in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM
+    raise ConfigurationError(f"'{source}' is not a language model, with audio or without: it is a {config.__name__}.")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

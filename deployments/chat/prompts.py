@@ -1,0 +1,156 @@
+"""Conversations to model inputs, by the model's own chat template and processor."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import soxr
+import torch
+from jinja2 import TemplateError
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+from deployments.chat.loading import tokenizer_of
+from deployments.chat.row import Prompt
+from pipelines.audio import from_pcm
+from pipelines.chat_types import AudioPart, Message, TextPart
+from pipelines.errors import ContextLengthExceeded, InvalidRequest
+from pipelines.types import SAMPLE_RATE_HZ, Samples
+
+PROBE = "probe"
+
+
+class Prompter:
+    """Not for several threads at once: fast tokenizers are borrowed while they work.
+
+    Some templates take the parts of a message, others only a string, in which a token marks the place of an audio.
+    Control tokens that a user writes are read as the plain text they look like.
+    """
+
+    def __init__(
+        self,
+        processor: ProcessorMixin | PreTrainedTokenizerBase,
+        audio_token_id: int | None,
+        max_tokens: int,
+        longest_token: int,
+    ) -> None:
+        self._processor: Any = processor
+        self._feature_extractor: Any = getattr(processor, "feature_extractor", None)
+        self._tokenizer = tokenizer_of(processor)
+        self._audio_token_id = audio_token_id
+        self._max_tokens = max_tokens
+        self._max_characters = max_tokens * longest_token
+        self._takes_parts = audio_token_id is not None and self._template_takes_parts()
+
+    def prepare(self, messages: Sequence[Message]) -> Prompt:
+        """
+        Raises:
+            InvalidRequest: the template has no place for these messages.
+            ContextLengthExceeded: the answer would have no room.
+        """
+        texts = [part.text for message in messages for part in message.parts if isinstance(part, TextPart)]
+        if sum(map(len, texts)) > self._max_characters or len(messages) > self._max_tokens:
+            raise self._too_long("far more")
+        inputs = self._inputs(messages)
+        num_tokens = inputs["input_ids"].shape[-1]
+        if num_tokens >= self._max_tokens:
+            raise self._too_long(str(num_tokens))
+        return Prompt(inputs, self._num_audio_tokens(inputs["input_ids"]))
+
+    def max_audio_s(self) -> float | None:
+        """How much of one audio the processor looks at: some cut off what goes beyond their window."""
+        window_s = getattr(self._feature_extractor, "chunk_length", None)
+        if self._audio_token_id is None or window_s is None:
+            return None
+        inside, beyond = (self._num_tokens_of_silence(seconds) for seconds in (window_s, window_s * 1.5))
+        return float(window_s) if beyond == inside else None
+
+    def _num_tokens_of_silence(self, seconds: float) -> int:
+        silence = AudioPart(np.zeros(round(seconds * SAMPLE_RATE_HZ), np.int16))
+        return self._num_audio_tokens(self._inputs([Message("user", (silence, TextPart(PROBE)))])["input_ids"])
+
+    def _inputs(self, messages: Sequence[Message]) -> Mapping[str, Tensor]:
+        try:
+            if self._takes_parts:
+                return self._from_parts(messages)
+            return self._from_strings(messages)
+        except TemplateError as error:
+            raise InvalidRequest(
+                f"The model's chat template refuses these messages: {error.message}", "messages"
+            ) from None
+
+    def _from_parts(self, messages: Sequence[Message]) -> Mapping[str, Tensor]:
+        conversation = [
+            {"role": message.role, "content": [self._part(part) for part in message.parts]} for message in messages
+        ]
+        inputs: Mapping[str, Tensor] = self._processor.apply_chat_template(
+            conversation,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            sanitize_control_tokens=True,
+        )
+        return dict(inputs)
+
+    def _part(self, part: TextPart | AudioPart) -> dict[str, Any]:
+        if isinstance(part, TextPart):
+            return {"type": "text", "text": part.text}
+        return {"type": "audio", "audio": self._samples(part)}
+
+    def _from_strings(self, messages: Sequence[Message]) -> Mapping[str, Tensor]:
+        conversation = [{"role": message.role, "content": self._as_string(message)} for message in messages]
+        audios = [self._samples(part) for message in messages for part in message.parts if isinstance(part, AudioPart)]
+        if not audios:
+            tokenized: Mapping[str, Tensor] = self._tokenizer.apply_chat_template(
+                conversation,  # type: ignore[arg-type]
+                add_generation_prompt=True,
+                return_dict=True,
+                return_tensors="pt",
+                sanitize_control_tokens=True,
+            )
+            return dict(tokenized)
+        text = self._tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)  # type: ignore[arg-type]
+        return dict(self._processor(text=text, audio=audios, return_tensors="pt"))
+
+    def _as_string(self, message: Message) -> str:
+        has_audio = any(isinstance(part, AudioPart) for part in message.parts)
+        mark = getattr(self._processor, "audio_token", "") if has_audio else ""
+        texts = []
+        for part in message.parts:
+            if isinstance(part, TextPart):
+                if mark and mark in part.text:
+                    raise InvalidRequest(f"The text must not hold '{mark}', which stands for audio.", "messages")
+                texts.append(part.text)
+            else:
+                texts.append(mark)
+        return "".join(texts)
+
+    def _template_takes_parts(self) -> bool:
+        """A template that wants strings would write a list of parts as Python does."""
+        parts = [{"role": "user", "content": [{"type": "text", "text": PROBE}]}]
+        try:
+            text = self._processor.apply_chat_template(parts, add_generation_prompt=True, tokenize=False)
+        except (TemplateError, TypeError):
+            return False
+        return PROBE in text and "'type'" not in text
+
+    def _samples(self, part: AudioPart) -> Samples:
+        """At the rate that the model was trained on."""
+        extractor = getattr(self._processor, "feature_extractor", None) or getattr(
+            self._processor, "audio_processor", None
+        )
+        rate_hz = getattr(extractor, "sampling_rate", SAMPLE_RATE_HZ)
+        samples = from_pcm(part.pcm)
+        if rate_hz == SAMPLE_RATE_HZ:
+            return samples
+        return np.asarray(soxr.resample(samples, SAMPLE_RATE_HZ, rate_hz), np.float32)
+
+    def _num_audio_tokens(self, token_ids: Tensor) -> int:
+        return 0 if self._audio_token_id is None else int(torch.sum(token_ids == self._audio_token_id))
+
+    def _too_long(self, num_tokens: str) -> ContextLengthExceeded:
+        return ContextLengthExceeded(
+            f"This model's context has room for {self._max_tokens} tokens, the answer included, "
+            f"but the messages take {num_tokens}."
+        )

@@ -1,0 +1,76 @@
+"""One answer that is being written: what it needs to choose its next token, and what of its text may be shown."""
+
+import codecs
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from deployments.chat.vocabulary import Vocabulary
+from pipelines.chat_types import ChatDelta, ChatUsage, SamplingOptions, ScoredToken
+from pipelines.stops import StopTexts
+from pipelines.types import FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation as the model reads it.
+
+    inputs: for its `forward`, a batch of one; `input_ids` (1, num_tokens) among them.
+    """
+
+    inputs: Mapping[str, Tensor]
+    num_audio_tokens: int
+
+    @property
+    def token_ids(self) -> Tensor:
+        """(1, num_tokens)"""
+        return self.inputs["input_ids"]
+
+    @property
+    def num_tokens(self) -> int:
+        return self.token_ids.shape[-1]
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """`position` is that of the next token, shape (), or (axes,) where the model's rotary embedding has several."""
+
+    request_id: str
+    prompt: Prompt
+    options: SamplingOptions
+    max_tokens: int
+    vocabulary: Vocabulary
+    generator: torch.Generator = field(init=False)
+    position: Tensor = field(init=False)
+    written: list[int] = field(default_factory=list)
+    _decoder: codecs.IncrementalDecoder = field(init=False)
+    _stops: StopTexts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(self.options.seed % 2**64)
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._stops = StopTexts(self.options.stop)
+
+    def accept(self, token_id: int, scored: ScoredToken | None) -> ChatDelta:
+        """Take the chosen token; the delta's finish reason tells whether it was the last."""
+        if token_id in self.vocabulary.ends:
+            return self._delta(self._rest(), None, "stop")
+        data = self.vocabulary.data(token_id)
+        if not self.written and not self.vocabulary.is_byte_level:
+            data = data.removeprefix(b" ")  # SentencePiece begins every text with one
+        self.written.append(token_id)
+        text = self._stops.push(self._decoder.decode(data))
+        if self._stops.is_found:
+            return self._delta(text, scored, "stop")
+        if len(self.written) >= self.max_tokens:
+            return self._delta(text + self._rest(), scored, "length")
+        return self._delta(text, scored, None)
+
+    def _rest(self) -> str:
+        return self._stops.push(self._decoder.decode(b"", final=True)) + self._stops.finish()
+
+    def _delta(self, text: str, scored: ScoredToken | None, finish_reason: FinishReason | None) -> ChatDelta:
+        usage = ChatUsage(self.prompt.num_tokens, self.prompt.num_audio_tokens, len(self.written))
+        return ChatDelta(text, usage, (scored,) if scored else (), finish_reason)

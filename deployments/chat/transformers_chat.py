@@ -1,0 +1,144 @@
+"""Audio language models by transformers' own modules, written token by token in a batch that rows join at any step."""
+
+import copy
+import inspect
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deployments.cache import BatchCache
+from deployments.chat.engine import ChatEngineArgs, ChatOutput
+from deployments.chat.loading import audio_token_id, load_model, load_processor, tokenizer_of
+from deployments.chat.prompts import Prompter
+from deployments.chat.row import Prompt, Row
+from deployments.chat.sampling import TokenChooser
+from deployments.chat.vocabulary import Vocabulary
+from deployments.devices import resolve_device, resolve_dtype
+from deployments.engines import StepOutput
+from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions
+from pipelines.errors import InvalidRequest, ModelUnavailable
+
+logger = logging.getLogger("ray.serve")
+
+
+class TransformersChat:
+    """A `ChatEngine`: continuous batching for whatever `AutoModelForMultimodalLM` or `AutoModelForCausalLM` loads."""
+
+    def __init__(self, args: ChatEngineArgs) -> None:
+        torch.set_num_threads(args.num_threads)
+        self._device = resolve_device(args.device)
+        dtype = resolve_dtype(args.dtype, self._device, on_gpu=torch.bfloat16)
+        self._model = load_model(args.source, self._device, dtype)
+        processor = load_processor(args.source, self._model)
+        # a copy, because prompts are tokenized while answers are read
+        self._vocabulary = Vocabulary(copy.deepcopy(tokenizer_of(processor)), self._model.generation_config)
+        self._chooser = TokenChooser(self._vocabulary)
+        own_limit = self._model.config.get_text_config().max_position_embeddings
+        max_tokens = min(args.max_context_tokens or own_limit, own_limit)
+        token_id = audio_token_id(self._model)
+        self._prompter = Prompter(processor, token_id, max_tokens, self._vocabulary.longest_token)
+        self.info = ChatModelInfo(token_id is not None, self._prompter.max_audio_s(), max_tokens)
+        parameters = inspect.signature(self._model.forward).parameters
+        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self._waiting: deque[Row] = deque()
+        self._rows: list[Row] = []
+        self._cache = BatchCache()
+        self._has_just_read = False
+
+    def prepare(self, messages: Sequence[Message]) -> Prompt:
+        return self._prompter.prepare(messages)
+
+    def add(self, request_id: str, prompt: Prompt, options: SamplingOptions) -> None:
+        unknown = [token_id for token_id in options.logit_bias if not 0 <= token_id < self._vocabulary.size]
+        if unknown:
+            raise InvalidRequest(f"logit_bias: this model has no token {unknown[0]}.", "logit_bias")
+        room = self.info.max_context_tokens - prompt.num_tokens
+        max_tokens = min(options.max_tokens or room, room)
+        self._waiting.append(Row(request_id, prompt, options, max_tokens, self._vocabulary))
+
+    def abort(self, request_id: str) -> None:
+        self._waiting = deque(row for row in self._waiting if row.request_id != request_id)
+        self._keep([row for row in self._rows if row.request_id != request_id])
+
+    @torch.inference_mode()
+    def step(self) -> list[ChatOutput]:
+        """Reading and writing take turns, so a long prompt holds up everybody's next token once."""
+        is_reading = bool(self._waiting) and not (self._rows and self._has_just_read)
+        self._has_just_read = is_reading
+        return self._read(self._waiting.popleft()) if is_reading else self._write()
+
+    def _read(self, row: Row) -> list[ChatOutput]:
+        """Prompts are read one by one: they share no shape, and one that fails takes nobody with it."""
+        try:
+            logits = self._prefill(row)
+        except Exception:
+            if not self._rows:
+                raise  # the loop counts it: a model that can read nothing must be replaced
+            logger.exception("A prompt could not be read")
+            failure = ModelUnavailable("The model failed on this request.")
+            return [StepOutput(row.request_id, failure, is_last=True)]
+        return self._advance([row], logits)
+
+    def _prefill(self, row: Row) -> Tensor:
+        """(1, vocabulary)"""
+        cache = BatchCache()
+        inputs = {
+            name: value.to(self._device, self._model.dtype if value.is_floating_point() else None)
+            for name, value in row.prompt.inputs.items()
+        }
+        token_ids = inputs.pop("input_ids")
+        inputs |= {"past_key_values": cache.layers, "use_cache": True, **self._last_only}  # type: ignore[dict-item]
+        positions = self._model._prepare_position_ids_for_generation(token_ids, {**inputs, "input_ids": token_ids})
+        ready = self._model.prepare_inputs_for_generation(
+            token_ids, is_first_iteration=True, position_ids=positions, **inputs
+        )
+        logits = self._model(**ready, return_dict=True).logits[:, -1]
+        cache.num_tokens = [row.prompt.num_tokens]
+        row.position = positions[..., 0, -1] + 1
+        self._cache.join(cache)
+        self._rows.append(row)
+        return logits.float()
+
+    def _write(self) -> list[ChatOutput]:
+        rows = self._rows
+        last = torch.tensor([[row.written[-1]] for row in rows], device=self._device)
+        positions = torch.stack([row.position for row in rows], dim=-1)[..., None]
+        logits = self._model(
+            input_ids=last,
+            attention_mask=self._cache.attention_mask(1, self._device),
+            position_ids=positions,
+            past_key_values=self._cache.layers,
+            use_cache=True,
+            return_dict=True,
+        ).logits[:, -1]
+        self._cache.num_tokens = [length + 1 for length in self._cache.num_tokens]
+        for row in rows:
+            row.position = row.position + 1
+        return self._advance(rows, logits.float())
+
+    def _advance(self, rows: list[Row], logits: Tensor) -> list[ChatOutput]:
+        chosen = self._chooser.choose(logits, rows)
+        deltas = [row.accept(*choice) for row, choice in zip(rows, chosen, strict=True)]
+        done = [row for row, delta in zip(rows, deltas, strict=True) if delta.finish_reason]
+        self._keep([row for row in self._rows if row not in done])
+        return [
+            StepOutput(row.request_id, delta, is_last=delta.finish_reason is not None)
+            for row, delta in zip(rows, deltas, strict=True)
+            if _is_news(delta)
+        ]
+
+    def _keep(self, rows: list[Row]) -> None:
+        if len(rows) == len(self._rows):
+            return
+        if rows:
+            self._cache.keep([position for position, row in enumerate(self._rows) if row in rows])
+        else:
+            self._cache = BatchCache()
+        self._rows = rows
+
+
+def _is_news(delta: ChatDelta) -> bool:
+    return bool(delta.text or delta.tokens or delta.finish_reason)

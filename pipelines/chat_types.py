@@ -1,0 +1,109 @@
+"""The words of those rooms that chat: frozen values, as in `pipelines.types`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipelines.types import FinishReason, PcmSamples, Token
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AudioPart:
+    """`pcm` at `SAMPLE_RATE_HZ`."""
+
+    pcm: PcmSamples
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    parts: tuple[TextPart | AudioPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingOptions:
+    """How one answer is written. Travels with every row of a batch, so users never share options.
+
+    temperature: 0 takes the most probable token.
+    seed: two answers of one model with equal seeds and options are equal.
+    stop: texts before which the answer ends.
+    max_tokens: None is as much as the model's context has room for.
+    top_logprobs: how many alternatives of each token are told; None leaves out the token's own logprob, too.
+    """
+
+    seed: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredToken:
+    """A token of the answer, and what might have stood in its place, the most probable first."""
+
+    token: Token
+    alternatives: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChatUsage:
+    """Tokens read (those that stand for audio among them) and tokens written."""
+
+    num_prompt_tokens: int
+    num_audio_tokens: int
+    num_output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDelta:
+    """What was written since the last delta.
+
+    text: may be empty while a stop text or half a character is held back.
+    tokens: only when logprobs were asked for.
+    finish_reason: set in the last delta.
+    usage: up to here.
+    """
+
+    text: str
+    usage: ChatUsage
+    tokens: tuple[ScoredToken, ...] = ()
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatModelInfo:
+    """What a served chat model can do.
+
+    hears_audio: else audio parts are refused.
+    max_audio_s: the longest audio part that it hears to the end; None when only the context limits it.
+    max_context_tokens: of prompt and answer together.
+    """
+
+    hears_audio: bool
+    max_audio_s: float | None
+    max_context_tokens: int
+
+
+def join_deltas(deltas: Sequence[ChatDelta]) -> ChatDelta:
+    """At least one delta, as one."""
+    return ChatDelta(
+        text="".join(delta.text for delta in deltas),
+        usage=deltas[-1].usage,
+        tokens=tuple(token for delta in deltas for token in delta.tokens),
+        finish_reason=deltas[-1].finish_reason,
+    )

@@ -1,0 +1,40 @@
+"""Stop texts: an answer ends before the first of them, also when it comes in pieces."""
+
+from collections.abc import Sequence
+
+
+class StopTexts:
+    """Lets text through as soon as it can no longer be the beginning of a stop text."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stops)
+        self._held = ""
+        self.is_found = False
+
+    def push(self, text: str) -> str:
+        """Take new text and return what may be shown now; nothing more once a stop text was found."""
+        if self.is_found:
+            return ""
+        text = self._held + text
+        places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+        self.is_found = bool(places)
+        end = min(places) if places else len(text) - self._num_doubtful(text)
+        self._held = "" if self.is_found else text[end:]
+        return text[:end]
+
+    def finish(self) -> str:
+        """What was held back and turned out to be no stop text."""
+        held, self._held = self._held, ""
+        return held
+
+    def _num_doubtful(self, text: str) -> int:
+        """Characters at the end of `text` that a stop text might begin with."""
+        return max(
+            (
+                length
+                for stop in self._stops
+                for length in range(1, min(len(stop), len(text) + 1))
+                if text.endswith(stop[:length])
+            ),
+            default=0,
+        )
