@@ -1,13 +1,15 @@
 """What the pipelines need from the outside, as protocols: handles over Ray fill them, tests hand in plain classes."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
+from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions
 from pipelines.speaker_types import Diarization, Embedding
 from pipelines.types import (
     AudioChunk,
     AudioClip,
     AudioInfo,
+    AudioRecording,
     AudioWindow,
     ChunkTranscript,
     DecodingOptions,
@@ -38,6 +40,14 @@ class AudioReader(Protocol):
         """
         ...
 
+    async def read_recording(self, upload: bytes, max_duration_s: float) -> AudioRecording:
+        """Read all of an upload at once, silences included.
+
+        Raises:
+            UndecodableAudio, AudioTooShort, AudioTooLong
+        """
+        ...
+
 
 class Recognizer(Protocol):
     async def transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
@@ -55,3 +65,19 @@ class Diarizer(Protocol):
     async def embed(self, speech: Waveform) -> Embedding:
         """What the one speaker of `speech` sounds like."""
         ...
+
+
+class ChatModel(Protocol):
+    def generate(
+        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
+    ) -> AsyncGenerator[ChatDelta, None]:
+        """Yield the answer as it is written, or, not `in_pieces`, all of it in one delta.
+
+        Raises:
+            InvalidRequest: the model cannot do what is asked for.
+            Overloaded: before anything is yielded.
+            ModelUnavailable
+        """
+        ...
+
+    async def info(self) -> ChatModelInfo: ...

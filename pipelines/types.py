@@ -101,6 +101,14 @@ class AudioClip:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioRecording:
+    """An upload as a whole: `pcm` at `SAMPLE_RATE_HZ`."""
+
+    info: AudioInfo
+    pcm: PcmSamples
+
+
+@dataclass(frozen=True, slots=True)
 class VadOptions:
     """OpenAI's `server_vad` parameters with their documented defaults."""
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from ray import serve
 from ray.serve.config import RequestRouterConfig
 
-from deployments.audio.reader import UploadReader, WindowReader, read_clip
+from deployments.audio.reader import UploadReader, WindowReader, read_clip, read_recording
 from deployments.audio.silero import SileroModel
 from pipelines.errors import InvalidRequest
-from pipelines.types import AudioClip, AudioPage, DecodeLimits, PcmSamples, VadOptions
+from pipelines.types import AudioClip, AudioPage, AudioRecording, DecodeLimits, PcmSamples, VadOptions
 
 logger = logging.getLogger("ray.serve")
 
@@ -105,15 +105,25 @@ class Audio:
 
     async def read_clip(self, upload: FileBytes, max_duration_s: float) -> AudioClip | InvalidRequest:
         """Read a short upload at once."""
-        limits = replace(self._limits, max_duration_s=min(max_duration_s, self._limits.max_duration_s))
+        limits = self._limits_of(max_duration_s)
         try:
             return await self._in_thread(partial(read_clip, upload.tobytes(), self._model, limits))
+        except InvalidRequest as error:
+            return error
+
+    async def read_recording(self, upload: FileBytes, max_duration_s: float) -> AudioRecording | InvalidRequest:
+        """Read all of an upload at once."""
+        try:
+            return await self._in_thread(partial(read_recording, upload.tobytes(), self._limits_of(max_duration_s)))
         except InvalidRequest as error:
             return error
 
     async def release(self, session_id: str) -> None:
         """Forget an upload whose reader has left."""
         self._parked.pop(session_id, None)
+
+    def _limits_of(self, max_duration_s: float) -> DecodeLimits:
+        return replace(self._limits, max_duration_s=min(max_duration_s, self._limits.max_duration_s))
 
     async def _in_thread(self, work: Callable[[Callable[[], bool]], ResultT]) -> ResultT:
         """Run `work`, which is told by its argument when nobody waits for it any more."""

@@ -1,7 +1,8 @@
-"""Upload to chunks of speech, to long windows, or to one short clip. Synchronous; knows no Ray."""
+"""Upload to chunks of speech, to long windows, to one short clip, or as a whole. Synchronous; knows no Ray."""
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from itertools import takewhile
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from pipelines.types import (
     AudioChunk,
     AudioClip,
     AudioPage,
+    AudioRecording,
     DecodeLimits,
     PcmSamples,
     Samples,
@@ -132,6 +134,19 @@ def read_clip(
         for speech in chunk.speech
     ]
     return AudioClip(reader.info, Waveform(np.concatenate([np.zeros(0, np.float32), *spoken])))
+
+
+def read_recording(
+    upload: bytes, limits: DecodeLimits, is_cancelled: Callable[[], bool] = lambda: False
+) -> AudioRecording:
+    """All of an upload, silences included.
+
+    Raises:
+        UndecodableAudio, AudioTooShort, AudioTooLong
+    """
+    info = probe(upload, limits, is_cancelled)
+    blocks = [to_pcm(block) for block in takewhile(lambda _: not is_cancelled(), decode(upload, limits))]
+    return AudioRecording(info, np.concatenate([np.zeros(0, np.int16), *blocks]))
 
 
 def _sample(time_s: float) -> int:
