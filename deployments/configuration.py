@@ -17,10 +17,14 @@ from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDepl
 
 from deployments.asr.deployment import Asr, UserConfig
 from deployments.audio.deployment import Audio
+from deployments.chat.deployment import Chat, ChatUserConfig
 from deployments.diarization.deployment import DiarizationDeployment
 from deployments.ingress.deployment import Ingress
 from deployments.settings import Settings
 from pipelines.errors import ConfigurationError
+
+USER_CONFIGS: dict[str, type[BaseModel]] = {Asr.name: UserConfig, Chat.name: ChatUserConfig}
+"""What a deployment's `user_config` may hold, by the deployment's name in the code."""
 
 
 def load_config(path: Path) -> ServeDeploySchema:
@@ -89,8 +93,9 @@ def _check_application(application: ServeApplicationSchema) -> None:
             raise ConfigurationError(
                 f"There is no deployment '{deployment.name}'; there are: {', '.join(sorted(built))}."
             )
-        if built[deployment.name] is Asr and isinstance(deployment.user_config, dict):  # else Serve's own default
-            UserConfig.model_validate(deployment.user_config)
+        user_config = USER_CONFIGS.get(built[deployment.name].name)
+        if user_config and isinstance(deployment.user_config, dict):  # else Serve's own default
+            user_config.model_validate(deployment.user_config)
 
 
 def _built(application: ServeApplicationSchema) -> dict[str, Deployment]:
@@ -99,7 +104,8 @@ def _built(application: ServeApplicationSchema) -> dict[str, Deployment]:
     return {
         "ingress": Ingress,
         "audio": Audio,
-        **{model.deployment_name: Asr for model in settings.models},
+        **{model.deployment_name: Asr for model in settings.speech_models},
+        **{model.deployment_name: Chat for model in settings.chat_models},
         **({"diarization": DiarizationDeployment} if settings.diarization else {}),
     }
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -16,8 +16,10 @@ from ray.serve import context as serve_context
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
+from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions
 from pipelines.errors import AudioServerError, ModelUnavailable, Overloaded
 from pipelines.patience import patiently
+from pipelines.resuming import Resumer
 from pipelines.speaker_types import Diarization, Embedding
 from pipelines.types import (
     SAMPLE_RATE_HZ,
@@ -25,6 +27,7 @@ from pipelines.types import (
     AudioClip,
     AudioInfo,
     AudioPage,
+    AudioRecording,
     AudioWindow,
     ChunkTranscript,
     DecodingOptions,
@@ -39,6 +42,9 @@ RETRY_DELAY_S = 0.2
 RETRY_AFTER_S = 2.0
 
 
+RAY_ERRORS = (BackPressureError, DeploymentUnavailableError, TaskCancelledError, RayActorError)
+
+
 async def call(method: Any, *args: Any) -> Any:
     """Call an idempotent method of a deployment once, and again when the replica that worked on it died.
 
@@ -50,25 +56,40 @@ async def call(method: Any, *args: Any) -> Any:
         response = _remote(method, *args)
         try:
             result = await response
-            if isinstance(result, ModelUnavailable) and attempt < MAX_ATTEMPTS:
-                continue
-            if isinstance(result, AudioServerError):
-                raise result
-            return result
+            if not isinstance(result, AudioServerError):
+                return result
+            _raise_unless_worth_another_try(result, attempt)
         except asyncio.CancelledError:
             response.cancel()  # nobody waits any more, and Serve would let it run on
             raise
-        except BackPressureError:
-            raise Overloaded("The server is busy. Try again shortly.", 1.0) from None
-        except DeploymentUnavailableError:
-            raise ModelUnavailable("The model is not available at the moment.", RETRY_AFTER_S) from None
-        except TaskCancelledError:
-            raise ModelUnavailable("The replica that worked on this request shut down.", RETRY_AFTER_S) from None
-        except RayActorError:
-            if attempt == MAX_ATTEMPTS:
-                raise ModelUnavailable("The replica that worked on this request was lost.", RETRY_AFTER_S) from None
-        await asyncio.sleep(RETRY_DELAY_S * attempt * random.uniform(0.5, 1.5))
+        except RAY_ERRORS as error:
+            _raise_unless_worth_another_try(error, attempt)
+        await _pause(attempt)
     raise AssertionError("unreachable")
+
+
+def _raise_unless_worth_another_try(error: Exception, attempt: int) -> None:
+    """Only what a lost or broken replica did not finish is asked again: another one may do better."""
+    if attempt == MAX_ATTEMPTS or not isinstance(error, (RayActorError, ModelUnavailable)):
+        raise _as_ours(error) from None
+
+
+def _as_ours(error: Exception) -> AudioServerError:
+    match error:
+        case AudioServerError():
+            return error
+        case BackPressureError():
+            return Overloaded("The server is busy. Try again shortly.", 1.0)
+        case DeploymentUnavailableError():
+            return ModelUnavailable("The model is not available at the moment.", RETRY_AFTER_S)
+        case TaskCancelledError():
+            return ModelUnavailable("The replica that worked on this request shut down.", RETRY_AFTER_S)
+        case _:
+            return ModelUnavailable("The replica that worked on this request was lost.", RETRY_AFTER_S)
+
+
+async def _pause(attempt: int) -> None:
+    await asyncio.sleep(RETRY_DELAY_S * attempt * random.uniform(0.5, 1.5))
 
 
 def _remote(method: Any, *args: Any) -> Any:
@@ -133,6 +154,11 @@ class RemoteAudioReader:
         assert isinstance(clip, AudioClip)
         return clip
 
+    async def read_recording(self, upload: bytes, max_duration_s: float) -> AudioRecording:
+        recording = await call(self._handle.read_recording, np.frombuffer(upload, np.uint8), max_duration_s)
+        assert isinstance(recording, AudioRecording)
+        return recording
+
 
 async def _store(upload: bytes) -> Any:
     """Put an upload into the object store, where its replica reads it without a copy."""
@@ -176,3 +202,44 @@ class RemoteDiarizer:
         embedding, work = await call(self._handle.embed, speech)
         self._observe(work)
         return cast(Embedding, embedding)
+
+
+class RemoteChatModel:
+    """`pipelines.ports.ChatModel` over one chat deployment."""
+
+    def __init__(self, handle: DeploymentHandle, observe: Callable[[Work], None]) -> None:
+        self._handle = handle
+        self._streaming = handle.options(stream=True)
+        self._observe = observe
+        self._info: ChatModelInfo | None = None
+
+    async def generate(
+        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
+    ) -> AsyncGenerator[ChatDelta, None]:
+        """When the replica dies, another one writes the answer again, and what was delivered already is skipped."""
+        resumer = Resumer()
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            response = _remote(self._streaming.generate, messages, options, in_pieces)
+            has_ended = False
+            try:
+                async for item in response:
+                    if isinstance(item, AudioServerError):
+                        raise item
+                    delta, work = item
+                    if news := resumer.push(delta):
+                        yield news
+                has_ended = True
+                self._observe(work)
+                return
+            except (*RAY_ERRORS, AudioServerError) as error:
+                _raise_unless_worth_another_try(error, attempt)
+            finally:
+                if not has_ended:
+                    response.cancel()
+            await _pause(attempt)
+            resumer.begin_anew()
+
+    async def info(self) -> ChatModelInfo:
+        if self._info is None:
+            self._info = await call(self._handle.info)
+        return self._info

@@ -7,19 +7,22 @@ Secrets come from the environment, read here only.
 import os
 import re
 from fnmatch import fnmatch
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     ModelWrapValidatorHandler,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
 
 from deployments.asr.engine import ENGINES as ASR_ENGINES
+from deployments.chat.engine import ENGINES as CHAT_ENGINES
 from deployments.diarization.engine import ENGINES as DIARIZATION_ENGINES
 from deployments.engines import check_engine
 from pipelines.errors import ConfigurationError
@@ -35,7 +38,10 @@ FAMILY_PATTERNS: dict[str, Family] = {
     "gpt-transcribe*": "gpt",
 }
 
+TASKS = ("transcription", "chat")
+
 API_KEYS_VARIABLE = "AURICLE_API_KEYS"
+ALLOWED_MEDIA_HOSTS_VARIABLE = "AURICLE_ALLOWED_MEDIA_HOSTS"
 
 
 class _Strict(BaseModel):
@@ -60,16 +66,18 @@ class Alias(_Named):
     """Another name of a model."""
 
 
-class Model(_Named):
-    """One checkpoint to serve, as the deployment `asr-<name>`.
+class _Model(_Named):
+    """One checkpoint to serve, as a deployment of its own.
 
     id: what clients call it.
+    task: "transcription" is Whisper's, "chat" that of a language model, which may hear.
     name: of its deployment, for `deployments:`; by default the id with everything but letters and digits as "-".
     engine: a name from the table of engines, or `module:Class`.
     source: hub id or directory of the checkpoint; by default the id.
     device, dtype: torch's words; "auto" takes the GPU that the replica was given, else the CPU.
     """
 
+    task: str
     name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$")
     aliases: tuple[Alias, ...] = ()
     engine: str = "transformers"
@@ -92,6 +100,16 @@ class Model(_Named):
             data = {**data, "name": data.get("name") or slug, "source": data.get("source") or data["id"]}
         return data
 
+    @property
+    def names(self) -> tuple[_Named, ...]:
+        return (self, *self.aliases)
+
+
+class SpeechModel(_Model):
+    """The deployment `asr-<name>`."""
+
+    task: Literal["transcription"] = "transcription"
+
     @field_validator("engine")
     @classmethod
     def _known_engine(cls, engine: str) -> str:
@@ -99,12 +117,47 @@ class Model(_Named):
         return engine
 
     @property
-    def names(self) -> tuple[_Named, ...]:
-        return (self, *self.aliases)
+    def deployment_name(self) -> str:
+        return f"asr-{self.name}"
+
+
+class ChatModel(_Model):
+    """The deployment `chat-<name>`.
+
+    max_context_tokens: of prompt and answer together; by default what the checkpoint was made for.
+    max_audios: audio parts in one request.
+    max_audio_s: the length of each; models that hear less of it say so themselves.
+    """
+
+    task: Literal["chat"]
+    max_context_tokens: int | None = Field(default=None, ge=16)
+    max_audios: int = Field(default=8, ge=0)
+    max_audio_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
+
+    @field_validator("engine")
+    @classmethod
+    def _known_engine(cls, engine: str) -> str:
+        check_engine(engine, CHAT_ENGINES)
+        return engine
 
     @property
     def deployment_name(self) -> str:
-        return f"asr-{self.name}"
+        return f"chat-{self.name}"
+
+
+def _task_of(data: Any) -> str:
+    task = data.get("task", "transcription") if isinstance(data, dict) else getattr(data, "task", "transcription")
+    return str(task)
+
+
+Model = Annotated[
+    Annotated[SpeechModel, Tag("transcription")] | Annotated[ChatModel, Tag("chat")],
+    Discriminator(
+        _task_of,
+        custom_error_type="task",
+        custom_error_message="There is no such task: use 'transcription' or 'chat'",
+    ),
+]
 
 
 class Diarization(_Strict):
@@ -137,6 +190,19 @@ class Diarization(_Strict):
         return VoiceOptions(self.min_known_similarity, self.min_linked_similarity)
 
 
+class Media(_Strict):
+    """Audio that a chat message names by its address, and the ingress fetches.
+
+    allowed_hosts: names or addresses that may be asked although they are private; `AURICLE_ALLOWED_MEDIA_HOSTS`
+        (comma separated) adds to them.
+    max_fetch_s: from the question for the host's address to the last byte.
+    """
+
+    allowed_hosts: tuple[str, ...] = ()
+    max_fetch_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    max_redirects: int = Field(default=5, ge=0)
+
+
 class Limits(_Strict):
     """What one request may cost. Beyond it the answer is a clear 400, 413 or 503, and nothing else suffers."""
 
@@ -162,8 +228,17 @@ class Settings(_Strict):
 
     models: tuple[Model, ...] = Field(min_length=1)
     diarization: Diarization | None = None
+    media: Media = Media()
     limits: Limits = Limits()
     require_api_key: bool = False
+
+    @property
+    def speech_models(self) -> tuple[SpeechModel, ...]:
+        return tuple(model for model in self.models if isinstance(model, SpeechModel))
+
+    @property
+    def chat_models(self) -> tuple[ChatModel, ...]:
+        return tuple(model for model in self.models if isinstance(model, ChatModel))
 
     @model_validator(mode="wrap")
     @classmethod
@@ -175,7 +250,7 @@ class Settings(_Strict):
         names = [name for model in settings.models for name in model.names]
         _refuse_twice("id", [name.id for name in names])
         _refuse_twice("deployment", [model.deployment_name for model in settings.models])
-        for name in names:
+        for name in (name for model in settings.speech_models for name in model.names):
             if name.family == "diarize" and settings.diarization is None:
                 raise ConfigurationError(
                     f"'{name.id}' tells speakers apart, which needs 'diarization' beside 'models'."
@@ -192,6 +267,12 @@ def api_keys() -> frozenset[str]:
     return frozenset(key.strip() for key in os.environ.get(API_KEYS_VARIABLE, "").split(",") if key.strip())
 
 
+def allowed_media_hosts(media: Media) -> frozenset[str]:
+    """The configuration's and those of `AURICLE_ALLOWED_MEDIA_HOSTS`."""
+    named = os.environ.get(ALLOWED_MEDIA_HOSTS_VARIABLE, "").split(",")
+    return frozenset(host.strip() for host in (*media.allowed_hosts, *named) if host.strip())
+
+
 def _refuse_twice(what: str, names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
@@ -200,7 +281,8 @@ def _refuse_twice(what: str, names: list[str]) -> None:
 
 def _sentence(error: ValidationError) -> str:
     mistake = error.errors()[0]
-    place = ".".join(str(step) for step in mistake["loc"]) or "args"
+    steps = [step for step in mistake["loc"] if step not in TASKS]
+    place = ".".join(str(step) for step in steps) or "args"
     if mistake["type"] == "extra_forbidden":
         return f"Unknown key '{place}'."
     return f"{place}: {mistake['msg'].removeprefix('Value error, ')}."

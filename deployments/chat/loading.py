@@ -7,15 +7,29 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMultimodalLM,
+    AutoModelForSeq2SeqLM,
     AutoProcessor,
     AutoTokenizer,
+    DynamicCache,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MULTIMODAL_LM_MAPPING
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+)
 
 from pipelines.errors import ConfigurationError
+
+AUTO_CLASSES = (
+    (AutoModelForMultimodalLM, MODEL_FOR_MULTIMODAL_LM_MAPPING),
+    (AutoModelForSeq2SeqLM, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING),  # Audio Flamingo is only listed here
+    (AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING),
+)
 
 
 def load_model(source: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
@@ -25,14 +39,15 @@ def load_model(source: str, device: torch.device, dtype: torch.dtype) -> PreTrai
         ConfigurationError: there is none, or none that chats.
     """
     try:
-        config = AutoConfig.from_pretrained(source)
-        auto: Any = _auto_class(source, type(config))
+        auto: Any = _auto_class(source, AutoConfig.from_pretrained(source))
         model = auto.from_pretrained(source, dtype=dtype)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"The chat model '{source}' could not be loaded: {_first_line(error)}") from error
     # of the Omni models, the part that listens and writes; what speaks is not needed
     model = getattr(model, "thinker", model)
     assert isinstance(model, PreTrainedModel)
+    if not _remembers_by_attention_alone(model):
+        raise ConfigurationError(f"The chat model '{source}' has recurrent layers, which cannot be batched here.")
     return model.eval().to(device)  # type: ignore[arg-type]
 
 
@@ -72,12 +87,19 @@ def hears_audio(model: PreTrainedModel) -> bool:
     return audio_token_id(model) is not None
 
 
-def _auto_class(source: str, config: type) -> Any:
-    if config in MODEL_FOR_MULTIMODAL_LM_MAPPING:
-        return AutoModelForMultimodalLM
-    if config in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return AutoModelForCausalLM
-    raise ConfigurationError(f"'{source}' is not a language model, with audio or without: it is a {config.__name__}.")
+def _auto_class(source: str, config: PreTrainedConfig) -> Any:
+    for auto, configs in AUTO_CLASSES:
+        # an encoder-decoder, as Whisper, has no place for a conversation
+        if type(config) in configs and not config.is_encoder_decoder:
+            return auto
+    name = type(config).__name__
+    raise ConfigurationError(f"'{source}' is not a language model, with audio or without: it is a {name}.")
+
+
+def _remembers_by_attention_alone(model: PreTrainedModel) -> bool:
+    """All that `BatchCache` carries are keys and values."""
+    layers = DynamicCache(config=model.config).layers
+    return not model._is_stateful and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Conversations to model inputs, by the model's own chat template and processor."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from transformers.utils.chat_template_utils import mark_control_tokens
 
 from deployments.chat.loading import tokenizer_of
 from deployments.chat.row import Prompt
@@ -35,9 +37,14 @@ class Prompter:
         longest_token: int,
     ) -> None:
         self._processor: Any = processor
-        self._feature_extractor: Any = getattr(processor, "feature_extractor", None)
+        self._extractor: Any = getattr(processor, "feature_extractor", None) or getattr(
+            processor, "audio_processor", None
+        )
         self._tokenizer = tokenizer_of(processor)
         self._audio_token_id = audio_token_id
+        self._audio_token = "" if audio_token_id is None else self._tokenizer.convert_ids_to_tokens(audio_token_id)
+        special = [re.escape(token.content) for token in self._tokenizer.added_tokens_decoder.values() if token.special]
+        self._control_tokens = re.compile("|".join(sorted(special, key=len, reverse=True)) or "(?!)")
         self._max_tokens = max_tokens
         self._max_characters = max_tokens * longest_token
         self._takes_parts = audio_token_id is not None and self._template_takes_parts()
@@ -59,7 +66,7 @@ class Prompter:
 
     def max_audio_s(self) -> float | None:
         """How much of one audio the processor looks at: some cut off what goes beyond their window."""
-        window_s = getattr(self._feature_extractor, "chunk_length", None)
+        window_s = getattr(self._extractor, "chunk_length", None)
         if self._audio_token_id is None or window_s is None:
             return None
         inside, beyond = (self._num_tokens_of_silence(seconds) for seconds in (window_s, window_s * 1.5))
@@ -74,10 +81,8 @@ class Prompter:
             if self._takes_parts:
                 return self._from_parts(messages)
             return self._from_strings(messages)
-        except TemplateError as error:
-            raise InvalidRequest(
-                f"The model's chat template refuses these messages: {error.message}", "messages"
-            ) from None
+        except (TemplateError, ValueError) as error:  # processors say by the latter how many audios they take
+            raise InvalidRequest(f"The model cannot read these messages: {error}", "messages") from None
 
     def _from_parts(self, messages: Sequence[Message]) -> Mapping[str, Tensor]:
         conversation = [
@@ -111,36 +116,30 @@ class Prompter:
             )
             return dict(tokenized)
         text = self._tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)  # type: ignore[arg-type]
-        return dict(self._processor(text=text, audio=audios, return_tensors="pt"))
+        inputs: Mapping[str, Tensor] = self._processor(
+            text=text, audio=audios, add_special_tokens=False, return_tensors="pt", sanitize_control_tokens=True
+        )
+        return dict(inputs)
 
     def _as_string(self, message: Message) -> str:
-        has_audio = any(isinstance(part, AudioPart) for part in message.parts)
-        mark = getattr(self._processor, "audio_token", "") if has_audio else ""
-        texts = []
-        for part in message.parts:
-            if isinstance(part, TextPart):
-                if mark and mark in part.text:
-                    raise InvalidRequest(f"The text must not hold '{mark}', which stands for audio.", "messages")
-                texts.append(part.text)
-            else:
-                texts.append(mark)
-        return "".join(texts)
+        """The user's own control tokens are marked, so that the processor tells them from the template's."""
+        return "".join(
+            mark_control_tokens(part.text, self._control_tokens) if isinstance(part, TextPart) else self._audio_token
+            for part in message.parts
+        )
 
     def _template_takes_parts(self) -> bool:
-        """A template that wants strings would write a list of parts as Python does."""
-        parts = [{"role": "user", "content": [{"type": "text", "text": PROBE}]}]
+        """A template that wants strings would write a list of parts as Python does, or leave out what is no text."""
+        parts = [{"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": PROBE}]}]
         try:
             text = self._processor.apply_chat_template(parts, add_generation_prompt=True, tokenize=False)
         except (TemplateError, TypeError):
             return False
-        return PROBE in text and "'type'" not in text
+        return PROBE in text and self._audio_token in text
 
     def _samples(self, part: AudioPart) -> Samples:
         """At the rate that the model was trained on."""
-        extractor = getattr(self._processor, "feature_extractor", None) or getattr(
-            self._processor, "audio_processor", None
-        )
-        rate_hz = getattr(extractor, "sampling_rate", SAMPLE_RATE_HZ)
+        rate_hz = getattr(self._extractor, "sampling_rate", SAMPLE_RATE_HZ)
         samples = from_pcm(part.pcm)
         if rate_hz == SAMPLE_RATE_HZ:
             return samples

@@ -10,7 +10,7 @@ from torch import Tensor
 from deployments.chat.vocabulary import Vocabulary
 from pipelines.chat_types import ChatDelta, ChatUsage, SamplingOptions, ScoredToken
 from pipelines.stops import StopTexts
-from pipelines.types import FinishReason
+from pipelines.types import FinishReason, Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +47,36 @@ class Row:
     written: list[int] = field(default_factory=list)
     _decoder: codecs.IncrementalDecoder = field(init=False)
     _stops: StopTexts = field(init=False)
+    _drops_space: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.generator = torch.Generator().manual_seed(self.options.seed % 2**64)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._stops = StopTexts(self.options.stop)
+        self._drops_space = self.vocabulary.drops_first_space
+
+    def token(self, token_id: int, logprob: float) -> Token:
+        """As it would stand next in the answer; a special token, which adds nothing to it, by its name."""
+        data = self._data(token_id)
+        text = data.decode("utf-8", errors="replace") or self.vocabulary.name(token_id)
+        return Token(token_id, text, logprob, data)
 
     def accept(self, token_id: int, scored: ScoredToken | None) -> ChatDelta:
         """Take the chosen token; the delta's finish reason tells whether it was the last."""
         if token_id in self.vocabulary.ends:
             return self._delta(self._rest(), None, "stop")
-        data = self.vocabulary.data(token_id)
-        if not self.written and not self.vocabulary.is_byte_level:
-            data = data.removeprefix(b" ")  # SentencePiece begins every text with one
+        text = self._stops.push(self._decoder.decode(self._data(token_id)))
+        self._drops_space = self._drops_space and not self.vocabulary.data(token_id)
         self.written.append(token_id)
-        text = self._stops.push(self._decoder.decode(data))
         if self._stops.is_found:
             return self._delta(text, scored, "stop")
         if len(self.written) >= self.max_tokens:
             return self._delta(text + self._rest(), scored, "length")
         return self._delta(text, scored, None)
+
+    def _data(self, token_id: int) -> bytes:
+        data = self.vocabulary.data(token_id)
+        return data.removeprefix(b" ") if self._drops_space else data
 
     def _rest(self) -> str:
         return self._stops.push(self._decoder.decode(b"", final=True)) + self._stops.finish()

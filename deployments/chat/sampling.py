@@ -9,7 +9,6 @@ from deployments.chat.row import Row
 from deployments.chat.vocabulary import Vocabulary
 from deployments.sampling import apply_penalties, draw
 from pipelines.chat_types import ScoredToken
-from pipelines.types import Token
 
 
 class TokenChooser:
@@ -42,13 +41,10 @@ class TokenChooser:
         best = logprobs.topk(min(options.top_logprobs, self._vocabulary.size))
         alternatives = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         scored = ScoredToken(
-            self._token(token_id, float(logprobs[token_id])),
-            tuple(self._token(*alternative) for alternative in alternatives),
+            row.token(token_id, float(logprobs[token_id])),
+            tuple(row.token(*alternative) for alternative in alternatives),
         )
         return token_id, scored
-
-    def _token(self, token_id: int, logprob: float) -> Token:
-        return Token(token_id, self._vocabulary.name(token_id), logprob, self._vocabulary.data(token_id))
 
 
 def _bend(logits: Tensor, row: Row) -> None:

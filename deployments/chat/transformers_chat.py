@@ -1,6 +1,5 @@
 """Audio language models by transformers' own modules, written token by token in a batch that rows join at any step."""
 
-import copy
 import inspect
 import logging
 from collections import deque
@@ -19,7 +18,7 @@ from deployments.chat.vocabulary import Vocabulary
 from deployments.devices import resolve_device, resolve_dtype
 from deployments.engines import StepOutput
 from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions
-from pipelines.errors import InvalidRequest, ModelUnavailable
+from pipelines.errors import ConfigurationError, InvalidRequest, ModelUnavailable
 
 logger = logging.getLogger("ray.serve")
 
@@ -33,11 +32,10 @@ class TransformersChat:
         dtype = resolve_dtype(args.dtype, self._device, on_gpu=torch.bfloat16)
         self._model = load_model(args.source, self._device, dtype)
         processor = load_processor(args.source, self._model)
-        # a copy, because prompts are tokenized while answers are read
-        self._vocabulary = Vocabulary(copy.deepcopy(tokenizer_of(processor)), self._model.generation_config)
+        config = self._model.config.get_text_config()
+        self._vocabulary = Vocabulary(tokenizer_of(processor), self._model.generation_config, config.vocab_size)
         self._chooser = TokenChooser(self._vocabulary)
-        own_limit = self._model.config.get_text_config().max_position_embeddings
-        max_tokens = min(args.max_context_tokens or own_limit, own_limit)
+        max_tokens = _context_length(args, getattr(config, "max_position_embeddings", None))
         token_id = audio_token_id(self._model)
         self._prompter = Prompter(processor, token_id, max_tokens, self._vocabulary.longest_token)
         self.info = ChatModelInfo(token_id is not None, self._prompter.max_audio_s(), max_tokens)
@@ -47,6 +45,7 @@ class TransformersChat:
         self._rows: list[Row] = []
         self._cache = BatchCache()
         self._has_just_read = False
+        self._has_failed_to_read = False
 
     def prepare(self, messages: Sequence[Message]) -> Prompt:
         return self._prompter.prepare(messages)
@@ -75,11 +74,13 @@ class TransformersChat:
         try:
             logits = self._prefill(row)
         except Exception:
-            if not self._rows:
+            if not self._rows and (self._has_failed_to_read or not self._waiting):
                 raise  # the loop counts it: a model that can read nothing must be replaced
+            self._has_failed_to_read = True
             logger.exception("A prompt could not be read")
             failure = ModelUnavailable("The model failed on this request.")
             return [StepOutput(row.request_id, failure, is_last=True)]
+        self._has_failed_to_read = False
         return self._advance([row], logits)
 
     def _prefill(self, row: Row) -> Tensor:
@@ -138,6 +139,13 @@ class TransformersChat:
         else:
             self._cache = BatchCache()
         self._rows = rows
+
+
+def _context_length(args: ChatEngineArgs, own_limit: int | None) -> int:
+    limits = [limit for limit in (args.max_context_tokens, own_limit) if limit]
+    if not limits:
+        raise ConfigurationError(f"'{args.source}' does not say how long its context is: set max_context_tokens.")
+    return min(limits)
 
 
 def _is_news(delta: ChatDelta) -> bool:

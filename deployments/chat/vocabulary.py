@@ -11,33 +11,40 @@ WORD_START = "\u2581"
 
 
 class Vocabulary:
-    """Read-only; shared by every row. Knows byte-level BPE (GPT-2's alphabet) and SentencePiece's way with bytes."""
+    """Read-only; shared by every row. Knows byte-level BPE (GPT-2's alphabet) and SentencePiece's way with bytes.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: GenerationConfig) -> None:
-        self.size = len(tokenizer)
+    size: ids from here on are padding of the model's output layer, or tokens that it has no output for.
+    drops_first_space: SentencePiece puts a space before every text, and most of its tokenizers take it off again.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: GenerationConfig, num_logits: int) -> None:
+        self._tokens: dict[int, str] = {id: token for token, id in tokenizer.get_vocab().items()}
+        self.size = min(max(self._tokens) + 1, num_logits)  # ids have holes in some vocabularies
+        self.longest_token = max(map(len, self._tokens.values()))
         ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
         self.ends = frozenset(end for end in (*ends, tokenizer.eos_token_id) if end is not None)
-        self._tokens: list[str | None] = tokenizer.convert_ids_to_tokens(list(range(self.size)))
-        added = tokenizer.added_tokens_decoder.items()
-        self._added = {id: token.content for id, token in added if not token.special}
-        self._special = frozenset(id for id, token in added if token.special).union(tokenizer.all_special_ids)
+        added = tokenizer.added_tokens_decoder
+        self._added = frozenset(added)
+        self._special = frozenset(id for id, token in added.items() if token.special).union(tokenizer.all_special_ids)
         self._byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
-        self.is_byte_level = not any(WORD_START in token for token in self._tokens if token)
-        self.longest_token = max(len(token) for token in self._tokens if token)
+        # DeepSeek's byte-level BPE has the mark in its control tokens
+        words = [id for id, token in self._tokens.items() if token.startswith(WORD_START) and id not in self._added]
+        self._is_byte_level = not words
+        self.drops_first_space = bool(words) and not tokenizer.decode(words[:1]).startswith(" ")
 
     def data(self, token_id: int) -> bytes:
         """Bytes of one token; none for special tokens."""
         if token_id in self._special:
             return b""
-        if token_id in self._added:
-            return self._added[token_id].encode()
-        token = self._tokens[token_id] or ""
-        if self.is_byte_level and all(character in self._byte_of for character in token):
+        token = self.name(token_id)
+        if self._is_byte_level:
+            if token_id in self._added or any(character not in self._byte_of for character in token):
+                return token.encode()
             return bytes(self._byte_of[character] for character in token)
         if byte := BYTE_TOKEN.fullmatch(token):
             return bytes.fromhex(byte[1])
         return token.replace(WORD_START, " ").encode()
 
     def name(self, token_id: int) -> str:
-        """What a token is called in logprobs: its text, or a special token's own name."""
-        return self.data(token_id).decode("utf-8", errors="replace") or self._tokens[token_id] or ""
+        """As the tokenizer spells it."""
+        return self._tokens.get(token_id, "")

@@ -7,26 +7,31 @@ from importlib.metadata import version
 from fastapi import APIRouter, Depends, FastAPI, Request
 
 from deployments.ingress import errors
+from deployments.ingress.admission import Admission
+from deployments.ingress.chat import chat_router
 from deployments.ingress.middleware import BodyLimit, Observation
 from deployments.ingress.models import models_router
 from deployments.ingress.operations import operations_router
 from deployments.ingress.services import Services
 from deployments.ingress.transcriptions import transcriptions_router
 
-FORM_OVERHEAD_BYTES = 17 * 1_048_576
-"""What a form may hold beside its file: four references of 10 s at 48 kHz in stereo and 24 bit take 15.4 MB."""
+BODY_OVERHEAD_BYTES = 17 * 1_048_576
+"""What a body may hold beside its file: four references of 10 s at 48 kHz in stereo and 24 bit take 15.4 MB, and a
+file of 25 MB in base64 is 8.7 MB longer."""
 
 
 def create_api(services: Services) -> FastAPI:
     app = FastAPI(title="Auricle", version=version("auricle"), description="OpenAI's audio APIs on your own machines.")
     protected = APIRouter(dependencies=[Depends(_require_key(services.api_keys))])
     protected.include_router(models_router(services))
-    protected.include_router(transcriptions_router(services))
+    admission = Admission(services.limits.max_concurrent_requests)
+    protected.include_router(transcriptions_router(services, admission))
+    protected.include_router(chat_router(services, admission))
     app.include_router(protected)
     app.include_router(operations_router(services))
     errors.install(app)
     # The last one added runs first.
-    app.add_middleware(BodyLimit, max_bytes=services.limits.max_upload_bytes + FORM_OVERHEAD_BYTES)
+    app.add_middleware(BodyLimit, max_bytes=services.limits.max_upload_bytes + BODY_OVERHEAD_BYTES)
     app.add_middleware(Observation, metrics=services.metrics, endpoints=frozenset(app.openapi()["paths"]))
     return app
 

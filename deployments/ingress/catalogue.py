@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from deployments.settings import Family, Settings
-from pipelines.errors import ModelNotFound
+from deployments.settings import ChatModel, Family, Settings
+from pipelines.errors import InvalidRequest, ModelNotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +17,17 @@ class ServedModel:
 
 
 class Catalogue:
+    """Chat models come first (MDL-02): clients take the first one that is listed to chat with."""
+
     def __init__(self, settings: Settings, created_at: int) -> None:
         self.created_at = created_at
-        self.models = [ServedModel(name.id, model.id, name.family) for model in settings.models for name in model.names]
+        self.models = [
+            ServedModel(name.id, model.id, name.family, model.task)
+            for model in (*settings.chat_models, *settings.speech_models)
+            for name in model.names
+        ]
         self._by_id = {model.id: model for model in self.models}
+        self._chat_models = {model.id: model for model in settings.chat_models}
 
     def find(self, model_id: str) -> ServedModel:
         """
@@ -31,3 +38,25 @@ class Catalogue:
             return self._by_id[model_id]
         except KeyError:
             raise ModelNotFound(model_id) from None
+
+    def speech_model(self, model_id: str) -> ServedModel:
+        """
+        Raises:
+            ModelNotFound
+            InvalidRequest: it chats.
+        """
+        model = self.find(model_id)
+        if model.task != "transcription":
+            raise InvalidRequest(f"'{model_id}' does not transcribe: ask it at /v1/chat/completions.", "model")
+        return model
+
+    def chat_model(self, model_id: str) -> ChatModel:
+        """
+        Raises:
+            ModelNotFound
+            InvalidRequest: it transcribes (CHT-01).
+        """
+        model = self.find(model_id)
+        if model.task != "chat":
+            raise InvalidRequest(f"'{model_id}' does not chat: ask it at /v1/audio/transcriptions.", "model")
+        return self._chat_models[model.root]

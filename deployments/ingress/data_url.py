@@ -1,4 +1,4 @@
-"""Files that travel inside a field: `data:audio/wav;base64,…` (RFC 2397)."""
+"""Files that travel inside a field: as base64, or as `data:audio/wav;base64,…` (RFC 2397)."""
 
 from base64 import b64decode
 from urllib.parse import unquote_to_bytes
@@ -20,10 +20,18 @@ def parse_data_url(url: str, param: str) -> bytes:
         raise InvalidRequest(f"{param} must hold data URLs such as 'data:audio/wav;base64,…'.", param)
     if "%" in encoded:
         encoded = unquote_to_bytes(encoded).decode("latin-1")
+    return decode_base64(encoded, param)
+
+
+def decode_base64(encoded: str, param: str) -> bytes:
+    """
+    Raises:
+        InvalidRequest: naming `param`.
+    """
     try:
         data = b64decode(encoded.encode("ascii").translate(None, WHITESPACE), validate=True)
     except ValueError:  # also what is not ASCII
-        raise InvalidRequest(f"{param} holds a data URL whose base64 is not valid.", param) from None
+        raise InvalidRequest(f"{param} holds base64 that is not valid.", param) from None
     if not data:
-        raise InvalidRequest(f"{param} holds a data URL without data.", param)
+        raise InvalidRequest(f"{param} holds no data.", param)
     return data

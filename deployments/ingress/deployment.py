@@ -21,12 +21,13 @@ from ray.serve.schema import (
     ServeStatus,
 )
 
-from deployments.handles import RemoteAudioReader, RemoteDiarizer, RemoteRecognizer
+from deployments.handles import RemoteAudioReader, RemoteChatModel, RemoteDiarizer, RemoteRecognizer
 from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
+from deployments.ingress.fetch import FetchLimits, MediaFetcher
 from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
 from deployments.ingress.services import Services
-from deployments.settings import API_KEYS_VARIABLE, Settings, api_keys
+from deployments.settings import API_KEYS_VARIABLE, Settings, allowed_media_hosts, api_keys
 from pipelines.errors import ConfigurationError
 from pipelines.types import Work
 
@@ -55,6 +56,7 @@ class Ingress:
         created_at: int,
         audio: DeploymentHandle,
         asr: dict[str, DeploymentHandle],
+        chat: dict[str, DeploymentHandle],
         diarization: DeploymentHandle | None,
     ) -> None:
         keys = api_keys()
@@ -66,13 +68,15 @@ class Ingress:
         logger.info("API keys: %s", f"one of {len(keys)} is required" if keys else "none is required")
         self._peers: DeploymentHandle | None = None
         self._metrics = IngressMetrics()
-        self._metrics.declare_models(asr)
+        self._metrics.declare_models([*asr, *chat])
         self._services = Services(
             catalogue=Catalogue(settings, created_at),
             limits=settings.limits,
             api_keys=keys,
             reader=RemoteAudioReader(audio),
             recognizers={id: RemoteRecognizer(handle, self._observer(id)) for id, handle in asr.items()},
+            chat_models={id: RemoteChatModel(handle, self._observer(id)) for id, handle in chat.items()},
+            fetcher=_fetcher(settings),
             diarizer=RemoteDiarizer(diarization, self._observer("diarization")) if diarization else None,
             diarization=settings.diarization,
             metrics=self._metrics,
@@ -100,6 +104,13 @@ class Ingress:
         except (TimeoutError, RayError, RayServeException):
             snapshots = [self._metrics.snapshot()]
         return to_prometheus_text(snapshots)
+
+
+def _fetcher(settings: Settings) -> MediaFetcher:
+    media, hosts = settings.media, allowed_media_hosts(settings.media)
+    if hosts:
+        logger.info("Hosts that chat messages may name although they are private: %s", ", ".join(sorted(hosts)))
+    return MediaFetcher(hosts, FetchLimits(settings.limits.max_upload_bytes, media.max_fetch_s, media.max_redirects))
 
 
 class StatusWatch:

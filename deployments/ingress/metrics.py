@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
+from pipelines.chat_types import ChatUsage
 from pipelines.types import Work
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -43,25 +44,35 @@ class IngressMetrics:
         self.audio_seconds = Counter(
             "auricle_audio_seconds", "Seconds of audio taken in", ["model", "task"], registry=registry
         )
+        self.tokens = Counter(
+            "auricle_tokens",
+            "Tokens of chats, read (prompt) and written (completion)",
+            ["model", "kind"],
+            registry=registry,
+        )
         self.queue_seconds = Histogram(
             "auricle_queue_wait_seconds",
-            "Seconds a chunk waited for a place in a batch",
+            "Seconds a chunk or a chat waited for a place in a batch",
             ["model"],
             buckets=SECONDS,
             registry=registry,
         )
         self.model_seconds = Histogram(
-            "auricle_model_seconds", "Seconds a chunk was in a batch", ["model"], buckets=SECONDS, registry=registry
+            "auricle_model_seconds",
+            "Seconds a chunk or a chat was in a batch",
+            ["model"],
+            buckets=SECONDS,
+            registry=registry,
         )
         self.batch_size = Histogram(
             "auricle_batch_size",
-            "Mean number of chunks in the batch of a chunk",
+            "Mean number of those in a batch, of one of them",
             ["model"],
             buckets=BATCH_SIZES,
             registry=registry,
         )
         self.running = Gauge(
-            "vllm:num_requests_running", "Requests whose audio is being worked on", ["model_name"], registry=registry
+            "vllm:num_requests_running", "Requests that a model works on", ["model_name"], registry=registry
         )
         self.waiting = Gauge(
             "vllm:num_requests_waiting", "Requests whose audio was not read yet", ["model_name"], registry=registry
@@ -77,6 +88,10 @@ class IngressMetrics:
         self.queue_seconds.labels(model).observe(work.queue_s)
         self.model_seconds.labels(model).observe(work.model_s)
         self.batch_size.labels(model).observe(work.mean_batch_size)
+
+    def observe_usage(self, model: str, usage: ChatUsage) -> None:
+        self.tokens.labels(model, "prompt").inc(usage.num_prompt_tokens)
+        self.tokens.labels(model, "completion").inc(usage.num_output_tokens)
 
     def snapshot(self) -> list[Metric]:
         return list(self.registry.collect())

@@ -1,19 +1,23 @@
 """What the routes need, handed to them: filled with Serve handles in production and with anything else in tests."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deployments.ingress.catalogue import Catalogue
+from deployments.ingress.fetch import FetchLimits, MediaFetcher
 from deployments.ingress.metrics import IngressMetrics
 from deployments.settings import Diarization, Limits
-from pipelines.ports import AudioReader, Diarizer, Recognizer
+from pipelines.ports import AudioReader, ChatModel, Diarizer, Recognizer
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """recognizers: by the real model id. unavailable: the deployments that cannot answer now; and why, of those
-    that failed to start.
-    metrics_text: the numbers of every ingress replica together. diarizer: None where no speakers are told apart."""
+    """
+    recognizers, chat_models: by the real model id.
+    unavailable: the deployments that cannot answer now; and why, of those that failed to start.
+    metrics_text: the numbers of every ingress replica together.
+    diarizer: None where no speakers are told apart.
+    """
 
     catalogue: Catalogue
     limits: Limits
@@ -23,5 +27,7 @@ class Services:
     metrics: IngressMetrics
     unavailable: Callable[[], Awaitable[Mapping[str, str | None]]]
     metrics_text: Callable[[], Awaitable[bytes]]
+    chat_models: Mapping[str, ChatModel] = field(default_factory=dict)
+    fetcher: MediaFetcher = field(default_factory=lambda: MediaFetcher(frozenset(), FetchLimits(max_bytes=26_214_400)))
     diarizer: Diarizer | None = None
     diarization: Diarization | None = None

@@ -1,7 +1,6 @@
 """POST /v1/audio/transcriptions and /v1/audio/translations."""
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, aclosing
@@ -15,16 +14,16 @@ from starlette.datastructures import FormData
 from deployments.ingress import sse
 from deployments.ingress.admission import Admission
 from deployments.ingress.catalogue import ServedModel
-from deployments.ingress.errors import UNEXPECTED, envelope
 from deployments.ingress.families import check_duration, check_transcription, check_translation
 from deployments.ingress.form import check_file_size, parse_request, read_file, read_form
 from deployments.ingress.known_speakers import read_known_speakers
 from deployments.ingress.render import StreamRenderer, render_transcript
 from deployments.ingress.schema.transcription import ServerVad, TranscriptionRequest, as_json
 from deployments.ingress.services import Services
+from deployments.ingress.streams import open_stream
 from deployments.settings import Family
 from pipelines.diarization import DiarizedTranscriptionPipeline
-from pipelines.errors import AudioServerError, DeadlineExceeded, InvalidRequest, UnsupportedLanguage
+from pipelines.errors import DeadlineExceeded, InvalidRequest, UnsupportedLanguage
 from pipelines.speaker_types import KnownSpeaker
 from pipelines.transcription import TranscriptionPipeline
 from pipelines.types import (
@@ -38,11 +37,7 @@ from pipelines.types import (
     VadOptions,
 )
 
-logger = logging.getLogger("ray.serve")
-
 MIN_TEMPERATURE = 0.001
-FIRST_TEXT_WAIT_S = 1.0
-"""How long the status line waits for the first text, so that a full queue can still be a 429."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +58,8 @@ def _form_schema() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
 
 
-def transcriptions_router(services: Services) -> APIRouter:
+def transcriptions_router(services: Services, admission: Admission) -> APIRouter:
     router = APIRouter(tags=["audio"])
-    admission = Admission(services.limits.max_concurrent_requests)
 
     @router.post("/v1/audio/transcriptions", openapi_extra=_form_schema())
     async def create_transcription(request: Request) -> Response:
@@ -117,7 +111,9 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
         work = _events(services, request, model, endpoint.task, upload, known_speakers)
         events = sse.until_deadline(work, services.limits.max_request_s)
         if request.stream:
-            response = await _stream(events, StreamRenderer(request, model, endpoint.task))
+            await anext(events)  # the audio was read: until then everything that is wrong is a status
+            renderer = StreamRenderer(request, model, endpoint.task)
+            response = await open_stream(events, lambda event: _render(event, renderer))
             response.on_close(held.pop_all().close)
             return response
         async with aclosing(events):
@@ -136,7 +132,7 @@ async def _read(
         held.enter_context(admission.admit())
         check_file_size(form, services.limits.max_upload_bytes)
         request = parse_request(form)
-        model = services.catalogue.find(request.model)
+        model = services.catalogue.speech_model(request.model)
         endpoint.check(request, model.family)
         return request, model, await read_file(form)
     finally:
@@ -220,53 +216,13 @@ def _run(
     return diarized.run(upload, vad, options, known_speakers)
 
 
-async def _stream(events: AsyncGenerator[TranscriptionEvent, None], renderer: StreamRenderer) -> sse.EventStream:
-    """Answer 200 once the audio was read and the first chunk was not refused at once."""
-    await anext(events)
-    first = asyncio.ensure_future(anext(events, None))
-    try:
-        await asyncio.wait({first}, timeout=FIRST_TEXT_WAIT_S)
-        if first.done():
-            first.result()
-    except BaseException:
-        await sse.cancel_and_wait(first)
-        raise
-    response = sse.EventStream(_lines(first, events, renderer))
-    response.on_close(first.cancel)  # also when the client left before the first line
-    return response
-
-
-async def _lines(
-    first: "asyncio.Future[TranscriptionEvent | None]",
-    events: AsyncGenerator[TranscriptionEvent, None],
-    renderer: StreamRenderer,
-) -> AsyncGenerator[bytes, None]:
-    """After the 200, errors travel as an event (TRS-05)."""
-    try:
-        async with aclosing(events):
-            event = await first
-            while event is not None:
-                for line in _render(event, renderer):
-                    yield line
-                event = await anext(events, None)
-    except AudioServerError as error:
-        yield sse.to_line(envelope(error))
-    except Exception:
-        # The last border of a stream: the middleware can no longer change the status.
-        logger.exception("Unexpected error in a stream")
-        yield sse.to_line(envelope(UNEXPECTED))
-    finally:
-        await sse.cancel_and_wait(first)
-    yield sse.DONE
-
-
-def _render(event: TranscriptionEvent, renderer: StreamRenderer) -> list[bytes]:
+def _render(event: TranscriptionEvent, renderer: StreamRenderer) -> list[dict[str, Any]]:
     match event:
         case TextDelta():
-            return [sse.to_line(as_json(renderer.delta(event)))]
+            return [as_json(renderer.delta(event))]
         case SegmentFinished(segment):
-            return [sse.to_line(as_json(renderer.segment(segment)))]
+            return [as_json(renderer.segment(segment))]
         case TranscriptFinished(transcript):
-            return [sse.to_line(as_json(wire)) for wire in renderer.done(transcript)]
+            return [as_json(wire) for wire in renderer.done(transcript)]
         case _:
             return []

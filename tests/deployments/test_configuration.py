@@ -91,7 +91,7 @@ def test_diarization_is_a_deployment_when_it_is_configured(tmp_path: Path) -> No
 def test_every_config_for_one_machine_tells_speakers_apart(name: str) -> None:
     (only,) = load_config(ROOT / "configs" / f"{name}.yaml").applications
     assert "diarization" in [one.name for one in only.deployments]
-    aliases = [alias for model in only.args["models"] for alias in model["aliases"]]
+    aliases = [alias for model in only.args["models"] for alias in model.get("aliases", [])]
     assert "gpt-4o-transcribe-diarize" in aliases
 
 

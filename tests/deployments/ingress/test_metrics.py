@@ -63,7 +63,7 @@ def test_the_text_has_each_family_once() -> None:
     declared = [line for line in text.splitlines() if line.startswith("# TYPE")]
     assert declared
     assert len(declared) == len(set(declared))
-    assert "# HELP auricle_batch_size Mean number of chunks in the batch of a chunk" in text
+    assert "# HELP auricle_batch_size Mean number of those in a batch, of one of them" in text
     assert "_created" not in text
 
 

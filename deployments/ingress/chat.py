@@ -1,0 +1,114 @@
+"""POST /v1/chat/completions."""
+
+import random
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import ExitStack, aclosing, contextmanager
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import Gauge
+
+from deployments.ingress import sse
+from deployments.ingress.admission import Admission
+from deployments.ingress.chat_render import ChatRenderer
+from deployments.ingress.chat_rules import check_chat
+from deployments.ingress.conversation import ConversationReader, audio_parts, check_audio
+from deployments.ingress.json_body import parse, read_json
+from deployments.ingress.schema.chat import UNION_TAGS, ChatRequest
+from deployments.ingress.services import Services
+from deployments.ingress.streams import open_stream
+from deployments.settings import ChatModel
+from pipelines.chat import ChatPipeline, ChoiceDelta
+from pipelines.chat_types import Message, SamplingOptions
+
+MIN_TEMPERATURE = 0.001
+
+
+def chat_router(services: Services, admission: Admission) -> APIRouter:
+    router = APIRouter(tags=["chat"])
+    schema = ChatRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    body = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+    @router.post("/v1/chat/completions", openapi_extra=body)
+    async def create_chat_completion(request: Request) -> Response:
+        return await _answer(request, services, admission)
+
+    return router
+
+
+def to_options(request: ChatRequest) -> SamplingOptions:
+    """Without a seed one is drawn here, so that an answer can be written again where its replica dies."""
+    return SamplingOptions(
+        seed=request.seed if request.seed is not None else random.getrandbits(62),
+        # hardly above 0 is 0: dividing by it would overflow
+        temperature=request.temperature if request.temperature >= MIN_TEMPERATURE else 0.0,
+        top_p=request.top_p,
+        top_k=max(request.top_k, 0),
+        min_p=request.min_p,
+        repetition_penalty=request.repetition_penalty,
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
+        logit_bias={int(token_id): bias for token_id, bias in request.logit_bias.items()},
+        stop=tuple(request.stop),
+        max_tokens=request.max_completion_tokens or request.max_tokens,
+        top_logprobs=request.top_logprobs if request.logprobs else None,
+    )
+
+
+async def _answer(http_request: Request, services: Services, admission: Admission) -> Response:
+    data = await read_json(http_request, services.limits.max_upload_s)
+    with ExitStack() as held:
+        held.enter_context(admission.admit())
+        request = parse(data, ChatRequest, UNION_TAGS)
+        del data  # megabytes of audio in base64
+        model = services.catalogue.chat_model(request.model)
+        check_chat(request)
+        check_audio(request, model)
+        messages = await _read_messages(request, model, services)
+        request = request.model_copy(update={"messages": []})
+        events = sse.until_deadline(_events(services, request, model, messages), services.limits.max_request_s)
+        renderer = ChatRenderer(request)
+        if request.stream:
+            response = await open_stream(events, renderer.chunks)
+            response.on_close(held.pop_all().close)
+            return response
+        async with aclosing(events):
+            return JSONResponse(renderer.completion([event async for event in events]))
+
+
+async def _read_messages(request: ChatRequest, model: ChatModel, services: Services) -> list[Message]:
+    with _counted(services.metrics.waiting.labels(model.id)):
+        has_audio = any(True for _ in audio_parts(request))
+        info = await services.chat_models[model.id].info() if has_audio else None
+        reader = ConversationReader(services.reader, services.fetcher, model, info, services.limits.max_upload_bytes)
+        messages = await reader.read(request)
+    services.metrics.audio_seconds.labels(model.id, "chat").inc(reader.audio_s)
+    return messages
+
+
+async def _events(
+    services: Services, request: ChatRequest, model: ChatModel, messages: list[Message]
+) -> AsyncGenerator[ChoiceDelta, None]:
+    """The pipeline's deltas, counted."""
+    metrics, started_at = services.metrics, time.monotonic()
+    work = ChatPipeline(services.chat_models[model.id]).run(messages, to_options(request), request.n, request.stream)
+    is_silent = True
+    with _counted(metrics.running.labels(model.id)):
+        async with aclosing(work) as deltas:
+            async for piece in deltas:
+                if is_silent:
+                    is_silent = False
+                    metrics.first_delta_seconds.labels(model.id).observe(time.monotonic() - started_at)
+                if piece.delta.finish_reason:
+                    metrics.observe_usage(model.id, piece.delta.usage)
+                yield piece
+
+
+@contextmanager
+def _counted(gauge: Gauge) -> Iterator[None]:
+    gauge.inc()
+    try:
+        yield
+    finally:
+        gauge.dec()

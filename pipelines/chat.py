@@ -1,0 +1,66 @@
+"""Messages to deltas: one answer, or several at once. Knows no model, no Ray and no wire."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from pipelines.chat_types import ChatDelta, Message, SamplingOptions
+from pipelines.ports import ChatModel
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceDelta:
+    """`index` tells which of the answers `delta` belongs to."""
+
+    index: int
+    delta: ChatDelta
+
+
+class ChatPipeline:
+    """Keeps nothing between calls."""
+
+    def __init__(self, model: ChatModel) -> None:
+        self._model = model
+
+    async def run(
+        self, messages: Sequence[Message], options: SamplingOptions, num_choices: int, in_pieces: bool
+    ) -> AsyncGenerator[ChoiceDelta, None]:
+        """Yield the deltas of all answers as they come; those of one answer in order, the last with a finish reason.
+
+        Every answer is a row of its own in the model's batch, with a seed of its own.
+
+        Raises:
+            InvalidRequest, Overloaded, ModelUnavailable
+        """
+        news: asyncio.Queue[ChoiceDelta | None] = asyncio.Queue()
+
+        async def write(index: int) -> None:
+            try:
+                own = replace(options, seed=options.seed + index)
+                async with aclosing(self._model.generate(messages, own, in_pieces)) as deltas:
+                    async for delta in deltas:
+                        news.put_nowait(ChoiceDelta(index, delta))
+            finally:
+                news.put_nowait(None)
+
+        writers = [asyncio.create_task(write(index)) for index in range(num_choices)]
+        try:
+            num_writing = num_choices
+            while num_writing:
+                piece = await news.get()
+                if piece is not None:
+                    yield piece
+                    continue
+                num_writing -= 1
+                _raise_failure(writers)
+        finally:
+            for writer in writers:
+                writer.cancel()
+            await asyncio.gather(*writers, return_exceptions=True)
+
+
+def _raise_failure(writers: list["asyncio.Task[None]"]) -> None:
+    for writer in writers:
+        if writer.done() and not writer.cancelled() and (error := writer.exception()):
+            raise error
