@@ -116,6 +116,7 @@ class RunningServer:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The embedded configuration, unchanged but for its port."""
-    with RunningServer(embedded_config(), tmp_path_factory.mktemp("server")) as running:
+    """The embedded configuration, unchanged but for its port; audio may be fetched from this machine's own address."""
+    directory = tmp_path_factory.mktemp("server")
+    with RunningServer(embedded_config(), directory, AURICLE_ALLOWED_MEDIA_HOSTS="127.0.0.1") as running:
         yield running

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -41,7 +42,7 @@ def load_model(source: str, device: torch.device, dtype: torch.dtype) -> PreTrai
     try:
         auto: Any = _auto_class(source, AutoConfig.from_pretrained(source))
         model = auto.from_pretrained(source, dtype=dtype)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ConfigurationError(f"The chat model '{source}' could not be loaded: {_first_line(error)}") from error
     # of the Omni models, the part that listens and writes; what speaks is not needed
     model = getattr(model, "thinker", model)
@@ -65,6 +66,9 @@ def load_processor(source: str, model: PreTrainedModel) -> ProcessorMixin | PreT
     if not getattr(processor, "chat_template", None) and not getattr(tokenizer_of(processor), "chat_template", None):
         raise ConfigurationError(f"The chat model '{source}' has no chat template.")
     assert isinstance(processor, (ProcessorMixin, PreTrainedTokenizerBase))
+    if not tokenizer_of(processor).encode("a", add_special_tokens=False):
+        # transformers makes an empty one where there are no files
+        raise ConfigurationError(f"The chat model '{source}' has no tokenizer.")
     return processor
 
 

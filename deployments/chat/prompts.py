@@ -20,6 +20,10 @@ from pipelines.errors import ContextLengthExceeded, InvalidRequest
 from pipelines.types import SAMPLE_RATE_HZ, Samples
 
 PROBE = "probe"
+CHARACTERS_PER_TOKEN = 8
+"""More than texts have on average; only longer ones are looked at in slices."""
+
+SLICE_CHARACTERS = 20_000
 
 
 class Prompter:
@@ -34,7 +38,6 @@ class Prompter:
         processor: ProcessorMixin | PreTrainedTokenizerBase,
         audio_token_id: int | None,
         max_tokens: int,
-        longest_token: int,
     ) -> None:
         self._processor: Any = processor
         self._extractor: Any = getattr(processor, "feature_extractor", None) or getattr(
@@ -46,7 +49,6 @@ class Prompter:
         special = [re.escape(token.content) for token in self._tokenizer.added_tokens_decoder.values() if token.special]
         self._control_tokens = re.compile("|".join(sorted(special, key=len, reverse=True)) or "(?!)")
         self._max_tokens = max_tokens
-        self._max_characters = max_tokens * longest_token
         self._takes_parts = audio_token_id is not None and self._template_takes_parts()
 
     def prepare(self, messages: Sequence[Message]) -> Prompt:
@@ -55,8 +57,7 @@ class Prompter:
             InvalidRequest: the template has no place for these messages.
             ContextLengthExceeded: the answer would have no room.
         """
-        texts = [part.text for message in messages for part in message.parts if isinstance(part, TextPart)]
-        if sum(map(len, texts)) > self._max_characters or len(messages) > self._max_tokens:
+        if self._is_far_too_long(messages):
             raise self._too_long("far more")
         inputs = self._inputs(messages)
         num_tokens = inputs["input_ids"].shape[-1]
@@ -144,6 +145,21 @@ class Prompter:
         if rate_hz == SAMPLE_RATE_HZ:
             return samples
         return np.asarray(soxr.resample(samples, SAMPLE_RATE_HZ, rate_hz), np.float32)
+
+    def _is_far_too_long(self, messages: Sequence[Message]) -> bool:
+        """Told from the beginning alone: megabytes would take seconds, and everybody else waits."""
+        text = "".join(part.text for message in messages for part in message.parts if isinstance(part, TextPart))
+        if len(messages) > self._max_tokens:
+            return True
+        if len(text) <= CHARACTERS_PER_TOKEN * self._max_tokens:
+            return False
+        num_tokens = 0
+        for start in range(0, len(text), SLICE_CHARACTERS):
+            part = text[start : start + SLICE_CHARACTERS]
+            num_tokens += len(self._tokenizer.encode(part, add_special_tokens=False, split_special_tokens=True))
+            if num_tokens > 2 * self._max_tokens:  # by more than what the cuts may have added
+                return True
+        return False
 
     def _num_audio_tokens(self, token_ids: Tensor) -> int:
         return 0 if self._audio_token_id is None else int(torch.sum(token_ids == self._audio_token_id))

@@ -37,7 +37,7 @@ class TransformersChat:
         self._chooser = TokenChooser(self._vocabulary)
         max_tokens = _context_length(args, getattr(config, "max_position_embeddings", None))
         token_id = audio_token_id(self._model)
-        self._prompter = Prompter(processor, token_id, max_tokens, self._vocabulary.longest_token)
+        self._prompter = Prompter(processor, token_id, max_tokens)
         self.info = ChatModelInfo(token_id is not None, self._prompter.max_audio_s(), max_tokens)
         parameters = inspect.signature(self._model.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
@@ -67,7 +67,9 @@ class TransformersChat:
         """Reading and writing take turns, so a long prompt holds up everybody's next token once."""
         is_reading = bool(self._waiting) and not (self._rows and self._has_just_read)
         self._has_just_read = is_reading
-        return self._read(self._waiting.popleft()) if is_reading else self._write()
+        if is_reading:
+            return self._read(self._waiting.popleft())
+        return self._write() if self._rows else []
 
     def _read(self, row: Row) -> list[ChatOutput]:
         """Prompts are read one by one: they share no shape, and one that fails takes nobody with it."""
@@ -80,7 +82,6 @@ class TransformersChat:
             logger.exception("A prompt could not be read")
             failure = ModelUnavailable("The model failed on this request.")
             return [StepOutput(row.request_id, failure, is_last=True)]
-        self._has_failed_to_read = False
         return self._advance([row], logits)
 
     def _prefill(self, row: Row) -> Tensor:
@@ -121,6 +122,7 @@ class TransformersChat:
         return self._advance(rows, logits.float())
 
     def _advance(self, rows: list[Row], logits: Tensor) -> list[ChatOutput]:
+        self._has_failed_to_read = False
         chosen = self._chooser.choose(logits, rows)
         deltas = [row.accept(*choice) for row, choice in zip(rows, chosen, strict=True)]
         done = [row for row, delta in zip(rows, deltas, strict=True) if delta.finish_reason]

@@ -20,7 +20,6 @@ class Vocabulary:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: GenerationConfig, num_logits: int) -> None:
         self._tokens: dict[int, str] = {id: token for token, id in tokenizer.get_vocab().items()}
         self.size = min(max(self._tokens) + 1, num_logits)  # ids have holes in some vocabularies
-        self.longest_token = max(map(len, self._tokens.values()))
         ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
         self.ends = frozenset(end for end in (*ends, tokenizer.eos_token_id) if end is not None)
         added = tokenizer.added_tokens_decoder

@@ -1,7 +1,9 @@
 """SED: the programs that people already have, with only host, port and file names changed."""
 
+import base64
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -13,7 +15,8 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.audio import Transcription, TranscriptionVerbose, Translation
 
 from tests.conformance.audio import encode, samples_of
-from tests.conformance.scoring import word_error_rate
+from tests.conformance.media_server import MediaServer
+from tests.conformance.scoring import normalised, word_error_rate
 from tests.conftest import Clip, Server
 
 MAX_WORD_ERROR_RATE = 0.35
@@ -108,6 +111,92 @@ async def test_sed_1_async_sdk_stream_read_as_chunks(async_client: AsyncOpenAI, 
             if choices:
                 transcription += choices[0].get("delta", {}).get("content")
     assert_is(transcription, clip)
+
+
+# SED-2: vLLM's audio chat client ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def audio_url(clip: Clip) -> Iterator[str]:
+    with MediaServer() as server:
+        speech = encode(samples_of(clip), container="OGG", subtype="VORBIS")
+        yield server.add_file("/winning_call.ogg", speech, "audio/ogg")
+
+
+def assert_tells(text: str | None, clip: Clip) -> None:
+    """These programs draw their answers at temperature 1, and ask for no transcript: most of its words are there."""
+    assert text
+    words = set(normalised(clip.text).split())
+    assert len(words & set(normalised(text).split())) > len(words) / 2
+
+
+def test_sed_2_audio_url_and_data_url(server: Server, audio_url: str, clip: Clip) -> None:
+    client = OpenAI(api_key="EMPTY", base_url=f"{server.url}/v1")
+    models = client.models.list()
+    model = models.data[0].id
+
+    chat_completion_from_url = client.chat.completions.create(
+        messages=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What's in this audio?"},
+                    {"type": "audio_url", "audio_url": {"url": audio_url}},  # type: ignore[list-item]
+                ],
+            }
+        ],
+        model=model,
+        max_tokens=64,
+    )
+    assert_tells(chat_completion_from_url.choices[0].message.content, clip)
+
+    response = httpx.get(audio_url)
+    response.raise_for_status()
+    audio_base64 = base64.b64encode(response.content).decode("utf-8")
+    chat_completion_from_base64 = client.chat.completions.create(
+        messages=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What's in this audio?"},
+                    {"type": "audio_url", "audio_url": {"url": f"data:audio/ogg;base64,{audio_base64}"}},  # type: ignore[list-item]
+                ],
+            }
+        ],
+        model=model,
+        max_tokens=64,
+    )
+    assert_tells(chat_completion_from_base64.choices[0].message.content, clip)
+
+
+def test_sed_2_the_newer_client_s_input_audio(server: Server, audio_url: str, clip: Clip) -> None:
+    """The format says wav whatever the file is."""
+    client = OpenAI(api_key="EMPTY", base_url=f"{server.url}/v1")
+    audio_base64 = base64.b64encode(httpx.get(audio_url).content).decode("utf-8")
+    chat_completion = client.chat.completions.create(
+        messages=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What's in this audio?"},
+                    {"type": "input_audio", "input_audio": {"data": audio_base64, "format": "wav"}},
+                ],
+            }
+        ],
+        model=client.models.list().data[0].id,
+        max_completion_tokens=64,
+    )
+    assert_tells(chat_completion.choices[0].message.content, clip)
+
+
+def test_sed_2_the_newer_client_without_audio(server: Server) -> None:
+    client = OpenAI(api_key="EMPTY", base_url=f"{server.url}/v1")
+    chat_completion = client.chat.completions.create(
+        messages=[{"role": "user", "content": "What's the capital of France?"}],
+        model=client.models.list().data[0].id,
+        max_completion_tokens=64,
+    )
+    assert chat_completion.choices[0].message.content
 
 
 # SED-3: production-stack -----------------------------------------------------------------------------------------

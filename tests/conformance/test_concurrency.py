@@ -12,9 +12,23 @@ import numpy as np
 import pytest
 
 from tests.conformance.audio import encode, samples_of
+from tests.conformance.chat import (
+    ABOUT_ITSELF,
+    MODEL,
+    PATH,
+    TRANSCRIBE,
+    ChunkStream,
+    Json,
+    body,
+    completion,
+    input_audio,
+    never_ending,
+    reply,
+    user,
+)
 from tests.conformance.metrics import RUNNING, in_flight, total
 from tests.conformance.scoring import word_error_rate
-from tests.conformance.wire import TIMEOUT_S, Api
+from tests.conformance.wire import TIMEOUT_S, Api, error_of
 from tests.conftest import Clip, Server
 
 HEALTH_MAX_S = 1.0
@@ -75,6 +89,15 @@ def connect(api: Api, upload: bytes, sent_share: float = 1.0, **fields: str) -> 
     return connection
 
 
+def ask_and_read_nothing(api: Api, **parameters: Any) -> socket.socket:
+    """Send a chat request."""
+    url, content = httpx.URL(api.url), json.dumps(body(**parameters)).encode()
+    head = f"POST {PATH} HTTP/1.1\r\nHost: {url.host}\r\nContent-Length: {len(content)}\r\n\r\n"
+    connection = socket.create_connection((url.host, url.port or 80), timeout=TIMEOUT_S)
+    connection.sendall(head.encode() + content)
+    return connection
+
+
 async def test_con_01_many_mixed_requests_do_not_mix(server: Server, clips: list[Clip]) -> None:
     """Each answer is nearer to its own sentence than to any other."""
     asked = [(clip, REQUESTS[number % len(REQUESTS)]) for number, clip in enumerate(clips[:16])]
@@ -87,6 +110,73 @@ async def test_con_01_many_mixed_requests_do_not_mix(server: Server, clips: list
         errors = {other.path.name: word_error_rate([other.text], [text_of(response)]) for other, _ in asked}
         assert min(errors, key=lambda name: errors[name]) == clip.path.name
         assert errors[clip.path.name] < 0.5
+
+
+async def test_con_01_chats_transcripts_and_speakers_do_not_mix(server: Server, clips: list[Clip]) -> None:
+    english = [clip for clip in clips if clip.language == "en"][:15]
+    async with httpx.AsyncClient(base_url=server.url, timeout=TIMEOUT_S) as client:
+        said = await asyncio.gather(*(heard(client, clip, number % 5) for number, clip in enumerate(english)))
+    for clip, text in zip(english, said, strict=True):
+        errors = {other.path.name: word_error_rate([other.text], [text]) for other in english}
+        assert min(errors, key=lambda name: errors[name]) == clip.path.name, text
+        assert errors[clip.path.name] < 0.5
+
+
+async def heard(client: httpx.AsyncClient, clip: Clip, way: int) -> str:
+    """A clip's words by one of the ways to get them."""
+    if way < 2:
+        request = body(user(input_audio(clip.data), TRANSCRIBE), stream=way == 1)
+        response = await client.post(PATH, json=request)
+        assert response.status_code == 200, response.text
+        return ChunkStream(response.content).text() if way else str(response.json()["choices"][0]["message"]["content"])
+    fields = [
+        {"model": "whisper-1"},
+        {"model": "gpt-4o-transcribe", "stream": "true"},
+        {"model": "gpt-4o-transcribe-diarize", "response_format": "diarized_json"},
+    ][way - 2]
+    response = await client.post("/v1/audio/transcriptions", files={"file": clip.data}, data=fields)
+    assert response.status_code == 200, response.text
+    return text_of(response)
+
+
+async def test_con_01_chats_of_one_batch_do_not_mix(server: Server) -> None:
+    """Each with its own limit, stop text, bias and number of answers; more of them than fit into a batch."""
+    wanted: list[tuple[Json, Callable[[Json], bool]]] = [
+        ({"max_tokens": 2}, lambda answer: answer["usage"]["completion_tokens"] == 2),
+        ({"max_tokens": 5}, lambda answer: answer["usage"]["completion_tokens"] == 5),
+        ({"stop": "audio"}, lambda answer: "audio" not in answer["choices"][0]["message"]["content"]),
+        ({"n": 3, "max_tokens": 4}, lambda answer: len(answer["choices"]) == 3),
+        ({"max_tokens": 60, **never_ending()}, lambda answer: answer["usage"]["completion_tokens"] == 60),
+        ({"logprobs": True}, lambda answer: answer["choices"][0]["logprobs"] is not None),
+        ({}, lambda answer: answer["choices"][0]["finish_reason"] == "stop"),
+    ]
+    async with httpx.AsyncClient(base_url=server.url, timeout=TIMEOUT_S) as client:
+        responses = await asyncio.gather(
+            *(client.post(PATH, json=body(user(ABOUT_ITSELF), **parameters)) for parameters, _ in wanted * 3)
+        )
+    for (parameters, holds), response in zip(wanted * 3, responses, strict=True):
+        assert response.status_code == 200, response.text
+        assert holds(response.json()), (parameters, response.text)
+
+
+async def test_con_01_too_many_chats_are_told_to_come_again(server: Server) -> None:
+    """Three hundred answers at once, every other one streamed, where 160 may wait: who is refused learns when."""
+    async with httpx.AsyncClient(base_url=server.url, timeout=TIMEOUT_S, limits=httpx.Limits()) as client:
+        requests = [body(n=8, max_tokens=2, stream=bool(number % 2)) for number in range(38)]
+        responses = await asyncio.gather(*(client.post(PATH, json=request) for request in requests))
+    refused = [response for response in responses if response.status_code != 200]
+    for response in refused:
+        assert response.status_code in {429, 503}, response.text
+        assert int(response.headers["retry-after"]) >= 1
+        assert error_of(response)["code"] in {"rate_limit_exceeded", "service_unavailable"}
+    begun = [response for response in responses[1::2] if response.status_code == 200]
+    failed_later = [error for response in begun for error in errors_of_stream(response)]
+    assert {error["code"] for error in failed_later} <= {"rate_limit_exceeded", "service_unavailable"}
+    assert 0 < len(refused) + len(failed_later) < len(responses)
+
+
+def errors_of_stream(response: httpx.Response) -> list[Json]:
+    return [event["error"] for event in ChunkStream(response.content).events if "error" in event]
 
 
 async def test_con_01_options_do_not_mix(server: Server, clips: list[Clip]) -> None:
@@ -184,6 +274,67 @@ def test_con_03_leaving_while_waiting_for_a_whole_answer(api: Api, clip: Clip, e
     assert eventually(lambda: in_flight(api) == 0)
     assert num_left() == before + 1
     assert word_error_rate([clip.text], [api.transcribe(clip.data).json()["text"]]) < 0.35
+
+
+def test_con_03_leaving_a_chat_in_mid_stream(api: Api) -> None:
+    with api.client.stream("POST", PATH, json=body(stream=True, **never_ending())) as response:
+        lines = (line for line in response.iter_lines() if line)
+        for _ in range(3):
+            assert "chat.completion.chunk" in next(lines)
+        assert total(api, RUNNING, model_name=MODEL) == 1
+    assert eventually(lambda: in_flight(api) == 0)
+    assert reply(api)
+
+
+def test_con_03_leaving_a_chat_while_waiting_for_a_whole_answer(api: Api) -> None:
+    def num_left() -> float:
+        return total(api, "auricle_requests_total", endpoint=PATH, status="499")
+
+    before = num_left()
+    with ask_and_read_nothing(api, **never_ending()):
+        assert eventually(lambda: total(api, RUNNING, model_name=MODEL) == 1, within_s=30)
+    assert eventually(lambda: in_flight(api) == 0)
+    assert num_left() == before + 1
+    assert reply(api)
+
+
+def test_con_03_leaving_frees_the_places_in_the_batch(api: Api) -> None:
+    """More chats leave than fit into a batch, some of them before they were written at all."""
+    connections = [ask_and_read_nothing(api, n=3, stream=bool(number % 2), **never_ending()) for number in range(6)]
+    assert eventually(lambda: total(api, RUNNING, model_name=MODEL) == 6, within_s=30)
+    for connection in connections:
+        connection.close()
+    assert eventually(lambda: in_flight(api) == 0)
+    started_at = time.monotonic()
+    assert completion(api, max_tokens=3)["usage"]["completion_tokens"] == 3
+    assert time.monotonic() - started_at < 10
+
+
+def test_con_03_the_sdk_s_stream_is_closed(server: Server, api: Api) -> None:
+    stream = server.client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": "Hello"}], stream=True, extra_body=never_ending()
+    )
+    assert next(iter(stream)).choices
+    assert total(api, RUNNING, model_name=MODEL) == 1
+    stream.close()
+    assert eventually(lambda: in_flight(api) == 0)
+
+
+def test_con_02_a_long_chat_blocks_nobody(api: Api, clip: Clip) -> None:
+    with ask_and_read_nothing(api, stream=True, **never_ending()):
+        assert eventually(lambda: total(api, RUNNING, model_name=MODEL) == 1, within_s=30)
+        assert word_error_rate([clip.text], [api.transcribe(clip.data).json()["text"]]) < 0.35
+        assert reply(api)
+        assert api.get("/health").status_code == 200
+    assert eventually(lambda: in_flight(api) == 0)
+
+
+def test_con_04_chats_that_fail_leave_no_slot_taken(api: Api) -> None:
+    wrong = body(user(input_audio(b"no audio"), TRANSCRIBE))
+    for _ in range(50):
+        assert api.client.post(PATH, json=wrong).status_code == 400
+    assert in_flight(api) == 0
+    assert reply(api)
 
 
 def test_con_03_leaving_in_mid_upload(api: Api, clip: Clip, endless: bytes) -> None:

@@ -33,6 +33,18 @@ def test_mdl_01_list(api: Api) -> None:
     assert len(set(ids)) == len(ids)
 
 
+def test_mdl_02_the_first_one_chats(api: Api, server: Server) -> None:
+    """Clients take `data[0]` to chat with."""
+    first, *others = api.get("/v1/models").json()["data"]
+    assert first["task"] == "chat"
+    assert {model["task"] for model in others} == {"transcription"}
+    model = server.client.models.list().data[0].id
+    assert model == first["id"]
+    answer = server.client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hello"}])
+    assert answer.model == model
+    assert answer.choices[0].message.content
+
+
 def test_mdl_01_the_sdk_lists_them(server: Server) -> None:
     ids = [model.id for model in server.client.models.list()]
     assert "whisper-1" in ids

@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conformance.audio import encode, silence
+from tests.conformance.chat import MODEL, PATH, body, completion, input_audio, never_ending, user
 from tests.conformance.metrics import RUNNING, WAITING, total
 from tests.conformance.wire import Api
 from tests.conftest import Clip
@@ -33,13 +34,24 @@ def test_ops_02_liveness_probe(api: Api) -> None:
     assert time.monotonic() - started_at < 10
 
 
+def test_ops_02_chat_probe(api: Api) -> None:
+    started_at = time.monotonic()
+    messages = [{"role": "user", "content": "Hello"}]
+    request = {"model": MODEL, "messages": messages, "temperature": 0, "max_tokens": 3}
+    response = api.client.post(PATH, json=request)
+    assert response.status_code == 200, response.text
+    assert response.json()["choices"][0]["message"]["content"]
+    assert time.monotonic() - started_at < 10
+
+
 def test_ops_03_prometheus_text(api: Api) -> None:
     response = api.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
     families = {family.name: family for family in text_string_to_metric_families(response.text)}
     for gauge in (RUNNING, WAITING):
         assert families[gauge].type == "gauge"
-        assert [sample.labels["model_name"] for sample in families[gauge].samples] == ["whisper-embedded"]
+        models = {sample.labels["model_name"] for sample in families[gauge].samples}
+        assert models == {"whisper-embedded", MODEL}
     assert families["auricle_request_seconds"].type == "histogram"
 
 
@@ -82,6 +94,50 @@ def test_ops_03_gauge_shows_running_requests(api: Api, long_audio: bytes) -> Non
         for _ in lines:
             pass
     assert total(api, RUNNING) == 0
+
+
+def test_ops_03_gauge_shows_running_chats(api: Api) -> None:
+    assert total(api, RUNNING, model_name=MODEL) == 0
+    request = body(max_tokens=100, stream=True, **never_ending())
+    with api.client.stream("POST", PATH, json=request) as response:
+        lines = response.iter_lines()
+        next(lines)
+        assert total(api, RUNNING, model_name=MODEL) == 1
+        assert total(api, RUNNING, model_name="whisper-embedded") == 0
+        for _ in lines:
+            pass
+    assert total(api, RUNNING, model_name=MODEL) == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_ops_03_tokens_are_counted(api: Api, stream: bool) -> None:
+    def counted() -> list[float]:
+        return [total(api, "auricle_tokens_total", model=MODEL, kind=kind) for kind in ("prompt", "completion")]
+
+    usage = completion(api, max_tokens=6)["usage"]
+    before = counted()
+    api.client.post(PATH, json=body(max_tokens=6, stream=stream))
+    moved = [after - earlier for after, earlier in zip(counted(), before, strict=True)]
+    assert moved == [usage["prompt_tokens"], usage["completion_tokens"]]
+
+
+def test_ops_03_chats_and_their_audio_are_counted(api: Api, clip: Clip) -> None:
+    samples = [
+        ("auricle_audio_seconds_total", {"model": MODEL, "task": "chat"}),
+        ("auricle_requests_total", {"endpoint": PATH, "status": "200"}),
+        ("auricle_request_seconds_count", {"endpoint": PATH}),
+        ("auricle_time_to_first_delta_seconds_count", {"model": MODEL}),
+        ("auricle_model_seconds_count", {"model": MODEL}),
+        ("auricle_queue_wait_seconds_count", {"model": MODEL}),
+        ("auricle_batch_size_count", {"model": MODEL}),
+    ]
+    before = [total(api, sample, **labels) for sample, labels in samples]
+    completion(api, user(input_audio(clip.data), "Which language is it?"))
+    audio_s, *others = (
+        total(api, sample, **labels) - earlier for (sample, labels), earlier in zip(samples, before, strict=True)
+    )
+    assert audio_s == pytest.approx(2.889, abs=0.01)
+    assert others == [1] * len(others)
 
 
 def test_ops_04_version(api: Api) -> None:

@@ -87,6 +87,27 @@ def test_diarization_is_a_deployment_when_it_is_configured(tmp_path: Path) -> No
     assert load_config(path).applications[0].deployments[-1].name == "diarization"
 
 
+def with_chat(config: dict[str, Any], **options: Any) -> None:
+    """A model that chats beside the others, and what its deployment is to be."""
+    application(config)["args"]["models"].append({"id": "org/Chat-1B", "task": "chat"})
+    if options:
+        application(config)["deployments"].append({"name": "chat-org-Chat-1B", **options})
+
+
+def test_a_model_that_chats_is_a_deployment_of_its_own(tmp_path: Path) -> None:
+    options = {"num_replicas": 2, "max_queued_requests": 8, "user_config": {"max_batch_size": 16}}
+    loaded = load_config(written(tmp_path, lambda c: with_chat(c, **options))).applications[0].deployments[-1]
+    assert (loaded.name, loaded.num_replicas, loaded.user_config) == ("chat-org-Chat-1B", 2, {"max_batch_size": 16})
+
+
+def test_a_server_may_only_chat(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        application(config)["args"] = {"models": [{"id": "a", "task": "chat", "name": "b"}]}
+        deployment(config, 2).update(name="chat-b")
+
+    assert load_config(written(tmp_path, change)).applications[0].deployments[2].name == "chat-b"
+
+
 @pytest.mark.parametrize("name", ["embedded", "gpu"])
 def test_every_config_for_one_machine_tells_speakers_apart(name: str) -> None:
     (only,) = load_config(ROOT / "configs" / f"{name}.yaml").applications
@@ -95,17 +116,23 @@ def test_every_config_for_one_machine_tells_speakers_apart(name: str) -> None:
     assert "gpt-4o-transcribe-diarize" in aliases
 
 
-def test_speech_and_speakers_share_one_gpu_with_room_for_chat() -> None:
+def test_speech_speakers_and_chat_share_one_gpu() -> None:
     config = load_config(ROOT / "configs" / "gpu.yaml")
     shares = {
         one.name: one.ray_actor_options.num_gpus or 0.0
         for one in config.applications[0].deployments
         if one.ray_actor_options
     }
-    assert shares == {"ingress": 0, "audio": 0, "asr-openai-whisper-large-v3-turbo": 0.4, "diarization": 0.2}
-    check_resources(config, num_cpus=5, num_gpus=1)
-    with pytest.raises(ConfigurationError, match=r"needs 0\.6 GPUs to start, but there are 0\.5"):
-        check_resources(config, num_cpus=5, num_gpus=0.5)
+    assert shares == {
+        "ingress": 0,
+        "audio": 0,
+        "asr-openai-whisper-large-v3-turbo": 0.4,
+        "diarization": 0.2,
+        "chat-qwen2-audio": 0.4,
+    }
+    check_resources(config, num_cpus=6, num_gpus=1)
+    with pytest.raises(ConfigurationError, match=r"needs 1 GPUs to start, but there are 0\.5"):
+        check_resources(config, num_cpus=6, num_gpus=0.5)
 
 
 MISTAKES: list[tuple[Change, str]] = [
@@ -150,6 +177,32 @@ MISTAKES: list[tuple[Change, str]] = [
         lambda c: application(c)["args"]["models"][0].update(aliases=["gpt-4o-transcribe-diarize"]),
         "'gpt-4o-transcribe-diarize' tells speakers apart, which needs 'diarization' beside 'models'.",
     ),
+    (
+        lambda c: (with_chat(c), deployment(c, 2).update(name="asr-org-Chat-1B")),
+        "There is no deployment 'asr-org-Chat-1B'; there are: asr-tiny, audio, chat-org-Chat-1B, ingress.",
+    ),
+    (
+        lambda c: with_chat(c, user_config={"max_batch_size": 0}),
+        "max_batch_size: Input should be greater than or equal to 1.",
+    ),
+    (
+        lambda c: with_chat(c, user_config={"max_batch_size": 8, "max_batch": 4}),
+        "max_batch: Extra inputs are not permitted.",
+    ),
+    (
+        lambda c: with_chat(c, ray_actor_options={"num_gpu": 1}),
+        "Unknown key 'num_gpu' in ray_actor_options of 'chat-org-Chat-1B'.",
+    ),
+    (lambda c: with_chat(c, user_confg={}), "Unknown key 'user_confg' in deployment 'chat-org-Chat-1B'."),
+    (
+        lambda c: application(c)["args"]["models"].append({"id": "a", "task": "talk"}),
+        "models.1: There is no such task: use 'transcription' or 'chat'.",
+    ),
+    (
+        lambda c: application(c)["args"]["models"].append({"id": "a", "task": "chat", "max_audio": 1}),
+        "Unknown key 'models.1.max_audio'.",
+    ),
+    (lambda c: application(c)["args"].update(media={"hosts": ["a"]}), "Unknown key 'media.hosts'."),
     (lambda c: c.pop("applications"), "applications: Field required."),
     (lambda c: deployment(c, 2).pop("name"), "applications.0.deployments.2.name: Field required."),
 ]
@@ -269,6 +322,17 @@ def test_the_diarizer_counts(tmp_path: Path) -> None:
         needs(tmp_path, lambda c: with_diarization(c, num_replicas=2, ray_actor_options=share), 3.25, 0.75)
     with pytest.raises(ConfigurationError, match=r"needs 3\.25 CPUs"):
         needs(tmp_path, with_diarization, 3, 1)
+
+
+def test_the_chat_model_counts(tmp_path: Path) -> None:
+    share = {"num_cpus": 0.5, "num_gpus": 0.25}
+    needs(tmp_path, lambda c: with_chat(c, num_replicas=2, ray_actor_options=share), 3.25, 1)
+    with pytest.raises(ConfigurationError, match=r"needs 1 GPUs"):
+        needs(tmp_path, lambda c: with_chat(c, num_replicas=2, ray_actor_options=share), 3.25, 0.75)
+    with pytest.raises(ConfigurationError, match=r"needs 3\.25 CPUs"):
+        needs(tmp_path, with_chat, 3, 1)
+    asleep = {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 2}
+    needs(tmp_path, lambda c: with_chat(c, autoscaling_config=asleep, ray_actor_options=share), 2.25, 0.5)
 
 
 def test_a_deployment_without_actor_options_counts_with_what_the_code_gives_it(tmp_path: Path) -> None:

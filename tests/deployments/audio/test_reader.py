@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from deployments.audio.decode import decode
-from deployments.audio.reader import UploadReader, WindowReader, read_clip
+from deployments.audio.decode import decode, probe
+from deployments.audio.reader import UploadReader, WindowReader, read_clip, read_recording
 from deployments.audio.silero import SileroModel
 from pipelines.audio import to_pcm
 from pipelines.errors import AudioTooLong, AudioTooShort, UndecodableAudio
@@ -339,3 +339,74 @@ def test_a_clip_of_the_wrong_length(model: SileroModel) -> None:
 def test_a_clip_that_is_no_audio(model: SileroModel, upload: bytes) -> None:
     with pytest.raises(UndecodableAudio):
         read_clip(upload, model, LIMITS)
+
+
+# recordings
+
+
+def test_a_recording_is_all_of_it(long_upload: bytes, decoded: PcmSamples) -> None:
+    recording = read_recording(long_upload, LIMITS)
+    np.testing.assert_array_equal(recording.pcm, decoded)
+    assert recording.pcm.dtype == np.int16
+    assert recording.info.duration_s == pytest.approx(len(decoded) / SAMPLE_RATE_HZ, abs=0.001)
+    assert (recording.info.container, recording.info.codec) == ("flac", "flac")
+
+
+def test_silence_stays_in_a_recording() -> None:
+    spoken = to_pcm(sentence())
+    whole = np.concatenate([silence(3), sentence(), silence(2)])
+    pcm = read_recording(as_flac(whole), LIMITS).pcm
+    assert len(pcm) == len(whole)
+    assert not pcm[: 3 * SAMPLE_RATE_HZ].any()
+    assert not pcm[-2 * SAMPLE_RATE_HZ :].any()
+    np.testing.assert_allclose(pcm[3 * SAMPLE_RATE_HZ :][: len(spoken)], spoken, atol=1)
+
+
+def test_a_recording_of_nothing_but_silence() -> None:
+    recording = read_recording(as_flac(silence(0.1)), LIMITS)
+    assert len(recording.pcm) == 1_600
+    assert not recording.pcm.any()
+
+
+@pytest.mark.parametrize(("rate_hz", "num_channels"), [(8_000, 1), (44_100, 2), (48_000, 6)])
+def test_a_recording_has_one_rate_and_one_channel(rate_hz: int, num_channels: int) -> None:
+    tone = np.sin(2 * np.pi * 440 * np.arange(2 * rate_hz) / rate_hz).astype(np.float32) * 0.5
+    file = io.BytesIO()
+    soundfile.write(file, np.repeat(tone[:, None], num_channels, axis=1), rate_hz, format="WAV", subtype="PCM_16")
+    recording = read_recording(file.getvalue(), LIMITS)
+    assert recording.info.duration_s == pytest.approx(2.0, abs=0.001)
+    assert len(recording.pcm) == pytest.approx(2 * SAMPLE_RATE_HZ, abs=SAMPLE_RATE_HZ * 0.01)
+    spectrum = np.abs(np.fft.rfft(recording.pcm))
+    assert spectrum.argmax() * SAMPLE_RATE_HZ / len(recording.pcm) == pytest.approx(440, abs=1)
+
+
+@pytest.mark.parametrize("num_asked", [0, 1, 2])
+def test_reading_a_recording_stops_when_nobody_waits(
+    long_upload: bytes, block_lengths: list[int], num_asked: int
+) -> None:
+    """First all of it is decoded once to see whether it is good, which is not counted here."""
+    num_probed = count_of_questions(long_upload)
+    recording = read_recording(long_upload, LIMITS, cancelled_after(num_probed + num_asked))
+    assert len(recording.pcm) == sum(block_lengths[:num_asked])
+
+
+def count_of_questions(upload: bytes) -> int:
+    """How often somebody who only probes asks whether anybody waits."""
+    asked = []
+    probe(upload, LIMITS, lambda: bool(asked.append(True)))
+    return len(asked)
+
+
+def test_a_recording_has_the_limits_of_what_asks() -> None:
+    limits = DecodeLimits(max_duration_s=10)
+    with pytest.raises(AudioTooShort):
+        read_recording(as_flac(silence(0.05)), limits)
+    with pytest.raises(AudioTooLong, match="at most 10 s"):
+        read_recording(as_flac(silence(10.1)), limits)
+    assert read_recording(as_flac(silence(10)), limits).info.duration_s == 10
+
+
+@pytest.mark.parametrize("upload", [b"", b"no audio", b"RIFF\x00\x00\x00\x00WAVE"])
+def test_a_recording_that_is_no_audio(upload: bytes) -> None:
+    with pytest.raises(UndecodableAudio):
+        read_recording(upload, LIMITS)

@@ -2,7 +2,7 @@ import pytest
 
 from deployments.ingress.catalogue import Catalogue, ServedModel
 from deployments.settings import Settings
-from pipelines.errors import ModelNotFound
+from pipelines.errors import InvalidRequest, ModelNotFound
 
 SETTINGS = Settings.model_validate(
     {
@@ -55,3 +55,76 @@ def test_an_unknown_model(model_id: str) -> None:
     with pytest.raises(ModelNotFound) as caught:
         CATALOGUE.find(model_id)
     assert caught.value.args == (model_id,)
+
+
+# Models that chat
+
+BOTH = Catalogue(
+    Settings.model_validate(
+        {
+            "models": [
+                {"id": "tiny", "aliases": ["whisper-1"]},
+                {"id": "org/chat", "task": "chat", "aliases": ["gpt-4o-audio-preview"], "max_audios": 3},
+                {"id": "base"},
+                {"id": "plain", "task": "chat"},
+            ]
+        }
+    ),
+    0,
+)
+
+
+def test_mdl_02_models_that_chat_come_first() -> None:
+    """Each task's in the order of the configuration, a model before its aliases."""
+    assert [model.id for model in BOTH.models] == [
+        "org/chat",
+        "gpt-4o-audio-preview",
+        "plain",
+        "tiny",
+        "whisper-1",
+        "base",
+    ]
+    assert [model.task for model in BOTH.models] == ["chat"] * 3 + ["transcription"] * 3
+
+
+@pytest.mark.parametrize("model_id", ["org/chat", "gpt-4o-audio-preview"])
+def test_an_alias_chats_as_its_model(model_id: str) -> None:
+    model = BOTH.chat_model(model_id)
+    assert (model.id, model.max_audios, model.deployment_name) == ("org/chat", 3, "chat-org-chat")
+    assert BOTH.find(model_id).root == "org/chat"
+
+
+@pytest.mark.parametrize("model_id", ["tiny", "whisper-1"])
+def test_an_alias_transcribes_as_its_model(model_id: str) -> None:
+    assert BOTH.speech_model(model_id) == BOTH.find(model_id)
+    assert BOTH.speech_model(model_id).root == "tiny"
+
+
+@pytest.mark.parametrize("model_id", ["tiny", "whisper-1", "base"])
+def test_cht_01_who_transcribes_does_not_chat(model_id: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        BOTH.chat_model(model_id)
+    assert caught.value.param == "model"
+    assert caught.value.message == f"'{model_id}' does not chat: ask it at /v1/audio/transcriptions."
+
+
+@pytest.mark.parametrize("model_id", ["plain", "org/chat", "gpt-4o-audio-preview"])
+def test_who_chats_does_not_transcribe(model_id: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        BOTH.speech_model(model_id)
+    assert caught.value.param == "model"
+    assert caught.value.message == f"'{model_id}' does not transcribe: ask it at /v1/chat/completions."
+
+
+@pytest.mark.parametrize("model_id", ["", "chat", "org", "ORG/CHAT"])
+def test_an_unknown_model_of_any_task(model_id: str) -> None:
+    for find in (BOTH.find, BOTH.chat_model, BOTH.speech_model):
+        with pytest.raises(ModelNotFound):
+            find(model_id)
+
+
+def test_a_server_that_only_chats() -> None:
+    only = Catalogue(Settings.model_validate({"models": [{"id": "plain", "task": "chat"}]}), 0)
+    assert [(model.id, model.task) for model in only.models] == [("plain", "chat")]
+    with pytest.raises(ModelNotFound):
+        only.speech_model("whisper-1")

@@ -1,0 +1,401 @@
+"""The engine on the embedded checkpoint: it writes what `generate` writes, whoever else is aboard."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from deployments.chat.engine import ChatEngineArgs
+from deployments.chat.row import Prompt
+from deployments.chat.transformers_chat import TransformersChat
+from pipelines.chat_types import AudioPart, ChatDelta, ChatUsage, SamplingOptions, join_deltas
+from pipelines.errors import InvalidRequest, ModelUnavailable
+from tests.deployments.chat.driving import (
+    GREEDY,
+    Conversation,
+    advance,
+    alone,
+    asks,
+    finish,
+    generated,
+    pieces,
+    says,
+    together,
+    token_ids,
+)
+
+Heard = Callable[[str], AudioPart]
+
+HELLO = asks("Hello")
+SAMPLED = SamplingOptions(seed=3, temperature=2.0, max_tokens=12, top_logprobs=0)
+
+
+@pytest.fixture(scope="module")
+def conversations(heard: Heard) -> list[Conversation]:
+    """Of many lengths, with audio and without."""
+    return [
+        HELLO,
+        asks(heard("en-00"), "Transcribe this."),
+        [says("system", "Answer in one word."), *asks(heard("es-01"), "Which language is it?")],
+        [
+            *asks("What is said here?", heard("de-03")),
+            says("assistant", "Something about the weather."),
+            *asks("How many words are there?"),
+        ],
+        asks(heard("en-01"), "And this one:", heard("en-09"), "Transcribe both."),
+        asks(AudioPart(np.zeros(16_000, np.int16))),
+        asks("Please say something very long about " + "very " * 80 + "long words."),
+    ]
+
+
+@pytest.fixture(scope="module")
+def answers(loaded_engine: TransformersChat, conversations: list[Conversation]) -> list[ChatDelta]:
+    """What each writes when it is alone."""
+    return [alone(loaded_engine, conversation) for conversation in conversations]
+
+
+@pytest.fixture(scope="module")
+def narrow(checkpoint: Path) -> TransformersChat:
+    """A context with room for a few tokens behind "Hello"."""
+    return TransformersChat(ChatEngineArgs(str(checkpoint), "cpu", "float32", max_context_tokens=32))
+
+
+# Against transformers' own loop
+
+
+def test_it_writes_what_generate_writes(
+    engine: TransformersChat,
+    reference: Any,
+    processor: Any,
+    never_end: dict[int, float],
+    conversations: list[Conversation],
+    answers: list[ChatDelta],
+) -> None:
+    tokenizer = processor.tokenizer
+    for conversation, answer in zip(conversations, answers, strict=True):
+        prompt = engine.prepare(conversation)
+        expected = generated(reference, prompt, list(never_end), len(tokenizer))
+        assert token_ids(answer) == expected
+        assert answer.text == tokenizer.decode(expected, skip_special_tokens=True)
+        assert answer.finish_reason == ("length" if len(expected) == GREEDY.max_tokens else "stop")
+        assert answer.usage == ChatUsage(prompt.num_tokens, prompt.num_audio_tokens, len(expected))
+
+
+def test_hello_gets_an_answer(answers: list[ChatDelta]) -> None:
+    assert answers[0].text.strip()
+
+
+def test_what_is_heard_changes_the_answer(engine: TransformersChat, heard: Heard) -> None:
+    requests = [(asks(heard(name), "Transcribe this."), GREEDY) for name in ("en-00", "en-06", "de-03")]
+    assert len({answer.text for answer in together(engine, requests)}) == 3
+
+
+def test_logprobs_are_those_of_a_pass_over_the_whole_text(
+    engine: TransformersChat, reference: Any, heard: Heard
+) -> None:
+    """CHT-14"""
+    conversation = asks(heard("en-00"), "Transcribe this.")
+    answer = alone(engine, conversation, top_logprobs=3)
+    prompt = engine.prepare(conversation)
+    written = torch.tensor([token_ids(answer)])
+    everything = torch.cat([prompt.token_ids, written], dim=-1)
+    inputs = {**prompt.inputs, "input_ids": everything, "attention_mask": torch.ones_like(everything)}
+    with torch.inference_mode():
+        logits = reference(**inputs, use_cache=False).logits[0, prompt.num_tokens - 1 : -1]
+    logprobs = torch.log_softmax(logits.float(), dim=-1)
+    for scored, expected in zip(answer.tokens, logprobs, strict=True):
+        assert scored.token.logprob == pytest.approx(float(expected[scored.token.id]), abs=1e-3)
+        best = expected.topk(3)
+        assert [one.logprob for one in scored.alternatives] == pytest.approx(best.values.tolist(), abs=1e-3)
+        assert scored.alternatives[0] == scored.token  # greedy
+
+
+def test_as_many_alternatives_as_asked_for_the_most_probable_first(engine: TransformersChat) -> None:
+    """CHT-14"""
+    numbers = (None, 0, 1, 20)
+    found = together(engine, [(HELLO, replace(GREEDY, top_logprobs=number)) for number in numbers])
+    assert found[0].tokens == ()
+    for number, answer in zip(numbers[1:], found[1:], strict=True):
+        assert len(answer.tokens) == answer.usage.num_output_tokens > 0
+        for scored in answer.tokens:
+            logprobs = [one.logprob for one in scored.alternatives]
+            assert len(logprobs) == number
+            assert logprobs == sorted(logprobs, reverse=True)
+
+
+def test_the_bytes_of_the_tokens_are_the_text(answers: list[ChatDelta]) -> None:
+    """CHT-14"""
+    for answer in answers:
+        assert b"".join(scored.token.data for scored in answer.tokens).decode() == answer.text
+
+
+# Whoever else is aboard
+
+
+def test_together_everybody_writes_what_they_write_alone(
+    engine: TransformersChat, conversations: list[Conversation], answers: list[ChatDelta]
+) -> None:
+    found = together(engine, [(conversation, GREEDY) for conversation in conversations])
+    assert [answer.text for answer in found] == [answer.text for answer in answers]
+    assert [token_ids(answer) for answer in found] == [token_ids(answer) for answer in answers]
+    assert [answer.usage for answer in found] == [answer.usage for answer in answers]
+
+
+def test_rows_join_and_leave_at_any_step(
+    engine: TransformersChat, conversations: list[Conversation], answers: list[ChatDelta]
+) -> None:
+    found: dict[str, list[ChatDelta]] = {}
+    num_left = len(conversations)
+    for number, conversation in enumerate(reversed(conversations)):
+        engine.add(str(number), engine.prepare(conversation), GREEDY)
+        for _ in range(1 + 2 * number % 5):
+            num_left -= len(advance(engine, found))
+    finish(engine, found, num_left)
+    texts = [join_deltas(found[str(number)]).text for number in range(len(conversations))]
+    assert texts == [answer.text for answer in reversed(answers)]
+
+
+def test_the_same_twice(engine: TransformersChat, conversations: list[Conversation], answers: list[ChatDelta]) -> None:
+    """CHT-10"""
+    found = together(engine, [(conversations[1], GREEDY)] * 3)
+    assert [answer.text for answer in found] == [answers[1].text] * 3
+
+
+def test_a_seed_writes_the_same_text_in_any_company(
+    engine: TransformersChat, conversations: list[Conversation]
+) -> None:
+    """CHT-13"""
+    expected = join_deltas(pieces(engine, HELLO, SAMPLED)).text
+    company = [(conversation, replace(SAMPLED, seed=100)) for conversation in conversations[:4]]
+    found = together(engine, [*company[:2], (HELLO, SAMPLED), *company[2:], (HELLO, SAMPLED)])
+    assert [found[2].text, found[-1].text] == [expected, expected]
+
+
+def test_other_seeds_write_other_texts(engine: TransformersChat, never_end: dict[int, float]) -> None:
+    """CHT-13"""
+    options = [replace(SAMPLED, seed=seed, logit_bias=never_end) for seed in (1, 2, 3, -1, 2**63 - 1, -(2**63))]
+    found = together(engine, [(HELLO, one) for one in options])
+    assert len({answer.text for answer in found}) > 3
+
+
+# How tokens are chosen
+
+
+@pytest.mark.parametrize("narrowing", [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}, {"temperature": 1e-3}])
+def test_what_leaves_one_token_is_greedy(
+    engine: TransformersChat, never_end: dict[int, float], narrowing: dict[str, Any]
+) -> None:
+    """CHT-10, CHT-21"""
+    greedy = replace(GREEDY, logit_bias=never_end)
+    narrowed = [replace(greedy, **{"temperature": 1.5, "seed": seed, **narrowing}) for seed in (1, 2)]
+    expected, *found = together(engine, [(HELLO, options) for options in (greedy, *narrowed)])
+    assert [token_ids(answer) for answer in found] == [token_ids(expected)] * 2
+
+
+def test_a_high_temperature_leaves_the_greedy_way(engine: TransformersChat, never_end: dict[int, float]) -> None:
+    """CHT-10"""
+    options = replace(GREEDY, logit_bias=never_end)
+    hot = [replace(options, temperature=2.0, seed=seed) for seed in range(3)]
+    greedy, *found = together(engine, [(HELLO, one) for one in (options, *hot)])
+    assert all(token_ids(answer) != token_ids(greedy) for answer in found)
+
+
+def test_a_bias_takes_a_token_out_of_reach(engine: TransformersChat) -> None:
+    """CHT-16"""
+    unwanted = token_ids(alone(engine, HELLO))[:2]
+    answer = alone(engine, HELLO, logit_bias=dict.fromkeys(unwanted, -100.0))
+    assert answer.text
+    assert not set(unwanted) & set(token_ids(answer))
+
+
+def test_a_bias_forces_a_token(engine: TransformersChat) -> None:
+    """CHT-16"""
+    forced = token_ids(alone(engine, HELLO))[-1]
+    answer = alone(engine, HELLO, logit_bias={forced: 100.0}, max_tokens=7)
+    assert token_ids(answer) == [forced] * 7
+    assert answer.finish_reason == "length"
+
+
+@pytest.mark.parametrize("unknown", [-1, 1_000_000])
+def test_a_bias_for_no_token_is_refused_and_nobody_is_aboard(engine: TransformersChat, unknown: int) -> None:
+    """CHT-16"""
+    with pytest.raises(InvalidRequest, match=f"no token {unknown}") as caught:
+        engine.add("0", engine.prepare(HELLO), replace(GREEDY, logit_bias={5: 1.0, unknown: 1.0}))
+    assert caught.value.param == "logit_bias"
+    assert engine.step() == []
+
+
+def test_a_penalty_keeps_a_text_from_repeating_itself(engine: TransformersChat, never_end: dict[int, float]) -> None:
+    """CHT-15: without it, the bias has it say one word for ever."""
+    forced = token_ids(alone(engine, HELLO))[0]
+    options = replace(GREEDY, max_tokens=60, logit_bias={**never_end, forced: 30.0})
+    requests = [(HELLO, options), (HELLO, replace(options, frequency_penalty=2.0))]
+    repeated, varied = together(engine, requests)
+    assert token_ids(repeated) == [forced] * 60
+    assert set(token_ids(varied)) > {forced}
+
+
+# How an answer ends
+
+
+def test_max_tokens_is_the_length(engine: TransformersChat, processor: Any, never_end: dict[int, float]) -> None:
+    """CHT-09"""
+    numbers = (30, 1, 3, 29)
+    options = replace(GREEDY, logit_bias=never_end)
+    found = together(engine, [(HELLO, replace(options, max_tokens=number)) for number in numbers])
+    for number, answer in zip(numbers, found, strict=True):
+        assert token_ids(answer) == token_ids(found[0])[:number]
+        assert answer.text == processor.tokenizer.decode(token_ids(answer))
+        assert (answer.finish_reason, answer.usage.num_output_tokens) == ("length", number)
+
+
+def test_the_answer_ends_before_a_stop_text_wherever_tokens_end(
+    engine: TransformersChat, never_end: dict[int, float]
+) -> None:
+    """CHT-12"""
+    options = replace(GREEDY, logit_bias=never_end)
+    whole = alone(engine, HELLO, logit_bias=never_end).text
+    stops = [whole[start : start + 4] for start in range(20)]
+    found = together(engine, [(HELLO, replace(options, stop=(stop, "never said"))) for stop in stops])
+    for stop, answer in zip(stops, found, strict=True):
+        assert (answer.text, answer.finish_reason) == (whole[: whole.index(stop)], "stop")
+
+
+def test_what_a_stop_text_might_begin_with_is_held_back(engine: TransformersChat, never_end: dict[int, float]) -> None:
+    """CHT-12"""
+    whole = alone(engine, HELLO, logit_bias=never_end).text
+    stop = whole[4:24] + "\0"  # all of it comes true but its end
+    deltas = pieces(engine, HELLO, replace(GREEDY, logit_bias=never_end, stop=(stop,)))
+    assert join_deltas(deltas).text == whole
+    said = shown = ""
+    for delta in deltas:
+        said += "".join(scored.token.text for scored in delta.tokens)
+        shown += delta.text
+        if len(said) <= 24:
+            assert shown == said[:4]
+
+
+def test_a_stop_text_at_the_beginning_leaves_nothing(engine: TransformersChat) -> None:
+    """CHT-12"""
+    whole = alone(engine, HELLO).text
+    answer = alone(engine, HELLO, stop=(whole[:1],))
+    assert (answer.text, answer.finish_reason, answer.usage.num_output_tokens) == ("", "stop", 1)
+
+
+def test_deltas_come_as_tokens_are_written(engine: TransformersChat) -> None:
+    """CHT-31"""
+    deltas = pieces(engine, HELLO, replace(GREEDY, top_logprobs=None))
+    assert len([delta for delta in deltas if delta.text]) > 3
+    assert all(delta.text or delta.finish_reason for delta in deltas)
+    counts = [delta.usage.num_output_tokens for delta in deltas]
+    assert counts == sorted(counts)
+
+
+def test_the_context_s_end_is_the_answer_s(narrow: TransformersChat, never_end: dict[int, float]) -> None:
+    """CHT-09"""
+    num_read = narrow.prepare(HELLO).num_tokens
+    assert 0 < num_read < 32
+    for max_tokens in (None, 1000):
+        answer = alone(narrow, HELLO, logit_bias=never_end, max_tokens=max_tokens)
+        assert answer.finish_reason == "length"
+        assert answer.usage.num_output_tokens == 32 - num_read
+    assert alone(narrow, HELLO, logit_bias=never_end, max_tokens=2).usage.num_output_tokens == 2
+
+
+def test_the_context_is_no_longer_than_the_checkpoint_s(checkpoint: Path) -> None:
+    wide = TransformersChat(ChatEngineArgs(str(checkpoint), "cpu", "float32", max_context_tokens=10**6))
+    assert wide.info.max_context_tokens == wide._model.config.get_text_config().max_position_embeddings
+
+
+def test_it_runs_in_half_precision(checkpoint: Path) -> None:
+    half = TransformersChat(ChatEngineArgs(str(checkpoint), "cpu", "bfloat16"))
+    assert all(answer.text for answer in together(half, [(HELLO, GREEDY), (asks("Thank you"), GREEDY)]))
+
+
+# Who leaves early, and who fails
+
+
+def test_who_is_aborted_leaves_the_others_as_they_were(
+    engine: TransformersChat, conversations: list[Conversation], answers: list[ChatDelta]
+) -> None:
+    for number in range(4):
+        engine.add(str(number), engine.prepare(conversations[number]), GREEDY)
+    found: dict[str, list[ChatDelta]] = {}
+    for _ in range(5):  # three are read and two wrote
+        advance(engine, found)
+    engine.abort("1")  # aboard
+    engine.abort("3")  # waiting
+    engine.abort("nobody")
+    finish(engine, found, 2)
+    assert join_deltas(found["0"]).text == answers[0].text
+    assert join_deltas(found["2"]).text == answers[2].text
+    assert not found["1"][-1].finish_reason
+    assert "3" not in found
+
+
+def test_when_everybody_is_aborted_nobody_is_aboard(engine: TransformersChat, answers: list[ChatDelta]) -> None:
+    for number in range(3):
+        engine.add(str(number), engine.prepare(HELLO), GREEDY)
+    engine.step()
+    for number in range(3):
+        engine.abort(str(number))
+    assert engine.step() == []
+    assert alone(engine, HELLO).text == answers[0].text
+
+
+def broken() -> Prompt:
+    """Holds a token that the model has no embedding of."""
+    return Prompt({"input_ids": torch.tensor([[10**6]]), "attention_mask": torch.ones(1, 1).long()}, 0)
+
+
+def test_a_prompt_that_fails_takes_nobody_aboard_with_it(engine: TransformersChat, answers: list[ChatDelta]) -> None:
+    engine.add("good", engine.prepare(HELLO), GREEDY)
+    found: dict[str, list[ChatDelta]] = {}
+    advance(engine, found)
+    engine.add("bad", broken(), GREEDY)
+    advance(engine, found)
+    (failed,) = engine.step()
+    assert (failed.request_id, failed.is_last) == ("bad", True)
+    assert isinstance(failed.result, ModelUnavailable)
+    finish(engine, found, 1)
+    assert join_deltas(found["good"]).text == answers[0].text
+
+
+def test_a_prompt_that_fails_takes_nobody_who_waits_with_it(engine: TransformersChat, answers: list[ChatDelta]) -> None:
+    engine.add("bad", broken(), GREEDY)
+    engine.add("good", engine.prepare(HELLO), GREEDY)
+    (failed,) = engine.step()
+    assert (failed.request_id, failed.is_last) == ("bad", True)
+    found: dict[str, list[ChatDelta]] = {}
+    finish(engine, found, 1)
+    assert join_deltas(found["good"]).text == answers[0].text
+
+
+def test_alone_a_prompt_that_fails_is_a_failed_step(engine: TransformersChat, answers: list[ChatDelta]) -> None:
+    engine.add("bad", broken(), GREEDY)
+    with pytest.raises(IndexError):
+        engine.step()
+    engine.abort("bad")
+    assert alone(engine, HELLO).text == answers[0].text
+
+
+def test_a_model_that_reads_nothing_any_more_fails_however_many_wait(engine: TransformersChat) -> None:
+    for number in range(4):
+        engine.add(str(number), broken(), GREEDY)
+    engine.step()
+    with pytest.raises(IndexError):
+        engine.step()
+    for number in range(4):
+        engine.abort(str(number))
+    assert alone(engine, HELLO).text
+
+
+def test_reading_and_writing_take_turns(engine: TransformersChat) -> None:
+    for name in "abc":
+        engine.add(name, engine.prepare(HELLO), replace(GREEDY, max_tokens=6))
+    seen = [{output.request_id for output in engine.step()} for _ in range(6)]
+    assert seen == [{"a"}, {"a"}, {"b"}, {"a", "b"}, {"c"}, {"a", "b", "c"}]
