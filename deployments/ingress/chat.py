@@ -14,7 +14,7 @@ from deployments.ingress.admission import Admission
 from deployments.ingress.chat_render import ChatRenderer
 from deployments.ingress.chat_rules import check_chat
 from deployments.ingress.conversation import ConversationReader, audio_parts, check_audio
-from deployments.ingress.json_body import parse, read_json
+from deployments.ingress.json_body import inlined_schema, parse, read_json
 from deployments.ingress.schema.chat import UNION_TAGS, ChatRequest
 from deployments.ingress.services import Services
 from deployments.ingress.streams import open_stream
@@ -27,7 +27,7 @@ MIN_TEMPERATURE = 0.001
 
 def chat_router(services: Services, admission: Admission) -> APIRouter:
     router = APIRouter(tags=["chat"])
-    schema = ChatRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema = inlined_schema(ChatRequest)
     body = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
     @router.post("/v1/chat/completions", openapi_extra=body)

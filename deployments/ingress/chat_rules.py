@@ -6,6 +6,7 @@ from deployments.ingress.schema.chat import ChatRequest
 from pipelines.errors import InvalidRequest
 
 UNSERVED = ("tools", "functions", "audio", "prediction", "web_search_options")
+NONE_GIVEN: tuple[object, ...] = (None, [])
 MAX_TOKEN_ID = 2**31
 
 
@@ -16,7 +17,7 @@ def check_chat(request: ChatRequest) -> None:
         InvalidRequest: naming the parameter.
     """
     for name in UNSERVED:
-        if getattr(request, name):
+        if getattr(request, name) not in NONE_GIVEN:
             raise _unsupported(name)
     _check_choice("tool_choice", request.tool_choice)
     _check_choice("function_call", request.function_call)

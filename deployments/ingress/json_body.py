@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -9,6 +10,9 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from pipelines.errors import DeadlineExceeded, InvalidRequest
+
+HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Whole pairs are found, too: that only costs time."""
 
 RequestT = TypeVar("RequestT", bound=BaseModel)
 
@@ -31,7 +35,31 @@ async def read_json(request: Request, max_s: float) -> dict[str, Any]:
         raise InvalidRequest("The body is not valid JSON.") from None
     if not isinstance(data, dict):
         raise InvalidRequest("The body must be a JSON object.")
-    return data
+    return _without_half_pairs(data) if HALF_PAIR.search(body) else data
+
+
+def _without_half_pairs(data: dict[str, Any]) -> dict[str, Any]:
+    """JSON can write half of a surrogate pair, as of an emoji that was cut through; no UTF-8 could carry it further."""
+    whole: dict[str, Any] = json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
+    return whole
+
+
+def inlined_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's JSON schema without references, which would lead nowhere in the middle of an OpenAPI document."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def inlined(node: Any) -> Any:
+        if isinstance(node, list):
+            return [inlined(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return inlined(definitions[node["$ref"].rpartition("/")[2]])
+        return {key: inlined(value) for key, value in node.items() if key != "discriminator"}
+
+    result: dict[str, Any] = inlined(schema)
+    return result
 
 
 def parse(data: dict[str, Any], model: type[RequestT], union_tags: frozenset[str]) -> RequestT:

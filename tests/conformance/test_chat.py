@@ -188,8 +188,8 @@ def test_cht_03_any_unicode(api: Api, text: str) -> None:
 def test_cht_03_half_a_surrogate_pair_is_no_failure(api: Api, parameters: dict[str, Any]) -> None:
     """Browsers send it when a text is cut in the middle of an emoji; no UTF-8 can carry it any further."""
     response = post(api, json.dumps({**body(max_tokens=2), **parameters}))
-    assert response.status_code in {200, 400}, response.text
-    if response.status_code == 400:
+    assert response.status_code in {200, 400, 404}, response.text
+    if response.status_code != 200:
         error_of(response)
 
 
@@ -425,9 +425,9 @@ def test_gen_03_422_is_never_sent(api: Api) -> None:
     schema = api.get("/openapi.json").json()["paths"][PATH]["post"]["requestBody"]["content"]["application/json"]
     names = list(schema["schema"]["properties"])
     assert len(names) > 20
-    refused = 0
+    refused, wrongs = 0, ["\x00{[wrong", [[]], {"a": {}}, -1.5]
     for name in names:
-        for wrong in ("\x00{[wrong", [[]], {"a": {}}, -1.5):
+        for wrong in wrongs:
             response = chat(api, **{"max_tokens": 1, name: wrong})
             assert response.status_code in {200, 400, 404}, (name, wrong, response.text)
             refused += response.status_code != 200

@@ -567,18 +567,13 @@ def test_cht_14_the_sdk_reads_them(server: Server, text: str) -> None:
 @pytest.mark.parametrize("name", ["presence_penalty", "frequency_penalty", "repetition_penalty"])
 def test_cht_15_penalties_lead_to_other_words(api: Api, name: str) -> None:
     """An answer that may not end falls into repeating itself."""
-
-    def num_kinds(**penalty: float) -> int:
-        answer = completion(api, QUESTION, logprobs=True, max_tokens=80, **never_ending(), **penalty)
-        return len({token["token"] for token in tokens_of(answer)})
-
-    assert num_kinds(**{name: 2.0}) > num_kinds()
+    assert num_kinds(api, **{name: 2.0}) > num_kinds(api)
 
 
-def test_cht_15_a_negative_penalty_rewards(api: Api) -> None:
-    answer = completion(api, QUESTION, logprobs=True, max_tokens=60, frequency_penalty=-2, **never_ending())
-    last = [token["token"] for token in tokens_of(answer)][-10:]
-    assert len(set(last)) < 5
+def num_kinds(api: Api, **penalty: float) -> int:
+    """Different tokens of an answer that may not end."""
+    answer = completion(api, QUESTION, logprobs=True, max_tokens=80, **never_ending(), **penalty)
+    return len({token["token"] for token in tokens_of(answer)})
 
 
 @pytest.mark.parametrize("temperature", [0, 1])

@@ -28,7 +28,7 @@ from tests.conformance.chat import (
 )
 from tests.conformance.metrics import RUNNING, in_flight, total
 from tests.conformance.scoring import word_error_rate
-from tests.conformance.wire import TIMEOUT_S, Api, error_of
+from tests.conformance.wire import TIMEOUT_S, Api
 from tests.conftest import Clip, Server
 
 HEALTH_MAX_S = 1.0
@@ -157,26 +157,6 @@ async def test_con_01_chats_of_one_batch_do_not_mix(server: Server) -> None:
     for (parameters, holds), response in zip(wanted * 3, responses, strict=True):
         assert response.status_code == 200, response.text
         assert holds(response.json()), (parameters, response.text)
-
-
-async def test_con_01_too_many_chats_are_told_to_come_again(server: Server) -> None:
-    """Three hundred answers at once, every other one streamed, where 160 may wait: who is refused learns when."""
-    async with httpx.AsyncClient(base_url=server.url, timeout=TIMEOUT_S, limits=httpx.Limits()) as client:
-        requests = [body(n=8, max_tokens=2, stream=bool(number % 2)) for number in range(38)]
-        responses = await asyncio.gather(*(client.post(PATH, json=request) for request in requests))
-    refused = [response for response in responses if response.status_code != 200]
-    for response in refused:
-        assert response.status_code in {429, 503}, response.text
-        assert int(response.headers["retry-after"]) >= 1
-        assert error_of(response)["code"] in {"rate_limit_exceeded", "service_unavailable"}
-    begun = [response for response in responses[1::2] if response.status_code == 200]
-    failed_later = [error for response in begun for error in errors_of_stream(response)]
-    assert {error["code"] for error in failed_later} <= {"rate_limit_exceeded", "service_unavailable"}
-    assert 0 < len(refused) + len(failed_later) < len(responses)
-
-
-def errors_of_stream(response: httpx.Response) -> list[Json]:
-    return [event["error"] for event in ChunkStream(response.content).events if "error" in event]
 
 
 async def test_con_01_options_do_not_mix(server: Server, clips: list[Clip]) -> None:

@@ -14,7 +14,14 @@ UNION_TAGS = frozenset({"string", "parts", "text", "input_audio", "audio_url"})
 
 
 class _Request(BaseModel):
+    """Unknown fields are ignored (GEN-06), and null is not given (CHT-20)."""
+
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_given(cls, data: Any) -> Any:
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
 class TextContent(_Request):
@@ -73,8 +80,6 @@ class StreamOptions(_Request):
 
 
 class ChatRequest(_Request):
-    """Unknown fields are ignored (GEN-06), and null is not given (CHT-20)."""
-
     model: Text
     messages: list[ChatMessage] = Field(min_length=1)
     max_tokens: int | None = Field(default=None, ge=1, lt=2**31)
@@ -109,11 +114,6 @@ class ChatRequest(_Request):
     audio: Any = None
     prediction: Any = None
     web_search_options: Any = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_not_given(cls, data: Any) -> Any:
-        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
 
     @field_validator("stop", mode="before")
     @classmethod
