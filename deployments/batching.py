@@ -144,7 +144,7 @@ class EngineLoop(Generic[ResultT]):
                 boarding = self._next_to_board(left)
             for request_id in left:
                 if self._aboard.pop(request_id, None):
-                    self._engine.abort(request_id)
+                    self._abort(request_id)
             for passenger in boarding:
                 self._board(passenger)
             if self._aboard:
@@ -194,10 +194,17 @@ class EngineLoop(Generic[ResultT]):
     def _give_everybody_up(self) -> list[tuple[_Passenger, _Outcome]]:
         passengers, self._aboard = list(self._aboard.values()), {}
         for passenger in passengers:
-            self._engine.abort(passenger.request_id)
+            self._abort(passenger.request_id)
         return [
             (passenger, _Outcome(ModelUnavailable("The model failed on this request."))) for passenger in passengers
         ]
+
+    def _abort(self, request_id: str) -> None:
+        try:
+            self._engine.abort(request_id)
+        except Exception:
+            # The thread must live on here, too: the others aboard wait for it.
+            logger.exception("An engine could not take a request out")
 
 
 def _deliver(outcomes: list[tuple[_Passenger, _Outcome]]) -> None:

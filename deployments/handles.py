@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -60,7 +61,7 @@ async def call(method: Any, *args: Any) -> Any:
                 return result
             _raise_unless_worth_another_try(result, attempt)
         except asyncio.CancelledError:
-            response.cancel()  # nobody waits any more, and Serve would let it run on
+            _cancel(response)
             raise
         except RAY_ERRORS as error:
             _raise_unless_worth_another_try(error, attempt)
@@ -86,6 +87,12 @@ def _as_ours(error: Exception) -> AudioServerError:
             return ModelUnavailable("The replica that worked on this request shut down.", RETRY_AFTER_S)
         case _:
             return ModelUnavailable("The replica that worked on this request was lost.", RETRY_AFTER_S)
+
+
+def _cancel(response: Any) -> None:
+    """Nobody waits any more, and Serve would let it run on."""
+    with suppress(*RAY_ERRORS):  # a call that was never sent raises what kept it
+        response.cancel()
 
 
 async def _pause(attempt: int) -> None:
@@ -217,27 +224,41 @@ class RemoteChatModel:
         self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
     ) -> AsyncGenerator[ChatDelta, None]:
         """When the replica dies, another one writes the answer again, and what was delivered already is skipped."""
-        resumer = Resumer()
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            response = _remote(self._streaming.generate, messages, options, in_pieces)
-            has_ended = False
+        resumer, attempt = Resumer(), 1
+        while True:
             try:
-                async for item in response:
-                    if isinstance(item, AudioServerError):
-                        raise item
-                    delta, work = item
-                    if news := resumer.push(delta):
-                        yield news
-                has_ended = True
-                self._observe(work)
+                async with aclosing(self._write(messages, options, in_pieces)) as deltas:
+                    async for delta in deltas:
+                        if news := resumer.push(delta):
+                            yield news
                 return
+            except BackPressureError as error:
+                if attempt == 1:
+                    raise _as_ours(error) from None
+                # It has begun: whoever has taken its place meanwhile, it waits for the next.
             except (*RAY_ERRORS, AudioServerError) as error:
                 _raise_unless_worth_another_try(error, attempt)
-            finally:
-                if not has_ended:
-                    response.cancel()
+                attempt += 1
             await _pause(attempt)
             resumer.begin_anew()
+
+    async def _write(
+        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
+    ) -> AsyncGenerator[ChatDelta, None]:
+        """One replica's answer; raises Ray's errors as they are."""
+        response = _remote(self._streaming.generate, messages, options, in_pieces)
+        has_ended = False
+        try:
+            async for item in response:
+                if isinstance(item, AudioServerError):
+                    raise item
+                delta, work = item
+                yield delta
+            has_ended = True
+            self._observe(work)
+        finally:
+            if not has_ended:
+                _cancel(response)
 
     async def info(self) -> ChatModelInfo:
         if self._info is None:

@@ -61,7 +61,9 @@ def draw(logits: Tensor, temperature: float, nucleus: Nucleus, generator: torch.
     Returns:
         the token's id, shape ().
     """
-    probabilities = torch.softmax(logits.double() / temperature, dim=-1)
+    logits = logits.double()
+    # softmax does not change when all are lowered, and what is 0 or less cannot overflow at a tiny temperature
+    probabilities = torch.softmax((logits - logits.max()) / temperature, dim=-1)
     ordered, tokens = probabilities.sort(descending=True, stable=True)
     keep = torch.ones_like(ordered, dtype=torch.bool)
     if nucleus.top_k > 0:

@@ -279,10 +279,15 @@ def _refuse_twice(what: str, names: list[str]) -> None:
             raise ConfigurationError(f"Two models have the {what} '{name}'.")
 
 
+def _keys(loc: tuple[int | str, ...]) -> list[str]:
+    """Behind `models` and its number pydantic names the member of the union, which is no key."""
+    is_tagged = loc[:1] == ("models",) and len(loc) > 2 and loc[2] in TASKS
+    return [str(step) for place, step in enumerate(loc) if not (is_tagged and place == 2)]
+
+
 def _sentence(error: ValidationError) -> str:
     mistake = error.errors()[0]
-    steps = [step for step in mistake["loc"] if step not in TASKS]
-    place = ".".join(str(step) for step in steps) or "args"
+    place = ".".join(_keys(mistake["loc"])) or "args"
     if mistake["type"] == "extra_forbidden":
         return f"Unknown key '{place}'."
     return f"{place}: {mistake['msg'].removeprefix('Value error, ')}."

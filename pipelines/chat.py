@@ -6,6 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from pipelines.chat_types import ChatDelta, Message, SamplingOptions
+from pipelines.errors import ModelUnavailable
 from pipelines.ports import ChatModel
 
 
@@ -61,6 +62,8 @@ class ChatPipeline:
 
 
 def _raise_failure(writers: list["asyncio.Task[None]"]) -> None:
-    for writer in writers:
-        if writer.done() and not writer.cancelled() and (error := writer.exception()):
+    for writer in (writer for writer in writers if writer.done()):
+        if writer.cancelled():  # from below, for nobody here has: what was written so far must not look whole
+            raise ModelUnavailable("The replica that wrote this answer was lost.")
+        if error := writer.exception():
             raise error

@@ -26,6 +26,8 @@ class Resumer:
             ModelUnavailable: the new answer is not the one that was cut off.
         """
         text, tokens = self._skip_text(delta.text), self._skip_tokens(delta)
+        if delta.finish_reason and (self._text_to_skip or self._num_tokens_to_skip):
+            raise _another_answer()
         if not (text or tokens or delta.finish_reason):
             return None
         self._delivered.append(text)
@@ -35,7 +37,7 @@ class Resumer:
     def _skip_text(self, text: str) -> str:
         length = min(len(text), len(self._text_to_skip))
         if text[:length] != self._text_to_skip[:length]:
-            raise ModelUnavailable("The replica that wrote this answer was lost, and another one went on differently.")
+            raise _another_answer()
         self._text_to_skip = self._text_to_skip[length:]
         return text[length:]
 
@@ -43,3 +45,7 @@ class Resumer:
         count = min(len(delta.tokens), self._num_tokens_to_skip)
         self._num_tokens_to_skip -= count
         return delta.tokens[count:]
+
+
+def _another_answer() -> ModelUnavailable:
+    return ModelUnavailable("The replica that wrote this answer was lost, and another one went on differently.")

@@ -1,4 +1,4 @@
-"""Stop texts: an answer ends before the first of them, also when it comes in pieces."""
+"""Stop texts: an answer ends before the first of them that is complete, however it is cut into pieces."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,9 @@ class StopTexts:
         if self.is_found:
             return ""
         text = self._held + text
-        places = [place for stop in self._stops if (place := text.find(stop)) >= 0]
-        self.is_found = bool(places)
-        end = min(places) if places else len(text) - self._num_doubtful(text)
+        found = [(place + len(stop), place) for stop in self._stops if (place := text.find(stop)) >= 0]
+        self.is_found = bool(found)
+        end = min(found)[1] if found else len(text) - self._num_doubtful(text)
         self._held = "" if self.is_found else text[end:]
         return text[:end]
 

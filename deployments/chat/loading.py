@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     ProcessorMixin,
+    VoxtralConfig,
 )
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.models.auto.modeling_auto import (
@@ -24,6 +25,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
 )
 
+from deployments.chat.voxtral import load_voxtral_prompts
 from pipelines.errors import ConfigurationError
 
 AUTO_CLASSES = (
@@ -58,9 +60,8 @@ def load_processor(source: str, model: PreTrainedModel) -> ProcessorMixin | PreT
     Raises:
         ConfigurationError: it has none, or none with a chat template.
     """
-    auto: Any = AutoProcessor if hears_audio(model) else AutoTokenizer
     try:
-        processor = auto.from_pretrained(source)
+        processor = _processor(source, model)
     except (OSError, ValueError, ImportError) as error:
         raise ConfigurationError(f"The chat model '{source}' has no usable processor: {_first_line(error)}") from error
     if not getattr(processor, "chat_template", None) and not getattr(tokenizer_of(processor), "chat_template", None):
@@ -98,6 +99,13 @@ def _auto_class(source: str, config: PreTrainedConfig) -> Any:
             return auto
     name = type(config).__name__
     raise ConfigurationError(f"'{source}' is not a language model, with audio or without: it is a {name}.")
+
+
+def _processor(source: str, model: PreTrainedModel) -> Any:
+    if isinstance(model.config, VoxtralConfig):
+        return load_voxtral_prompts(source, model.config)
+    auto: Any = AutoProcessor if hears_audio(model) else AutoTokenizer
+    return auto.from_pretrained(source)
 
 
 def _remembers_by_attention_alone(model: PreTrainedModel) -> bool:

@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import Gauge
 
-from deployments.ingress import sse
 from deployments.ingress.admission import Admission
 from deployments.ingress.chat_render import ChatRenderer
 from deployments.ingress.chat_rules import check_chat
 from deployments.ingress.conversation import ConversationReader, audio_parts, check_audio
+from deployments.ingress.deadlines import deadline, until_deadline
 from deployments.ingress.json_body import inlined_schema, parse, read_json
 from deployments.ingress.schema.chat import UNION_TAGS, ChatRequest
 from deployments.ingress.services import Services
@@ -65,9 +65,10 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
         model = services.catalogue.chat_model(request.model)
         check_chat(request)
         check_audio(request, model)
-        messages = await _read_messages(request, model, services)
+        async with deadline(services.limits.max_request_s):
+            messages = await _read_messages(request, model, services)
         request = request.model_copy(update={"messages": []})
-        events = sse.until_deadline(_events(services, request, model, messages), services.limits.max_request_s)
+        events = until_deadline(_events(services, request, model, messages), services.limits.max_request_s)
         renderer = ChatRenderer(request)
         if request.stream:
             response = await open_stream(events, renderer.chunks)

@@ -1,5 +1,6 @@
 """What a chat request may not ask for (api contract, CHT table)."""
 
+import re
 from typing import Any
 
 from deployments.ingress.schema.chat import ChatRequest
@@ -7,7 +8,7 @@ from pipelines.errors import InvalidRequest
 
 UNSERVED = ("tools", "functions", "audio", "prediction", "web_search_options")
 NONE_GIVEN: tuple[object, ...] = (None, [])
-MAX_TOKEN_ID = 2**31
+TOKEN_ID = re.compile("[0-9]{1,10}")
 
 
 def check_chat(request: ChatRequest) -> None:
@@ -32,7 +33,7 @@ def check_chat(request: ChatRequest) -> None:
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options needs stream=true.", "stream_options")
     for token_id in request.logit_bias:
-        if not (token_id.isascii() and token_id.isdigit() and int(token_id[:12]) < MAX_TOKEN_ID):
+        if not (TOKEN_ID.fullmatch(token_id) and int(token_id) < 2**31):
             raise InvalidRequest(f"logit_bias: '{token_id[:40]}' is not the id of a token.", "logit_bias")
 
 

@@ -1,6 +1,5 @@
 """A JSON body to a validated request, or to one sentence that names the field that is wrong."""
 
-import asyncio
 import json
 import re
 from collections.abc import Sequence
@@ -9,10 +8,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from pipelines.errors import DeadlineExceeded, InvalidRequest
+from deployments.ingress.deadlines import deadline
+from pipelines.errors import InvalidRequest
 
-HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 """Whole pairs are found, too: that only costs time."""
+
+MAX_KEY_LENGTH = 64
+MAX_MESSAGE_LENGTH = 300
 
 RequestT = TypeVar("RequestT", bound=BaseModel)
 
@@ -24,24 +27,25 @@ async def read_json(request: Request, max_s: float) -> dict[str, Any]:
         InvalidRequest: not JSON, or no object.
         DeadlineExceeded: a client that sends its body drop by drop does not hold its place for ever.
     """
+    async with deadline(max_s, "to arrive"):
+        body = b"".join([piece async for piece in request.stream()])  # `request.body()` would keep a copy
     try:
-        async with asyncio.timeout(max_s):
-            body = await request.body()
-    except TimeoutError:
-        raise DeadlineExceeded(f"The request took longer than {max_s:.0f} s to arrive.") from None
-    try:
-        data = json.loads(body)
+        data = _loads(body)
     except (ValueError, RecursionError):
         raise InvalidRequest("The body is not valid JSON.") from None
     if not isinstance(data, dict):
         raise InvalidRequest("The body must be a JSON object.")
-    return _without_half_pairs(data) if HALF_PAIR.search(body) else data
+    return data
 
 
-def _without_half_pairs(data: dict[str, Any]) -> dict[str, Any]:
-    """JSON can write half of a surrogate pair, as of an emoji that was cut through; no UTF-8 could carry it further."""
-    whole: dict[str, Any] = json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
-    return whole
+def _loads(body: bytes) -> Any:
+    """JSON can write half of a surrogate pair, as of an emoji that was cut through; no UTF-8 could carry it further, so
+    it becomes "?"."""
+    text = body.decode(json.detect_encoding(body))
+    data = json.loads(text)
+    if HALF_PAIR.search(text):
+        data = json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
+    return data
 
 
 def inlined_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def parse(data: dict[str, Any], model: type[RequestT], union_tags: frozenset[str
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        mistake = error.errors()[0]
+        mistake = error.errors(include_url=False, include_input=False)[0]
     loc = mistake["loc"]
     if mistake["type"].startswith("union_tag"):
         loc = (*loc, "type")
@@ -81,6 +85,8 @@ def parse(data: dict[str, Any], model: type[RequestT], union_tags: frozenset[str
     if mistake["type"] == "missing":
         raise InvalidRequest(f"The parameter '{param}' is required.", param, "missing_required_parameter")
     message = mistake["msg"].removeprefix("Value error, ")
+    if len(message) > MAX_MESSAGE_LENGTH:  # it repeats what was sent
+        message = f"{message[:MAX_MESSAGE_LENGTH]}…"
     raise InvalidRequest(f"Invalid value for '{param}': {message}.", param)
 
 
@@ -91,7 +97,9 @@ def to_param(loc: Sequence[int | str], union_tags: frozenset[str] = frozenset())
         if isinstance(step, int):
             param += f"[{step}]"
         elif not (step in union_tags and place and _is_union(loc[place - 1])):
-            param += f".{step}" if param else step
+            # a key may be anything that a client made up
+            key = step[:MAX_KEY_LENGTH].encode("utf-8", "replace").decode()
+            param += f".{key}" if param else key
     return param
 
 

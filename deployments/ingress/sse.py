@@ -4,15 +4,11 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
-
-from pipelines.errors import DeadlineExceeded
-
-EventT = TypeVar("EventT")
 
 KEEP_ALIVE_S = 1.5
 KEEP_ALIVE = b"\n"
@@ -61,25 +57,6 @@ async def with_keep_alive(lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[
             if line is None:
                 return
             yield line
-
-
-async def until_deadline(events: AsyncGenerator[EventT, None], max_s: float) -> AsyncGenerator[EventT, None]:
-    """Pass events on for at most `max_s` in all.
-
-    Raises:
-        DeadlineExceeded
-    """
-    ends_at = asyncio.get_running_loop().time() + max_s
-    async with aclosing(events):
-        while True:
-            try:
-                async with asyncio.timeout_at(ends_at):
-                    event = await anext(events)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                raise DeadlineExceeded(f"The request took longer than {max_s:.0f} s.") from None
-            yield event
 
 
 async def cancel_and_wait(task: "asyncio.Future[Any]") -> None:

@@ -1,6 +1,5 @@
 """POST /v1/audio/transcriptions and /v1/audio/translations."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, aclosing
@@ -9,11 +8,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from starlette.datastructures import FormData
 
-from deployments.ingress import sse
 from deployments.ingress.admission import Admission
 from deployments.ingress.catalogue import ServedModel
+from deployments.ingress.deadlines import deadline, until_deadline
 from deployments.ingress.families import check_duration, check_transcription, check_translation
 from deployments.ingress.form import check_file_size, parse_request, read_file, read_form
 from deployments.ingress.known_speakers import read_known_speakers
@@ -23,7 +21,7 @@ from deployments.ingress.services import Services
 from deployments.ingress.streams import open_stream
 from deployments.settings import Family
 from pipelines.diarization import DiarizedTranscriptionPipeline
-from pipelines.errors import DeadlineExceeded, InvalidRequest, UnsupportedLanguage
+from pipelines.errors import InvalidRequest, UnsupportedLanguage
 from pipelines.speaker_types import KnownSpeaker
 from pipelines.transcription import TranscriptionPipeline
 from pipelines.types import (
@@ -105,11 +103,12 @@ def to_vad_options(request: TranscriptionRequest) -> VadOptions:
 async def _answer(http_request: Request, services: Services, admission: Admission, endpoint: Endpoint) -> Response:
     with ExitStack() as held:
         request, model, upload = await _read(http_request, services, admission, endpoint, held)
-        await _check_model(services, request, model, endpoint.task)
-        known_speakers = await read_known_speakers(request, services.reader)
+        async with deadline(services.limits.max_request_s):
+            await _check_model(services, request, model, endpoint.task)
+            known_speakers = await read_known_speakers(request, services.reader)
         request = request.model_copy(update={"known_speaker_references": []})  # megabytes that nobody needs any more
         work = _events(services, request, model, endpoint.task, upload, known_speakers)
-        events = sse.until_deadline(work, services.limits.max_request_s)
+        events = until_deadline(work, services.limits.max_request_s)
         if request.stream:
             await anext(events)  # the audio was read: until then everything that is wrong is a status
             renderer = StreamRenderer(request, model, endpoint.task)
@@ -127,7 +126,8 @@ async def _read(
     http_request: Request, services: Services, admission: Admission, endpoint: Endpoint, held: ExitStack
 ) -> tuple[TranscriptionRequest, ServedModel, bytes]:
     """The form, checked as far as it can be without a model; its place is `held` from here on."""
-    form = await _read_form(http_request, services.limits.max_upload_s)
+    async with deadline(services.limits.max_upload_s, "to arrive"):
+        form = await read_form(http_request)
     try:
         held.enter_context(admission.admit())
         check_file_size(form, services.limits.max_upload_bytes)
@@ -137,15 +137,6 @@ async def _read(
         return request, model, await read_file(form)
     finally:
         await form.close()
-
-
-async def _read_form(request: Request, max_s: float) -> FormData:
-    """A client that sends its body drop by drop does not hold its place for ever."""
-    try:
-        async with asyncio.timeout(max_s):
-            return await read_form(request)
-    except TimeoutError:
-        raise DeadlineExceeded(f"The request took longer than {max_s:.0f} s to arrive.") from None
 
 
 async def _check_model(services: Services, request: TranscriptionRequest, model: ServedModel, task: Task) -> None:

@@ -425,7 +425,8 @@ def test_gen_03_422_is_never_sent(api: Api) -> None:
     schema = api.get("/openapi.json").json()["paths"][PATH]["post"]["requestBody"]["content"]["application/json"]
     names = list(schema["schema"]["properties"])
     assert len(names) > 20
-    refused, wrongs = 0, ["\x00{[wrong", [[]], {"a": {}}, -1.5]
+    wrongs: list[Any] = ["\x00{[wrong", [[]], {"a": {}}, -1.5]
+    refused = 0
     for name in names:
         for wrong in wrongs:
             response = chat(api, **{"max_tokens": 1, name: wrong})

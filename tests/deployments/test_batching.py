@@ -1,14 +1,14 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from deployments.batching import EngineLoop
-from pipelines.errors import ModelUnavailable, UnsupportedLanguage
+from deployments.batching import MAX_FAILED_STEPS, EngineLoop
+from pipelines.errors import AudioServerError, ModelUnavailable, Overloaded, UnsupportedLanguage
 from pipelines.types import Work
 
 
@@ -292,7 +292,251 @@ async def test_requests_come_from_several_event_loops() -> None:
         assert await asyncio.gather(*asked) == [1, 2, 3]
 
 
+async def test_an_engine_that_cannot_take_somebody_out_serves_the_others() -> None:
+    class Clinging(CountingEngine):
+        def abort(self, request_id: str) -> None:
+            super().abort(request_id)
+            raise RuntimeError("the engine broke")
+
+    engine = Clinging(is_gated=True)
+    async with looping(engine) as loop:
+        (leaving,) = submit(loop, 5)
+        await until(lambda: len(engine.aboard) == 1)
+        staying, failing = submit(loop, 3, -1)
+        await settle()
+        engine.allow.release()
+        await until(lambda: len(engine.aboard) == 3)
+        leaving.cancel()
+        await settle()
+        engine.allow.release(10)
+        for task in (staying, failing):  # the step fails, and both are taken out
+            with pytest.raises(ModelUnavailable):
+                await task
+        assert (await loop.run(2))[0] == 2
+        assert engine.aborted == ["0", "1", "2"]
+
+
 async def test_a_stopped_loop_is_not_alive() -> None:
     async with looping(CountingEngine()) as loop:
         assert loop.is_healthy
     assert not loop.is_healthy
+
+
+# Answers in pieces
+
+
+@dataclass
+class WritingEngine:
+    """A request is what it answers, one after the other, one per step: values, an `AudioServerError` that gives it
+    up, or another exception, at which the step fails. None is a step without news."""
+
+    is_gated: bool = False
+    allow: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    aboard: dict[str, list[Any]] = field(default_factory=dict)
+    aborted: list[str] = field(default_factory=list)
+    num_steps: int = 0
+
+    def add(self, request_id: str, *answers: Any) -> None:
+        self.aboard[request_id] = list(answers)
+
+    def step(self) -> list[Output]:
+        if self.is_gated:
+            assert self.allow.acquire(timeout=60)
+        self.num_steps += 1
+        outputs = []
+        for request_id, answers in self.aboard.items():
+            answer = answers.pop(0)
+            if isinstance(answer, Exception) and not isinstance(answer, AudioServerError):
+                raise answer
+            if answer is not None:
+                outputs.append(Output(request_id, answer, is_last=not answers))
+        self.aboard = {id: answers for id, answers in self.aboard.items() if answers}
+        return outputs
+
+    def abort(self, request_id: str) -> None:
+        self.aborted.append(request_id)
+        self.aboard.pop(request_id, None)
+
+
+async def streamed(loop: EngineLoop[Any], *answers: Any) -> list[Any]:
+    """Everything that comes, and at its end the error if there is one."""
+    found: list[Any] = []
+    try:
+        async for results, _ in loop.stream(*answers):
+            assert results
+            found += results
+    except AudioServerError as error:
+        found.append(error)
+    return found
+
+
+async def test_pieces_come_in_order() -> None:
+    async with looping(WritingEngine()) as loop:
+        requests = [list(range(number, 2 * number)) for number in range(1, 20)]
+        assert await asyncio.gather(*(streamed(loop, *request) for request in requests)) == requests
+
+
+async def test_a_piece_comes_before_the_next_is_written() -> None:
+    engine = WritingEngine(is_gated=True)
+    async with looping(engine) as loop, aclosing(loop.stream("a", "b")) as answers:
+        engine.allow.release()
+        assert (await anext(answers))[0] == ["a"]
+        assert engine.num_steps == 1
+        engine.allow.release()
+        assert (await anext(answers))[0] == ["b"]
+        with pytest.raises(StopAsyncIteration):
+            await anext(answers)
+
+
+async def test_steps_without_news_wake_nobody() -> None:
+    async with looping(WritingEngine()) as loop:
+        assert await streamed(loop, None, "a", None, None, "b") == ["a", "b"]
+
+
+async def test_what_a_slow_consumer_missed_comes_at_once() -> None:
+    engine = WritingEngine(is_gated=True)
+    async with looping(engine) as loop, aclosing(loop.stream(*"abcdef")) as answers:
+        engine.allow.release()
+        assert (await anext(answers))[0] == ["a"]
+        engine.allow.release(100)
+        await until(lambda: not engine.aboard)  # nobody holds the engine up
+        assert (await loop.run("other"))[0] == "other"
+        assert (await anext(answers))[0] == list("bcdef")
+
+
+async def test_run_gives_the_last_piece() -> None:
+    async with looping(WritingEngine()) as loop:
+        assert (await loop.run("a", "b", "c"))[0] == "c"
+
+
+async def test_work_grows_with_the_pieces() -> None:
+    async with looping(WritingEngine()) as loop:
+        works = [work async for _, work in loop.stream(*"abcdef")]
+    assert [work.model_s for work in works] == sorted(work.model_s for work in works)
+    assert len({work.queue_s for work in works}) == 1
+    assert {work.mean_batch_size for work in works} == {1.0}
+
+
+async def test_pieces_come_before_the_error_that_ends_them() -> None:
+    """CHT-33"""
+    engine = WritingEngine(is_gated=True)
+    async with looping(engine) as loop:
+        failing = asyncio.create_task(streamed(loop, "a", "b", RuntimeError("the model broke"), "c"))
+        await until(lambda: bool(engine.aboard))
+        engine.allow.release(3)
+        found = await failing
+        assert found[:2] == ["a", "b"]
+        assert isinstance(found[2], ModelUnavailable)
+        assert len(found) == 3
+
+
+async def test_who_is_given_up_is_given_up_alone() -> None:
+    engine = WritingEngine(is_gated=True)
+    async with looping(engine) as loop:
+        tasks = [
+            asyncio.create_task(streamed(loop, *request)) for request in (list("abc"), ["a", Overloaded("no room")])
+        ]
+        await settle()
+        engine.allow.release(100)
+        good, given_up = await asyncio.gather(*tasks)
+    assert good == list("abc")
+    assert given_up[0] == "a"
+    assert isinstance(given_up[1], Overloaded)
+    assert engine.aborted == []
+
+
+async def test_giving_up_is_no_failed_step() -> None:
+    async with looping(WritingEngine()) as loop:
+        for _ in range(2 * MAX_FAILED_STEPS):
+            with pytest.raises(Overloaded):
+                await loop.run(Overloaded("no room"))
+        assert loop.is_healthy
+        for _ in range(MAX_FAILED_STEPS):
+            with pytest.raises(ModelUnavailable):
+                await loop.run(RuntimeError("the model broke"))
+        assert not loop.is_healthy
+        assert (await loop.run("a"))[0] == "a"
+        assert loop.is_healthy
+
+
+async def test_closing_takes_a_request_out_within_a_step() -> None:
+    engine = WritingEngine(is_gated=True)
+    async with looping(engine) as loop:
+        staying = asyncio.create_task(streamed(loop, *"abcdef"))
+        await until(lambda: bool(engine.aboard))
+        leaving = loop.stream(*"x" * 1_000)
+        waiting = asyncio.create_task(anext(leaving))
+        await settle()  # it waits to board
+        engine.allow.release()  # the step that is under way
+        await until(lambda: len(engine.aboard) == 2)
+        engine.allow.release()
+        await waiting
+        await leaving.aclose()
+        engine.allow.release()
+        await until(lambda: engine.aborted == ["1"])
+        assert list(engine.aboard) == ["0"]
+        engine.allow.release(100)
+        assert await staying == list("abcdef")
+
+
+async def test_cancelling_who_reads_takes_the_request_out() -> None:
+    engine = WritingEngine(is_gated=True)
+    async with looping(engine) as loop:
+        task = asyncio.create_task(streamed(loop, *"x" * 1_000))
+        await until(lambda: bool(engine.aboard))
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        engine.allow.release(2)
+        await until(lambda: engine.aborted == ["0"])
+        engine.allow.release(10)
+        assert (await loop.run("a"))[0] == "a"
+
+
+async def test_closing_behind_the_end_takes_nobody_out() -> None:
+    engine = WritingEngine()
+    async with looping(engine) as loop:
+        answers = loop.stream("a")
+        assert (await anext(answers))[0] == ["a"]
+        await answers.aclose()
+        assert (await loop.run("b"))[0] == "b"
+    assert engine.aborted == []
+
+
+async def test_streams_are_read_in_several_event_loops() -> None:
+    async with looping(WritingEngine()) as loop:
+
+        def in_a_loop_of_its_own(number: int) -> list[Any]:
+            return asyncio.run(streamed(loop, *range(number)))
+
+        asked = [asyncio.to_thread(in_a_loop_of_its_own, number) for number in (2, 5, 9)]
+        assert await asyncio.gather(*asked) == [list(range(number)) for number in (2, 5, 9)]
+
+
+class CountedLoop(asyncio.SelectorEventLoop):
+    num_wakes = 0
+
+    def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:
+        self.num_wakes += 1
+        return super().call_soon_threadsafe(*args, **options)
+
+
+async def test_an_event_loop_is_woken_once_per_step_however_many_read() -> None:
+    engine = WritingEngine(is_gated=True)
+    async with looping(engine, max_batch_size=8) as loop:
+
+        async def read() -> int:
+            reading = [asyncio.create_task(streamed(loop, *range(20))) for _ in range(8)]
+            await settle()  # all wait to board
+            engine.allow.release(1_000)
+            assert await asyncio.gather(*reading) == [list(range(20))] * 8
+            own = asyncio.get_running_loop()
+            assert isinstance(own, CountedLoop)
+            return own.num_wakes
+
+        def in_a_counted_loop() -> int:
+            with asyncio.Runner(loop_factory=CountedLoop) as runner:
+                return runner.run(read())
+
+        num_wakes = await asyncio.to_thread(in_a_counted_loop)
+    assert num_wakes == engine.num_steps

@@ -132,6 +132,12 @@ def test_a_low_temperature_is_nearly_greedy() -> None:
     assert set(draws(logits, 50, temperature=1e-3)) == {int(logits.argmax())}
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-300, 5e-324])
+def test_no_temperature_is_too_low(temperature: float) -> None:
+    logits = logits_of(3) * 1_000
+    assert set(draws(logits, 5, temperature=temperature)) == {int(logits.argmax())}
+
+
 def test_draws_depend_on_the_generator_alone() -> None:
     logits = logits_of(9)
     assert draws(logits, 20, seed=1) == draws(logits, 20, seed=1)

@@ -2,7 +2,17 @@ from typing import Any
 
 import pytest
 
-from deployments.settings import API_KEYS_VARIABLE, Diarization, Settings, api_keys
+from deployments.settings import (
+    ALLOWED_MEDIA_HOSTS_VARIABLE,
+    API_KEYS_VARIABLE,
+    ChatModel,
+    Diarization,
+    Media,
+    Settings,
+    SpeechModel,
+    allowed_media_hosts,
+    api_keys,
+)
 from pipelines.errors import ConfigurationError
 from pipelines.types import DecodeLimits
 from pipelines.voices import VoiceOptions
@@ -14,6 +24,10 @@ def model(**changes: Any) -> dict[str, Any]:
 
 def diarized(**changes: Any) -> dict[str, Any]:
     return {"models": [model()], "diarization": {"source": "models/diarization-embedded", **changes}}
+
+
+def chat(**changes: Any) -> dict[str, Any]:
+    return {"id": "org/Chat-1B", "task": "chat", **changes}
 
 
 def message(args: Any) -> str:
@@ -161,6 +175,42 @@ MISTAKES: list[tuple[Any, str]] = [
         {"models": [model(), model(id="b", engine="?")]},
         "Unknown engine '?': use 'transformers' or 'module:Class'.",
     ),
+    (
+        {"models": [model(task="chats")]},
+        "models.0: There is no such task: use 'transcription' or 'chat'.",
+    ),
+    ({"models": [model(), chat(task="Chat")]}, "models.1: There is no such task: use 'transcription' or 'chat'."),
+    ({"models": [model(task=None)]}, "models.0: There is no such task: use 'transcription' or 'chat'."),
+    ({"models": [model(task=["chat"])]}, "models.0: There is no such task: use 'transcription' or 'chat'."),
+    ({"models": [model(), {"task": "chat"}]}, "models.1.id: Field required."),
+    ({"models": [chat(sourse="x")]}, "Unknown key 'models.0.sourse'."),
+    ({"models": [model(), chat(max_audio=1)]}, "Unknown key 'models.1.max_audio'."),
+    ({"models": [model(max_audios=1)]}, "Unknown key 'models.0.max_audios'."),
+    ({"models": [chat(chat=1)]}, "Unknown key 'models.0.chat'."),
+    ({"models": [chat(aliases=[{"id": "x", "fam": 1}])]}, "Unknown key 'models.0.aliases.0.fam'."),
+    ({"models": [chat(aliases=["org/Chat-1B"])]}, "Two models have the id 'org/Chat-1B'."),
+    ({"models": [model(), chat(aliases=["openai/whisper-tiny"])]}, "Two models have the id 'openai/whisper-tiny'."),
+    ({"models": [model(id="a"), chat(id="a")]}, "Two models have the id 'a'."),
+    ({"models": [model(aliases=["a"]), chat(aliases=["a"])]}, "Two models have the id 'a'."),
+    ({"models": [chat(id="a/b"), chat(id="a-b")]}, "Two models have the deployment 'chat-a-b'."),
+    (
+        {"models": [chat(max_context_tokens=15)]},
+        "models.0.max_context_tokens: Input should be greater than or equal to 16.",
+    ),
+    ({"models": [chat(max_audios=-1)]}, "models.0.max_audios: Input should be greater than or equal to 0."),
+    ({"models": [chat(max_audio_s=0)]}, "models.0.max_audio_s: Input should be greater than 0."),
+    ({"models": [chat(max_audio_s=float("inf"))]}, "models.0.max_audio_s: Input should be a finite number."),
+    ({"models": [chat(engine="vllm")]}, "Unknown engine 'vllm': use 'transformers' or 'module:Class'."),
+    ({"models": [chat(engine="json:Engine")]}, "Engine 'json:Engine': module 'json' has no 'Engine'."),
+    ({"models": [model()], "chat": {"id": "x"}}, "Unknown key 'chat'."),
+    ({"models": [model()], "transcription": {}}, "Unknown key 'transcription'."),
+    ({"models": [model()], "limits": {"chat": 1}}, "Unknown key 'limits.chat'."),
+    ({"models": [model()], "media": {"hosts": []}}, "Unknown key 'media.hosts'."),
+    ({"models": [model()], "media": {"max_fetch_s": 0}}, "media.max_fetch_s: Input should be greater than 0."),
+    (
+        {"models": [model()], "media": {"max_redirects": -1}},
+        "media.max_redirects: Input should be greater than or equal to 0.",
+    ),
     ({"models": [model()], "diarization": {}}, "diarization.source: Field required."),
     (diarized(source=""), "diarization.source: String should have at least 1 character."),
     (diarized(sauce="x"), "Unknown key 'diarization.sauce'."),
@@ -211,6 +261,19 @@ def test_every_mistake_is_one_sentence(args: Any, sentence: str) -> None:
         {"models": [model(engine=":Engine")]},
         {"models": [model(engine="json:")]},
         {"models": [model(engine=".json:Engine")]},
+        {"models": [model(task=7)]},
+        {"models": ["chat"]},
+        {"models": [["chat"]]},
+        {"models": [{"task": "chat", "id": ""}]},
+        {"models": [chat(name="a b")]},
+        {"models": [chat(max_context_tokens="many")]},
+        {"models": [chat(max_audios=1.5)]},
+        {"models": [chat(max_audio_s=float("nan"))]},
+        {"models": [chat(engine=7)]},
+        {"models": [model()], "media": "any"},
+        {"models": [model()], "media": {"allowed_hosts": "127.0.0.1"}},
+        {"models": [model()], "media": {"allowed_hosts": [7]}},
+        {"models": [model()], "media": {"max_fetch_s": float("inf")}},
         {"models": [model()], "limits": "none"},
         {"models": [model()], "limits": {"max_channels": 0}},
         {"models": [model()], "diarization": "pyannote"},
@@ -231,6 +294,91 @@ def test_a_sentence_has_a_beginning_and_an_end(args: Any) -> None:
     assert sentence[0].isalpha()
     assert sentence.endswith(".")
     assert "\n" not in sentence
+
+
+# Models that chat
+
+
+def test_the_task_decides_what_a_model_is() -> None:
+    settings = Settings.model_validate({"models": [model(), chat(), model(id="b", task="transcription")]})
+    assert [type(served) for served in settings.models] == [SpeechModel, ChatModel, SpeechModel]
+    assert settings.speech_models == (settings.models[0], settings.models[2])
+    assert settings.chat_models == (settings.models[1],)
+
+
+def test_defaults_of_a_chat_model() -> None:
+    (served,) = Settings.model_validate({"models": [chat()]}).chat_models
+    assert (served.name, served.source, served.deployment_name) == ("org-Chat-1B", "org/Chat-1B", "chat-org-Chat-1B")
+    assert (served.engine, served.device, served.dtype, served.aliases) == ("transformers", "auto", "auto", ())
+    assert (served.max_context_tokens, served.max_audios, served.max_audio_s) == (None, 8, 600.0)
+
+
+def test_every_key_of_a_chat_model() -> None:
+    given = {
+        "id": "org/Chat-1B",
+        "family": "whisper",
+        "task": "chat",
+        "name": "small",
+        "aliases": ({"id": "gpt-4o-audio-preview", "family": "whisper"},),
+        "engine": "deployments.chat.engine:ChatEngine",
+        "source": "models/chat-embedded",
+        "device": "cuda",
+        "dtype": "bfloat16",
+        "max_context_tokens": 16,
+        "max_audios": 0,
+        "max_audio_s": 0.5,
+    }
+    settings = Settings.model_validate({"models": [given]})
+    assert given.keys() == ChatModel.model_fields.keys()
+    assert settings.chat_models[0].model_dump() == given
+    assert settings.chat_models[0].deployment_name == "chat-small"
+    assert Settings.model_validate(settings.model_dump()) == settings
+    assert Settings.model_validate(settings) == settings
+
+
+def test_a_server_may_only_chat() -> None:
+    settings = Settings.model_validate({"models": [chat()]})
+    assert settings.speech_models == ()
+    assert settings.diarization is None
+
+
+def test_one_name_may_belong_to_a_deployment_of_each_task() -> None:
+    settings = Settings.model_validate({"models": [model(id="a", name="x"), chat(id="b", name="x")]})
+    assert [served.deployment_name for served in settings.models] == ["asr-x", "chat-x"]
+
+
+def test_who_chats_needs_no_diarization_whatever_it_is_called() -> None:
+    settings = Settings.model_validate({"models": [chat(aliases=["gpt-4o-transcribe-diarize"])]})
+    assert [name.id for name in settings.chat_models[0].names] == ["org/Chat-1B", "gpt-4o-transcribe-diarize"]
+
+
+# Hosts of media
+
+
+def test_by_default_no_private_host_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ALLOWED_MEDIA_HOSTS_VARIABLE, raising=False)
+    media = Settings.model_validate({"models": [model()]}).media
+    assert media == Media(allowed_hosts=(), max_fetch_s=10.0, max_redirects=5)
+    assert allowed_media_hosts(media) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("value", "hosts"),
+    [
+        ("", set()),
+        (" , ,", set()),
+        ("127.0.0.1", {"127.0.0.1"}),
+        ("127.0.0.1, files.internal ,,::1", {"127.0.0.1", "files.internal", "::1"}),
+        ("a,a", {"a"}),
+    ],
+)
+def test_hosts_of_the_environment_join_the_configuration_s(
+    monkeypatch: pytest.MonkeyPatch, value: str, hosts: set[str]
+) -> None:
+    monkeypatch.setenv(ALLOWED_MEDIA_HOSTS_VARIABLE, value)
+    assert allowed_media_hosts(Media()) == hosts
+    settings = Settings.model_validate({"models": [model()], "media": {"allowed_hosts": ["own", " spaced ", ""]}})
+    assert allowed_media_hosts(settings.media) == hosts | {"own", "spaced"}
 
 
 def test_no_keys_let_everybody_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,14 @@ def test_the_first_of_several_ends_the_text() -> None:
     assert shown(["one ", "two three"], "three", "one two", "never") == (["", "", ""], True)
 
 
+@pytest.mark.parametrize("stops", [("abcd", "bc"), ("bc", "abcd"), ("abc", "bc"), ("b", "abc"), ("ab", "abc")])
+def test_of_several_that_overlap_the_first_to_be_complete_ends_the_text(stops: tuple[str, ...]) -> None:
+    """CHT-12: however the text is cut."""
+    text = "xxabcdyy"
+    ends = {"".join(shown([text[:cut], text[cut:]], *stops)[0]) for cut in range(len(text))}
+    assert ends == {"".join(shown(list(text), *stops)[0])}
+
+
 def test_a_stop_text_of_one_character_holds_nothing_back() -> None:
     assert shown(["a", "b\nc"], "\n") == (["a", "b", ""], True)
 

@@ -9,10 +9,12 @@ import pytest
 from tests.conftest import RunningServer, Server, free_port
 from tests.serve.coded_audio import CodedAudio, join, pause, speech_clips, ten_minutes
 from tests.serve.records import Records
-from tests.serve.tools import is_healthy, num_running, wait_until
+from tests.serve.tools import is_healthy, total, wait_until
 
 ENGINES = "tests.serve.scripted_engine"
 DIARIZER = "tests.serve.scripted_diarizer:ScriptedDiarizer"
+CHAT = "tests.serve.scripted_chat:Counter"
+CHAT_MODELS = ("counter", "narrow-chat", "elastic-chat")
 MAX_AUDIO_S = 900.0
 MAX_WINDOW_S = 60.0
 
@@ -44,7 +46,8 @@ def serve_config(models: list[dict[str, Any]], deployments: list[dict[str, Any]]
 def scripted_config(records: Path) -> dict[str, Any]:
     """reader: reads codes at once. narrow: one chunk at a time, one more may wait. steady: 2 s a chunk.
     elastic: one or two replicas. dormant: none until somebody asks. talker: reads numbers, with speakers; two windows
-    may be with the diarizer and two more wait."""
+    may be with the diarizer and two more wait. counter: chats. narrow-chat: one answer at a time, one more may wait.
+    elastic-chat: none to two replicas."""
     quickly = {"look_back_period_s": 2, "metrics_interval_s": 0.5, "upscale_delay_s": 1, "downscale_delay_s": 2}
     return serve_config(
         [
@@ -54,6 +57,7 @@ def scripted_config(records: Path) -> dict[str, Any]:
             scripted_model("elastic", "Slow", 1),
             scripted_model("dormant", "Slow", 0),
             {"id": "talker", "engine": f"{ENGINES}:Talker", "source": str(records), "family": "diarize"},
+            *({"id": name, "task": "chat", "engine": CHAT, "source": str(records)} for name in CHAT_MODELS),
         ],
         [
             light("ingress"),
@@ -72,6 +76,19 @@ def scripted_config(records: Path) -> dict[str, Any]:
             ),
             light("asr-talker", max_ongoing_requests=32),
             light("diarization", max_ongoing_requests=2, max_queued_requests=2),
+            light("chat-counter", max_ongoing_requests=32),
+            light("chat-narrow-chat", max_ongoing_requests=1, max_queued_requests=1),
+            light(
+                "chat-elastic-chat",
+                max_ongoing_requests=8,
+                autoscaling_config={
+                    "min_replicas": 0,
+                    "initial_replicas": 0,
+                    "max_replicas": 2,
+                    "target_ongoing_requests": 1,
+                    **quickly,
+                },
+            ),
         ],
         diarization={"engine": DIARIZER, "source": str(records), "max_window_s": MAX_WINDOW_S},
         limits={"max_audio_s": MAX_AUDIO_S},
@@ -93,8 +110,7 @@ def scripted_server(tmp_path_factory: pytest.TempPathFactory, records_directory:
 def scripted(scripted_server: Server) -> Server:
     """The server, whole and idle again whatever the test before did to it."""
     wait_until(lambda: is_healthy(scripted_server), "a healthy server")
-    models = ("reader", "narrow", "steady", "elastic", "dormant", "talker")
-    wait_until(lambda: not any(num_running(scripted_server, model) for model in models), "idle models")
+    wait_until(lambda: total(scripted_server, "vllm:num_requests_running") == 0, "idle models")
     return scripted_server
 
 

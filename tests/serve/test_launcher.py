@@ -56,7 +56,7 @@ BROKEN = {
     "missing class of an engine": (models(engine="tests.serve.scripted_engine:Nobody"), "Nobody"),
     "unknown user_config": (broken(user_config={"max_batch": 3}), "max_batch"),
     "more CPUs than there are": (broken(ray_actor_options={"num_cpus": 100_000}), "CPU"),
-    "more GPUs than there are": (broken(ray_actor_options={"num_gpus": 100_000}), "GPU"),
+    "more GPUs than there are": (broken(ray_actor_options={"num_cpus": 0.1, "num_gpus": 100_000}), "GPU"),
     "no models": (embedded_config(models=[]), "models"),
     "not a mapping": (["applications"], ""),
     "nothing": (None, ""),

@@ -14,7 +14,8 @@ UNION_TAGS = frozenset({"string", "parts", "text", "input_audio", "audio_url"})
 
 
 class _Request(BaseModel):
-    """Unknown fields are ignored (GEN-06), and null is not given (CHT-20)."""
+    """Unknown fields are ignored (GEN-06), and null is not given (CHT-20). Lists fail fast: pydantic keeps a record of
+    every mistake, and there may be millions in one body."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -64,7 +65,8 @@ class ChatMessage(_Request):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
-        Annotated[str, Tag("string")] | Annotated[list[Content], Tag("parts")], Discriminator(_kind_of_content)
+        Annotated[str, Tag("string")] | Annotated[list[Content], Field(fail_fast=True), Tag("parts")],
+        Discriminator(_kind_of_content),
     ]
 
     @model_validator(mode="before")
@@ -81,7 +83,7 @@ class StreamOptions(_Request):
 
 class ChatRequest(_Request):
     model: Text
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1, fail_fast=True)
     max_tokens: int | None = Field(default=None, ge=1, lt=2**31)
     max_completion_tokens: int | None = Field(default=None, ge=1, lt=2**31)
     temperature: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
@@ -106,7 +108,7 @@ class ChatRequest(_Request):
 
     # known, and refused where they ask for what is not served
     response_format: dict[str, Any] | None = None
-    modalities: list[str] = []
+    modalities: list[str] = Field(default=[], fail_fast=True)
     tools: list[Any] = []
     functions: list[Any] = []
     tool_choice: Any = None
@@ -118,6 +120,8 @@ class ChatRequest(_Request):
     @field_validator("stop", mode="before")
     @classmethod
     def _one_stop(cls, stop: Any) -> Any:
+        if stop == "":
+            raise ValueError("must not be empty")
         return [stop] if isinstance(stop, str) else stop
 
 

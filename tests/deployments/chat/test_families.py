@@ -102,7 +102,6 @@ def test_models_that_hear(tmp_path: Path, heard: Heard, family: str) -> None:
 @pytest.mark.parametrize("family", OMNI_FAMILIES)
 def test_models_that_hear_see_and_speak(tmp_path: Path, heard: Heard, family: str) -> None:
     """Of which only the part that listens and writes is used."""
-    pytest.importorskip("torchvision", reason="the processors of the Omni models need it")
     OMNI_FAMILIES[family](tmp_path)
     model: Any = AutoModelForMultimodalLM.from_pretrained(tmp_path).eval()
     hears(loaded(tmp_path), model.thinker, heard)

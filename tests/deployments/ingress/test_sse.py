@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from deployments.ingress.sse import DONE, KEEP_ALIVE, cancel_and_wait, to_line, until_deadline, with_keep_alive
+from deployments.ingress.deadlines import until_deadline
+from deployments.ingress.sse import DONE, KEEP_ALIVE, cancel_and_wait, to_line, with_keep_alive
 from pipelines.errors import DeadlineExceeded, UndecodableAudio
 
 
