@@ -25,6 +25,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
 )
 
+from deployments.chat.qwen2_audio import hear_only_what_there_is
 from deployments.chat.voxtral import load_voxtral_prompts
 from pipelines.errors import ConfigurationError
 
@@ -51,6 +52,7 @@ def load_model(source: str, device: torch.device, dtype: torch.dtype) -> PreTrai
     assert isinstance(model, PreTrainedModel)
     if not _remembers_by_attention_alone(model):
         raise ConfigurationError(f"The chat model '{source}' has recurrent layers, which cannot be batched here.")
+    hear_only_what_there_is(model)
     return model.eval().to(device)  # type: ignore[arg-type]
 
 

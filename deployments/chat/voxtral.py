@@ -20,12 +20,12 @@ TOKENIZER_FILE = "tekken.json"
 CHAT_TEMPLATE = """
 {%- set opening = {'': '', 'system': '[SYSTEM_PROMPT]', 'user': '[INST]', 'assistant': ''} -%}
 {%- set closing = {'': '', 'system': '[/SYSTEM_PROMPT]', 'user': '[/INST]', 'assistant': eos_token} -%}
-{%- set ns = namespace(role='', ends_in_text=false, has_audio=false, has_system=false) -%}
+{%- set ns = namespace(role='', ends_in_text=false, has_system=false, has_audio=false) -%}
 {{- bos_token -}}
 {%- for message in messages -%}
     {%- if message.role == 'system' and ns.role == 'assistant' -%}
         {{- raise_exception('a system message cannot follow one of the assistant.') -}}
-    {%- elif message.role != ns.role or message.role == 'system' -%}
+    {%- elif message.role == 'system' or message.role != ns.role -%}
         {{- closing[ns.role] + opening[message.role] -}}
         {%- set ns.role = message.role -%}
         {%- set ns.ends_in_text = false -%}
@@ -38,7 +38,7 @@ CHAT_TEMPLATE = """
             {%- set ns.ends_in_text = false -%}
         {%- elif part.text -%}
             {{- '\\n\\n' if ns.ends_in_text else '' -}}
-            {{- part.text -}}
+            {{- part.text.rstrip(' ') if message.role == 'assistant' and loop.last else part.text -}}
             {%- set ns.ends_in_text = true -%}
         {%- endif -%}
     {%- endfor -%}
@@ -50,7 +50,7 @@ CHAT_TEMPLATE = """
 {%- endif -%}
 {{- closing[ns.role] -}}
 """
-"""Neighbours of one role are one message. What mistral-common refuses is refused."""
+"""Neighbours of one role are one message, whose texts are paragraphs. What it refuses, mistral-common refuses."""
 
 
 class VoxtralPrompts(ProcessorMixin):
