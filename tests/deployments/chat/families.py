@@ -1,5 +1,6 @@
 """Small random checkpoints of many model families, made by transformers' own classes."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ from transformers import (
     Qwen3Config,
     Qwen3OmniMoeConfig,
     Qwen3OmniMoeForConditionalGeneration,
+    VoxtralConfig,
+    VoxtralForConditionalGeneration,
     WhisperFeatureExtractor,
 )
 
@@ -55,6 +58,7 @@ from tests.deployments.chat.small_tokenizers import (
     VOCABULARY_SIZE,
     byte_level,
     sentencepiece_bpe,
+    tekken,
 )
 
 NUM_MELS = 16
@@ -227,6 +231,15 @@ def qwen2_5_omni_thinker(directory: Path) -> None:
     """Its positions have three axes. Its own processor needs torchvision; Qwen2-Audio's makes the same prompts."""
     processor = Qwen2AudioProcessor(features(), tokenizer(), chat_template=PARTS_TEMPLATE)
     save(directory, Qwen2_5OmniThinkerForConditionalGeneration(_thinker_2_5()), processor)
+
+
+def voxtral(directory: Path) -> None:
+    """With the files of the real repository: no processor, and a tokenizer in Mistral's own format."""
+    encoder = {**ENCODER_SIZES, "intermediate_size": 4 * ENCODER_SIZES["hidden_size"]}
+    text = {**SIZES, "model_type": "llama", "max_position_embeddings": 2_048, "pad_token_id": 11}
+    config = VoxtralConfig(audio_config=encoder, text_config=text, audio_token_id=24)
+    save(directory, VoxtralForConditionalGeneration(config), features())
+    (directory / "tekken.json").write_text(json.dumps(tekken()))
 
 
 AUDIO_FAMILIES: dict[str, Callable[[Path], None]] = {

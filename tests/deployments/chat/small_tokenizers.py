@@ -1,11 +1,13 @@
 """Tokenizers of the kinds that language models have, each trained in a moment on a few sentences."""
 
+import base64
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 END, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 BLANK = "\u2581"
@@ -31,6 +33,19 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+TEKKEN_PATTERN = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+TEKKEN_SPECIAL_TOKENS = (
+    *("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]"),
+    *("[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]"),
+    *("[SUFFIX]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]"),
+    *(f"<SPECIAL_{id}>" for id in range(20, 24)),
+    *("[AUDIO]", "[BEGIN_AUDIO]"),
+    *(f"<SPECIAL_{id}>" for id in range(26, 34)),
+    "[TRANSCRIBE]",
+)
+"""At the ids that they have in Voxtral's tokenizer."""
 
 
 def byte_level(extra: Iterable[str] = (), **options: Any) -> PreTrainedTokenizerFast:
@@ -72,6 +87,45 @@ def unigram() -> PreTrainedTokenizerFast:
     trainer = trainers.UnigramTrainer(vocab_size=400, special_tokens=special, unk_token="<unk>", show_progress=False)
     tokenizer.train_from_iterator(TEXTS, trainer)
     return _with_sentencepiece_s_ends(tokenizer)
+
+
+def tekken() -> dict[str, Any]:
+    """Mistral's own format, as in Voxtral's `tekken.json`; as many tokens as `byte_level` has, and some reserved."""
+    trained = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(TEKKEN_PATTERN), behavior="isolated")
+    trained.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    num_special = len(TEKKEN_SPECIAL_TOKENS) + 5
+    num_words = VOCABULARY_SIZE - num_special
+    trainer = trainers.BpeTrainer(vocab_size=num_words, initial_alphabet=alphabet, show_progress=False)
+    trained.train_from_iterator(TEXTS, trainer)
+    byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+    found = sorted(trained.get_vocab().items(), key=lambda token: token[1])
+    merged = [bytes(byte_of[character] for character in token) for token, _ in found if len(token) > 1]
+    words = [bytes([byte]) for byte in range(256)] + merged
+    special = [{"rank": id, "token_str": token, "is_control": True} for id, token in enumerate(TEKKEN_SPECIAL_TOKENS)]
+    return {
+        "config": {
+            "pattern": TEKKEN_PATTERN,
+            "num_vocab_tokens": len(words),
+            "default_vocab_size": VOCABULARY_SIZE,
+            "default_num_special_tokens": num_special,
+            "version": "v7",
+        },
+        "vocab": [
+            {"rank": rank, "token_bytes": base64.b64encode(word).decode(), "token_str": word.decode(errors="ignore")}
+            for rank, word in enumerate(words)
+        ],
+        "special_tokens": special,
+        "audio": {
+            "sampling_rate": 16_000,
+            "frame_rate": 12.5,
+            "audio_encoding_config": {"num_mel_bins": 16, "hop_length": 160, "window_size": 400},
+            "chunk_length_s": 30.0,
+        },
+    }
 
 
 def _trained_pieces() -> tuple[dict[str, int], list[tuple[str, str]]]:
