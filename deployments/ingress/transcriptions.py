@@ -44,6 +44,17 @@ class Endpoint:
     check: Callable[[TranscriptionRequest, Family], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request that was found good, and all that is needed to work on it."""
+
+    request: TranscriptionRequest
+    model: ServedModel
+    task: Task
+    upload: bytes
+    known_speakers: list[KnownSpeaker]
+
+
 TRANSCRIPTIONS = Endpoint("transcribe", check_transcription)
 TRANSLATIONS = Endpoint("translate", check_translation)
 
@@ -107,8 +118,8 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
             await _check_model(services, request, model, endpoint.task)
             known_speakers = await read_known_speakers(request, services.reader)
         request = request.model_copy(update={"known_speaker_references": []})  # megabytes that nobody needs any more
-        work = _events(services, request, model, endpoint.task, upload, known_speakers)
-        events = until_deadline(work, services.limits.max_request_s)
+        job = Job(request, model, endpoint.task, upload, known_speakers)
+        events = until_deadline(_events(services, job), services.limits.max_request_s)
         if request.stream:
             await anext(events)  # the audio was read: until then everything that is wrong is a status
             renderer = StreamRenderer(request, model, endpoint.task)
@@ -150,25 +161,18 @@ async def _check_model(services: Services, request: TranscriptionRequest, model:
         raise UnsupportedLanguage(f"The model '{model.id}' does not know the language '{request.language}'.")
 
 
-async def _events(
-    services: Services,
-    request: TranscriptionRequest,
-    model: ServedModel,
-    task: Task,
-    upload: bytes,
-    known_speakers: list[KnownSpeaker],
-) -> AsyncGenerator[TranscriptionEvent, None]:
+async def _events(services: Services, job: Job) -> AsyncGenerator[TranscriptionEvent, None]:
     """The pipeline's events, counted."""
-    metrics, started_at = services.metrics, time.monotonic()
+    metrics, model, started_at = services.metrics, job.model, time.monotonic()
     gauge = metrics.waiting.labels(model.root)
     gauge.inc()
     is_silent = True
     try:
-        async with aclosing(_run(services, request, model, task, upload, known_speakers)) as events:
+        async with aclosing(_run(services, job)) as events:
             async for event in events:
                 if isinstance(event, AudioInfo):
-                    check_duration(request, model.family, event.duration_s)
-                    metrics.audio_seconds.labels(model.root, task).inc(event.duration_s)
+                    check_duration(job.request, model.family, event.duration_s)
+                    metrics.audio_seconds.labels(model.root, job.task).inc(event.duration_s)
                     gauge.dec()
                     gauge = metrics.running.labels(model.root)
                     gauge.inc()
@@ -180,21 +184,14 @@ async def _events(
         gauge.dec()
 
 
-def _run(
-    services: Services,
-    request: TranscriptionRequest,
-    model: ServedModel,
-    task: Task,
-    upload: bytes,
-    known_speakers: list[KnownSpeaker],
-) -> AsyncGenerator[TranscriptionEvent, None]:
+def _run(services: Services, job: Job) -> AsyncGenerator[TranscriptionEvent, None]:
     """Plain text needs no diarizer, whatever the model's family (DIA-01)."""
-    vad, options = to_vad_options(request), to_options(request, task)
+    vad, options = to_vad_options(job.request), to_options(job.request, job.task)
     pipeline = TranscriptionPipeline(
-        services.reader, services.recognizers[model.root], services.limits.max_chunks_in_flight
+        services.reader, services.recognizers[job.model.root], services.limits.max_chunks_in_flight
     )
-    if request.response_format != "diarized_json":
-        return pipeline.run(upload, vad, options)
+    if job.request.response_format != "diarized_json":
+        return pipeline.run(job.upload, vad, options)
     assert services.diarizer is not None, "the settings refuse the family 'diarize' without a diarizer"
     assert services.diarization is not None
     diarized = DiarizedTranscriptionPipeline(
@@ -204,7 +201,7 @@ def _run(
         services.diarization.voices(),
         services.diarization.max_window_s,
     )
-    return diarized.run(upload, vad, options, known_speakers)
+    return diarized.run(job.upload, vad, options, job.known_speakers)
 
 
 def _render(event: TranscriptionEvent, renderer: StreamRenderer) -> list[dict[str, Any]]:
