@@ -15,16 +15,17 @@ from ray.serve import Deployment
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
-from deployments.asr.deployment import Asr, UserConfig
+from deployments.asr.deployment import Asr
 from deployments.audio.deployment import Audio
-from deployments.chat.deployment import Chat, ChatUserConfig
+from deployments.batching import UserConfig
+from deployments.chat.deployment import Chat
 from deployments.diarization.deployment import DiarizationDeployment
 from deployments.ingress.deployment import Ingress
 from deployments.settings import Settings
 from pipelines.errors import ConfigurationError
 
-USER_CONFIGS: dict[str, type[BaseModel]] = {Asr.name: UserConfig, Chat.name: ChatUserConfig}
-"""What a deployment's `user_config` may hold, by the deployment's name in the code."""
+BATCHING = (Asr.name, Chat.name)
+"""The deployments that have a `user_config`, by their names in the code."""
 
 
 def load_config(path: Path) -> ServeDeploySchema:
@@ -93,9 +94,9 @@ def _check_application(application: ServeApplicationSchema) -> None:
             raise ConfigurationError(
                 f"There is no deployment '{deployment.name}'; there are: {', '.join(sorted(built))}."
             )
-        user_config = USER_CONFIGS.get(built[deployment.name].name)
-        if user_config and isinstance(deployment.user_config, dict):  # else Serve's own default
-            user_config.model_validate(deployment.user_config)
+        # what is no dict is Serve's own default
+        if built[deployment.name].name in BATCHING and isinstance(deployment.user_config, dict):
+            UserConfig.model_validate(deployment.user_config)
 
 
 def _built(application: ServeApplicationSchema) -> dict[str, Deployment]:

@@ -5,25 +5,16 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
 from deployments.asr.engine import ENGINES, AsrEngine
-from deployments.batching import EngineLoop
+from deployments.batching import EngineLoop, UserConfig
 from deployments.engines import EngineArgs, load_engine
 from deployments.resources import assigned_device, assigned_threads
 from pipelines.errors import AudioServerError
 from pipelines.types import AudioChunk, ChunkTranscript, DecodingOptions, RecognizerInfo, Work
 
 logger = logging.getLogger("ray.serve")
-
-
-class UserConfig(BaseModel):
-    """What may change without a restart: `user_config` of the deployment."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    max_batch_size: int = Field(default=8, ge=1)
 
 
 @serve.deployment(

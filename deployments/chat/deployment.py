@@ -9,10 +9,9 @@ from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
-from deployments.batching import EngineLoop
+from deployments.batching import EngineLoop, UserConfig
 from deployments.chat.engine import ENGINES, ChatEngine, ChatEngineArgs
 from deployments.engines import load_engine
 from deployments.resources import assigned_device, assigned_threads
@@ -23,34 +22,26 @@ from pipelines.types import Work
 logger = logging.getLogger("ray.serve")
 
 
-class ChatUserConfig(BaseModel):
-    """What may change without a restart: `user_config` of the deployment."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    max_batch_size: int = Field(default=8, ge=1)
-
-
 @serve.deployment(
     max_ongoing_requests=32,
     max_queued_requests=128,
     health_check_period_s=2,
     graceful_shutdown_timeout_s=60,
     ray_actor_options={"num_cpus": 1},
-    user_config=ChatUserConfig().model_dump(),
+    user_config=UserConfig().model_dump(),
 )
 class Chat:
     def __init__(self, engine: str, source: str, device: str, dtype: str, max_context_tokens: int | None) -> None:
         started_at = time.monotonic()
         args = ChatEngineArgs(source, assigned_device(device), dtype, assigned_threads(), max_context_tokens)
         self._engine: ChatEngine = load_engine(engine, ENGINES)(args)
-        self._loop: EngineLoop[ChatDelta] = EngineLoop(self._engine, ChatUserConfig().max_batch_size)
+        self._loop: EngineLoop[ChatDelta] = EngineLoop(self._engine, UserConfig().max_batch_size)
         # one, because tokenizers are not for several at once
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prompts")
         logger.info("Loaded %s in %.1f s on %s", source, time.monotonic() - started_at, args.device)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        self._loop.max_batch_size = ChatUserConfig.model_validate(user_config).max_batch_size
+        self._loop.max_batch_size = UserConfig.model_validate(user_config).max_batch_size
 
     async def generate(
         self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
