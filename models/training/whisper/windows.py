@@ -10,6 +10,7 @@ import soxr
 from numpy.typing import NDArray
 
 from models.training.corpus.acoustics import disturb
+from models.training.corpus.synthesis import SHARES
 from models.training.corpus.utterances import SAMPLE_RATE, Corpus, Utterance
 from models.training.whisper.labels import FRAME, FRAMES_PER_S, SILENCE, Labels, Spans
 from models.training.whisper.nonspeech import nonspeech
@@ -22,7 +23,6 @@ FULL_FRAMES = FULL_SAMPLES // FRAME
 IGNORED = -100
 MAX_TOKENS = 448
 
-LANGUAGE_SHARES = {"en": 0.34, "de": 0.22, "es": 0.22, "fr": 0.22}
 P_FIRST_SAMPLE = 0.15
 """A clip that begins with speech, without any silence before it."""
 P_PADDED = 0.25
@@ -84,7 +84,7 @@ class WindowMaker:
             self._voices[utterance.voice, is_free].append(utterance)
 
     def draw(self, random: Random, kind: Kind, content: Content) -> Window:
-        language = random.choices(*zip(*LANGUAGE_SHARES.items(), strict=True))[0]
+        language = random.choices(*zip(*SHARES.items(), strict=True))[0]
         p_translate = content.p_translate if language != "en" else content.p_translate / 6
         task = "translate" if random.random() < p_translate else "transcribe"
         if random.random() < content.p_silent:
