@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deployments.cache import BatchCache
 from deployments.chat.engine import ChatEngineArgs, ChatOutput
+from deployments.chat.granite_speech import AudioAdapter
 from deployments.chat.loading import audio_token_id, load_model, load_processor, tokenizer_of
 from deployments.chat.prompts import Prompter
 from deployments.chat.row import Prompt, Row
@@ -31,6 +32,7 @@ class TransformersChat:
         self._device = resolve_device(args.device)
         dtype = resolve_dtype(args.dtype, self._device, on_gpu=torch.bfloat16)
         self._model = load_model(args.source, self._device, dtype)
+        self._adapter = AudioAdapter(self._model)
         processor = load_processor(args.source, self._model)
         config = self._model.config.get_text_config()
         self._vocabulary = Vocabulary(tokenizer_of(processor), self._model.generation_config, config.vocab_size)
@@ -97,6 +99,7 @@ class TransformersChat:
         ready = self._model.prepare_inputs_for_generation(
             token_ids, is_first_iteration=True, position_ids=positions, **inputs
         )
+        self._adapter.put_on([row])
         logits = self._model(**ready, return_dict=True).logits[:, -1]
         cache.num_tokens = [row.prompt.num_tokens]
         row.position = positions[..., 0, -1] + 1
@@ -108,6 +111,7 @@ class TransformersChat:
         rows = self._rows
         last = torch.tensor([[row.written[-1]] for row in rows], device=self._device)
         positions = torch.stack([row.position for row in rows], dim=-1)[..., None]
+        self._adapter.put_on(rows)
         logits = self._model(
             input_ids=last,
             attention_mask=self._cache.attention_mask(1, self._device),

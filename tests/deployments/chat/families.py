@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import (
     AudioFlamingo3Config,
     AudioFlamingo3EncoderConfig,
@@ -26,6 +28,9 @@ from transformers import (
     GraniteSpeechEncoderConfig,
     GraniteSpeechFeatureExtractor,
     GraniteSpeechForConditionalGeneration,
+    GraniteSpeechPlusConfig,
+    GraniteSpeechPlusEncoderConfig,
+    GraniteSpeechPlusForConditionalGeneration,
     GraniteSpeechProcessor,
     LlamaConfig,
     MistralConfig,
@@ -164,32 +169,49 @@ def features() -> WhisperFeatureExtractor:
     return WhisperFeatureExtractor(feature_size=NUM_MELS)
 
 
-def granite_speech(directory: Path) -> None:
-    """Its template takes strings; its projector is a Q-Former over windows of frames."""
+def granite_speech(directory: Path, plus: bool = False, has_adapter: bool = True) -> None:
+    """Its template takes strings; its projector is a Q-Former over windows of frames; audio needs its LoRA adapter."""
     template = CHAT_TEMPLATE.replace("<|im_start|>{{ message['role'] }}", "{{ '<|im_start|>' + message['role'] }}")
-    model = GraniteSpeechForConditionalGeneration(
-        GraniteSpeechConfig(
-            text_config=GraniteConfig(**SIZES),
-            encoder_config=GraniteSpeechEncoderConfig(
-                num_layers=2, hidden_dim=32, num_heads=4, output_dim=8, context_size=20, max_pos_emb=64
-            ),
-            projector_config=Blip2QFormerConfig(
-                hidden_size=32,
-                num_hidden_layers=1,
-                num_attention_heads=4,
-                intermediate_size=64,
-                encoder_hidden_size=32,
-                cross_attention_frequency=1,
-                vocab_size=10,
-            ),
-            audio_token_index=AUDIO_ID,
-            has_lora_adapter=False,
-            tie_word_embeddings=False,
-        )
+    heads = {"num_heads": 4, "context_size": 20, "max_pos_emb": 64}
+    encoder = {"num_layers": 2, "hidden_dim": 32, "output_dim": 8, **heads}
+    projector = Blip2QFormerConfig(
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
+        encoder_hidden_size=64 if plus else 32,
+        cross_attention_frequency=1,
+        vocab_size=10,
     )
+    sizes = {
+        "text_config": GraniteConfig(**SIZES),
+        "projector_config": projector,
+        "audio_token_index": AUDIO_ID,
+        "has_lora_adapter": has_adapter,
+        "tie_word_embeddings": False,
+    }
+    model: PreTrainedModel
+    if plus:  # the projector takes what two layers of the encoder give
+        of_layers = GraniteSpeechPlusEncoderConfig(**encoder, cat_hidden_layers=[1])
+        model = GraniteSpeechPlusForConditionalGeneration(GraniteSpeechPlusConfig(**sizes, encoder_config=of_layers))
+    else:
+        of_last = GraniteSpeechEncoderConfig(**encoder)
+        model = GraniteSpeechForConditionalGeneration(GraniteSpeechConfig(**sizes, encoder_config=of_last))
     words = tokenizer()
     words.chat_template = template
     save(directory, model, GraniteSpeechProcessor(GraniteSpeechFeatureExtractor(), words, chat_template=template))
+    if has_adapter:
+        add_adapter(directory, model)
+
+
+def add_adapter(directory: Path, model: PreTrainedModel) -> None:
+    """As peft saves it, beside the model."""
+    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"])
+    adapted = get_peft_model(model, config)
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:  # a new adapter's are zero, in part
+            torch.nn.init.normal_(parameter, std=0.3)
+    adapted.save_pretrained(directory)
 
 
 def audio_flamingo_3(directory: Path) -> None:
@@ -244,6 +266,7 @@ def voxtral(directory: Path) -> None:
 
 AUDIO_FAMILIES: dict[str, Callable[[Path], None]] = {
     "granite_speech": granite_speech,
+    "granite_speech_plus": partial(granite_speech, plus=True),
     "audio_flamingo_3": audio_flamingo_3,
     "glm_asr": glm_asr,
     "qwen3_asr": qwen3_asr,
