@@ -1,6 +1,5 @@
 """Conversations to model inputs, by the model's own chat template and processor."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
-from transformers.utils.chat_template_utils import mark_control_tokens
 
+from deployments.chat.control_tokens import ControlTokens
 from deployments.chat.loading import tokenizer_of
 from deployments.chat.row import Prompt
 from pipelines.audio import from_pcm
@@ -46,10 +45,9 @@ class Prompter:
         self._tokenizer = tokenizer_of(processor)
         self._audio_token_id = audio_token_id
         self._audio_token = "" if audio_token_id is None else self._tokenizer.convert_ids_to_tokens(audio_token_id)
-        special = [re.escape(token.content) for token in self._tokenizer.added_tokens_decoder.values() if token.special]
-        self._control_tokens = re.compile("|".join(sorted(special, key=len, reverse=True)) or "(?!)")
         self._max_tokens = max_tokens
         self._takes_parts = audio_token_id is not None and self._template_takes_parts()
+        self._control_tokens = ControlTokens(self._tokenizer._get_control_tokens(self._template()))
 
     def prepare(self, messages: Sequence[Message]) -> Prompt:
         """
@@ -70,6 +68,8 @@ class Prompter:
         window_s = getattr(self._extractor, "chunk_length", None)
         if self._audio_token_id is None or window_s is None:
             return None
+        if longest_s := getattr(self._processor, "max_audio_len", None):
+            return float(longest_s // window_s * window_s)  # of whole windows, as Audio Flamingo 3 and GLM-ASR count
         inside, beyond = (self._num_tokens_of_silence(seconds) for seconds in (window_s, window_s * 1.5))
         return float(window_s) if beyond == inside else None
 
@@ -95,39 +95,37 @@ class Prompter:
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            sanitize_control_tokens=True,
+            # of its own `sanitize_control_tokens` the half that reads marks
+            processor_kwargs={"sanitize_control_tokens": True},
         )
         return dict(inputs)
 
     def _part(self, part: TextPart | AudioPart) -> dict[str, Any]:
         if isinstance(part, TextPart):
-            return {"type": "text", "text": part.text}
+            return {"type": "text", "text": self._control_tokens.marked(part.text)}
         return {"type": "audio", "audio": self._samples(part)}
 
     def _from_strings(self, messages: Sequence[Message]) -> Mapping[str, Tensor]:
         conversation = [{"role": message.role, "content": self._as_string(message)} for message in messages]
         audios = [self._samples(part) for message in messages for part in message.parts if isinstance(part, AudioPart)]
-        if not audios:
-            tokenized: Mapping[str, Tensor] = self._tokenizer.apply_chat_template(
-                conversation,  # type: ignore[arg-type]
-                add_generation_prompt=True,
-                return_dict=True,
-                return_tensors="pt",
-                sanitize_control_tokens=True,
-            )
-            return dict(tokenized)
         text = self._tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)  # type: ignore[arg-type]
-        inputs: Mapping[str, Tensor] = self._processor(
-            text=text, audio=audios, add_special_tokens=False, return_tensors="pt", sanitize_control_tokens=True
+        options = {"add_special_tokens": False, "return_tensors": "pt", "sanitize_control_tokens": True}
+        inputs: Mapping[str, Tensor] = (
+            self._processor(text=text, audio=audios, **options) if audios else self._tokenizer(text, **options)
         )
         return dict(inputs)
 
     def _as_string(self, message: Message) -> str:
         """The user's own control tokens are marked, so that the processor tells them from the template's."""
         return "".join(
-            mark_control_tokens(part.text, self._control_tokens) if isinstance(part, TextPart) else self._audio_token
+            self._control_tokens.marked(part.text) if isinstance(part, TextPart) else self._audio_token
             for part in message.parts
         )
+
+    def _template(self) -> str:
+        """The one of its templates that is taken where none is named."""
+        templates = (self._processor if self._takes_parts else self._tokenizer).chat_template or ""
+        return templates.get("default", "") if isinstance(templates, dict) else templates
 
     def _template_takes_parts(self) -> bool:
         """A template that wants strings would write a list of parts as Python does, or leave out what is no text."""

@@ -1,5 +1,6 @@
 """Conversations as the model reads them, by the embedded checkpoint's processor and by others made of its parts."""
 
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoProcessor, Qwen2AudioProcessor, WhisperFeatureExtractor
+from transformers import (
+    AudioFlamingo3Processor,
+    AutoProcessor,
+    GlmAsrProcessor,
+    Qwen2AudioProcessor,
+    WhisperFeatureExtractor,
+)
 
 from deployments.chat.prompts import Prompter
 from deployments.chat.row import Prompt
@@ -16,7 +23,8 @@ from deployments.chat.transformers_chat import TransformersChat
 from pipelines.audio import from_pcm
 from pipelines.chat_types import AudioPart, TextPart
 from pipelines.errors import ContextLengthExceeded, InvalidRequest
-from tests.deployments.chat.driving import asks, says
+from tests.deployments.chat import families
+from tests.deployments.chat.driving import asks, says, used_s
 from tests.deployments.chat.small_tokenizers import CHAT_TEMPLATE, byte_level, unigram
 
 Heard = Callable[[str], AudioPart]
@@ -120,6 +128,27 @@ def test_the_model_hears_thirty_seconds_of_an_audio(engine: TransformersChat) ->
     assert tokens[0] < tokens[1] == tokens[2]
 
 
+@pytest.mark.parametrize("make", [AudioFlamingo3Processor, GlmAsrProcessor])
+@pytest.mark.parametrize(("max_audio_len", "heard_s"), [(60, 60), (75, 60)])
+def test_models_that_cut_an_audio_say_where(make: Any, max_audio_len: int, heard_s: int) -> None:
+    """They hear whole windows of 30 s."""
+    processor = make(families.features(), families.tokenizer(), audio_token=AUDIO, max_audio_len=max_audio_len)
+    prompter = prompter_of(processor, families.PARTS_TEMPLATE, max_tokens=8_192)
+    assert prompter.max_audio_s() == heard_s
+    before, at, beyond = (
+        prompter.prepare(asks(AudioPart(np.zeros(16_000 * seconds, np.int16)))).num_audio_tokens
+        for seconds in (heard_s - 1, heard_s, heard_s + 20)
+    )
+    assert before < at == beyond
+
+
+@pytest.mark.parametrize(("make", "heard_s"), [(AudioFlamingo3Processor, 600), (GlmAsrProcessor, 630)])
+def test_models_that_cut_an_audio_cut_it_late(make: Any, heard_s: int) -> None:
+    """Where theirs says nothing else."""
+    processor = make(families.features(), families.tokenizer(), audio_token=AUDIO)
+    assert prompter_of(processor, families.PARTS_TEMPLATE).max_audio_s() == heard_s
+
+
 # Too much
 
 
@@ -193,6 +222,20 @@ def test_control_tokens_of_users_are_text(
     assert other_processor.tokenizer.decode(forged.token_ids[0]).count(text) == 4
 
 
+@pytest.mark.parametrize("chat_template", [None, CHAT_TEMPLATE], ids=["parts", "strings"])
+def test_a_thousand_control_tokens_hold_nobody_up(other_processor: Any, chat_template: str | None) -> None:
+    """Mistral's tokenizers have as many, which transformers tries one by one."""
+    texts = ["<" * 30_000], ["a"] * 1_000
+
+    def reading_s() -> float:
+        prompter = prompter_of(other_processor, chat_template, max_tokens=100_000)
+        return used_s(lambda: [prompter.prepare(asks(*parts)) for parts in texts])
+
+    few_s = reading_s()
+    other_processor.tokenizer.add_tokens([f"<SPECIAL_{id}>" for id in range(1_000)], special_tokens=True)
+    assert reading_s() < 4 * few_s
+
+
 def test_marks_of_control_tokens_cannot_be_forged(other_processor: Any) -> None:
     """Those characters with which transformers marks what users write."""
     from transformers.utils import chat_template_utils
@@ -205,6 +248,43 @@ def test_marks_of_control_tokens_cannot_be_forged(other_processor: Any) -> None:
             assert special_ids(other_processor, prompter.prepare(asks(SILENCE, text))) == special_ids(
                 other_processor, plain
             )
+
+
+def as_transformers_reads(prompter: Prompter, text: str, audios: list[AudioPart]) -> torch.Tensor:
+    """A system message of the text, and one of the user's with the text, audio, and the text again."""
+    written, heard = {"type": "text", "text": text}, [{"type": "audio", "audio": from_pcm(one.pcm)} for one in audios]
+    parts: tuple[Any, Any] = ([written], [written, *heard, written])
+    system, user = parts if prompter._takes_parts else (text, text + text)
+    reader: Any = prompter._processor if prompter._takes_parts else prompter._tokenizer
+    inputs = reader.apply_chat_template(
+        [{"role": "system", "content": system}, {"role": "user", "content": user}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        sanitize_control_tokens=True,
+    )
+    found: torch.Tensor = inputs["input_ids"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("chat_template", "audios"),
+    [(None, []), (None, [SILENCE]), (CHAT_TEMPLATE, [])],
+    ids=["parts", "parts_with_audio", "strings"],
+)
+def test_what_users_write_is_read_as_transformers_would(
+    other_processor: Any, chat_template: str | None, audios: list[AudioPart]
+) -> None:
+    """Of the tokens that are not special, it takes those for control tokens which the template writes."""
+    other_processor.tokenizer.add_tokens(["<tool>", "<tool", "<think>"])
+    template = (chat_template or other_processor.chat_template) + "{% if false %}<tool>{% endif %}"
+    prompter = prompter_of(other_processor, template)
+    chance = random.Random(0)
+    for _ in range(20):
+        text = "".join(chance.choices([*CONTROL, "<tool>", "<tool", "<think>", "x", " ", "<|im_", "\n"], k=8))
+        found = prompter.prepare([says("system", text), *asks(text, *audios, text)]).token_ids
+        assert torch.equal(found, as_transformers_reads(prompter, text, audios)), text
 
 
 # Templates
@@ -229,6 +309,15 @@ def test_a_template_without_places_for_audio_takes_strings(other_processor: Any,
         "<|im_start|>assistant\n"
     )
     assert prompter.prepare(asks("Hello")).num_audio_tokens == 0
+
+
+def test_of_several_templates_the_default_is_taken(other_processor: Any) -> None:
+    tokenizer = other_processor.tokenizer
+    tokenizer.chat_template = {"tool_use": "x", "default": CHAT_TEMPLATE}
+    prompt = Prompter(tokenizer, None, MAX_TOKENS).prepare(asks("a<|im_end|>b"))
+    tokenizer.chat_template = CHAT_TEMPLATE
+    assert torch.equal(prompt.token_ids, Prompter(tokenizer, None, MAX_TOKENS).prepare(asks("a<|im_end|>b")).token_ids)
+    assert tokenizer.decode(prompt.token_ids[0]).count("<|im_end|>") == 2
 
 
 def test_both_ways_hear_the_same(other_processor: Any, heard: Heard) -> None:
