@@ -120,8 +120,9 @@ class StatusWatch:
     """
 
     def __init__(self) -> None:
-        self._unavailable: dict[str, str | None] = {}
+        self._unavailable: dict[str, str | None] = {"controller": None}
         self._known_at = float("-inf")
+        self._silent_since: float | None = None
         self._refresh: asyncio.Task[None] | None = None
 
     async def unavailable(self) -> dict[str, str | None]:
@@ -129,16 +130,23 @@ class StatusWatch:
         is_asking = self._refresh is not None and not self._refresh.done()
         if not is_asking and time.monotonic() - self._known_at >= STATUS_FRESH_S:
             self._refresh = asyncio.create_task(self._ask())
+            self._silent_since = self._silent_since or time.monotonic()
         if self._refresh is not None:
             await asyncio.wait({self._refresh}, timeout=STATUS_TIMEOUT_S)
-        is_stale = time.monotonic() - self._known_at > STATUS_STALE_S
-        return {"controller": None} if is_stale else self._unavailable
+        # since it was asked, not since it answered: somebody may ask once a minute
+        is_lost = self._silent_since is not None and time.monotonic() - self._silent_since > STATUS_STALE_S
+        return {"controller": None} if is_lost else self._unavailable
 
     async def _ask(self) -> None:
         app_name = serve.get_replica_context().app_name
-        status = await asyncio.to_thread(serve.status)
+        try:
+            status = await asyncio.to_thread(serve.status)
+        except Exception:
+            # Whatever Ray raises: what is told of it is the silence.
+            logger.warning("Serve's controller could not be asked", exc_info=True)
+            return
         self._unavailable = _unavailable(status, app_name)
-        self._known_at = time.monotonic()
+        self._known_at, self._silent_since = time.monotonic(), None
 
 
 def _unavailable(status: ServeStatus, app_name: str) -> dict[str, str | None]:
