@@ -41,7 +41,7 @@ def to_options(request: ChatRequest) -> SamplingOptions:
     """Without a seed one is drawn here, so that an answer can be written again where its replica dies."""
     return SamplingOptions(
         seed=request.seed if request.seed is not None else random.getrandbits(62),
-        # hardly above 0 is 0: dividing by it would overflow
+        # hardly above 0 is 0: nothing would be drawn but the most probable token
         temperature=request.temperature if request.temperature >= MIN_TEMPERATURE else 0.0,
         top_p=request.top_p,
         top_k=max(request.top_k, 0),

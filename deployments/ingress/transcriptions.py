@@ -91,7 +91,7 @@ def to_options(request: TranscriptionRequest, task: Task) -> DecodingOptions:
         keywords=(*request.keywords, *hotwords),
         timestamps=not request.without_timestamps,
         word_timestamps="word" in request.timestamp_granularities,
-        # hardly above 0 is 0: dividing by it would overflow
+        # hardly above 0 is 0: nothing would be drawn but the most probable token
         temperature=request.temperature if request.temperature >= MIN_TEMPERATURE else 0.0,
         seed=request.seed,
         top_p=request.top_p,
