@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _whisper_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--start", type=Path, help="a Whisper directory to go on from, instead of from nothing")
+    command.add_argument("--stage", help="the first stage to run (default: all, or the last one with --start)")
 
 
 def _diarization_options(command: argparse.ArgumentParser) -> None:
@@ -79,7 +80,11 @@ def _chat_options(command: argparse.ArgumentParser) -> None:
 _RECIPE_OPTIONS = {"whisper": _whisper_options, "diarization": _diarization_options, "chat": _chat_options}
 
 
-_OWN_ARGUMENTS = {"whisper": ("start",), "diarization": ("librispeech", "meetings"), "chat": ("encoder", "start")}
+_OWN_ARGUMENTS = {
+    "whisper": ("start", "stage"),
+    "diarization": ("librispeech", "meetings"),
+    "chat": ("encoder", "start"),
+}
 
 
 def _train(options: argparse.Namespace) -> None:

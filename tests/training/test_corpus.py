@@ -4,9 +4,11 @@ from random import Random
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.training.corpus.acoustics import disturb, music, noise, reverberate
 from models.training.corpus.grammar import LANGUAGES, TEMPLATES, free_words, sentence, vocabulary
+from models.training.corpus.invented import INVENTED, variant
 from models.training.corpus.numbers import before_noun, in_words
 from models.training.corpus.parallel import in_processes
 from models.training.corpus.split import is_held_out
@@ -19,6 +21,13 @@ from models.training.corpus.voices import BASES, HELD_OUT_VARIANTS, HELD_OUT_VOI
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, Corpus]:
     folder = tmp_path_factory.mktemp("corpora")
     return build(folder / "training", 120, seed=1), build(folder / "held-out", 60, seed=2, held_out=True)
+
+
+def spectrum(samples: NDArray[np.float32]) -> list[float]:
+    """How the power of a recording is shared by 16 bands."""
+    bands = np.array_split(np.abs(np.fft.rfft(samples)) ** 2, 16)
+    power = np.array([band.sum() for band in bands])
+    return list(power / power.sum())
 
 
 @pytest.mark.parametrize(
@@ -116,6 +125,22 @@ def test_training_and_evaluation_do_not_meet(corpora: tuple[Corpus, Corpus]) -> 
     assert not any(is_held_out([utterance.text]) for utterance in training)
     assert not any(utterance.english and is_held_out([utterance.english]) for utterance in training)
     assert all(is_held_out([utterance.text]) for utterance in evaluation)
+
+
+def test_invented_voices_are_all_different_and_always_the_same() -> None:
+    assert len({variant(name) for name in INVENTED}) == len(INVENTED)
+    first, second, again = (
+        speak("Anna sleeps.", f"en-us+{name}").samples for name in ("invented0", "invented1", "invented0")
+    )
+    assert abs(len(first) - len(again)) < SAMPLE_RATE // 100
+    assert spectrum(first) == pytest.approx(spectrum(again), abs=0.05)
+    assert spectrum(first) != pytest.approx(spectrum(second), abs=0.05)
+
+
+def test_invented_voices_speak_in_every_language(corpora: tuple[Corpus, Corpus]) -> None:
+    invented = [utterance for utterance in corpora[0] if utterance.voice.partition("+")[2] in INVENTED]
+    assert {utterance.language for utterance in invented} == set(LANGUAGES)
+    assert 0.2 < len(invented) / len(corpora[0]) < 0.6
 
 
 def test_a_corpus_is_synthesised_once(corpora: tuple[Corpus, Corpus], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Each recipe from nothing, in its tiny size: what it writes is loaded as the server loads it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from deployments.asr.transformers_whisper import TransformersWhisper
 from deployments.diarization.engine import DiarizerArgs
 from deployments.diarization.pyannote import PyannoteDiarizer
 from deployments.engines import EngineArgs
+from models.training.whisper.recipe import train as train_whisper
+from models.training.whisper.settings import SMOKE
 from pipelines.types import SAMPLE_RATE_HZ, AudioChunk, AudioWindow, DecodingOptions, Waveform
 
 ROOT = Path(__file__).parent.parent.parent
@@ -30,10 +33,10 @@ class Made:
     checkpoint: Path
     work: Path
 
-    def run(self) -> None:
+    def run(self, *options: str) -> None:
         command = [sys.executable, "-m", "models.training", self.recipe, "--smoke", "--processes", "1"]
         done = subprocess.run(
-            [*command, "--out", str(self.checkpoint), "--work", str(self.work)],
+            [*command, "--out", str(self.checkpoint), "--work", str(self.work), *options],
             cwd=ROOT,
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
             capture_output=True,
@@ -103,3 +106,18 @@ def test_the_same_command_does_not_train_again(made: Made) -> None:
     made.run()
     assert made.logs() == logs
     assert made.speech() == speech
+
+
+@pytest.mark.parametrize("made", ["whisper"], indirect=True)
+def test_whisper_goes_on_from_a_checkpoint_at_a_stage(made: Made, tmp_path: Path) -> None:
+    again = Made("whisper", tmp_path / "checkpoint", tmp_path / "work")
+    shutil.copytree(made.work / "smoke" / "speech", again.work / "smoke" / "speech")
+    again.run("--start", str(made.checkpoint), "--stage", "fill")
+    assert {path.parent.name for path in again.logs()} == {"fill", "decode"}
+    hear_with_whisper(again.checkpoint)
+
+
+def test_an_unknown_stage_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no stage 'play', only align, read, fill, decode"):
+        train_whisper(tmp_path / "checkpoint", tmp_path / "work", SMOKE, stage="play")
+    assert not list(tmp_path.iterdir())

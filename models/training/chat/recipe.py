@@ -22,6 +22,9 @@ from models.training.corpus.shared import open_corpora
 from models.training.corpus.utterances import Corpus
 from models.training.loop import Measures, Run
 
+AGAIN = 0.6
+"""Of the learning rate, where a model is taught further: the whole of it would shake what it knows."""
+
 
 def train(
     out: Path,
@@ -57,7 +60,8 @@ def train(
         words = _processor(work / "chat" / "processor", spoken, settings)
         model = build_model(settings.size, words.tokenizer, encoder)
     else:
-        settings = replace(settings, mix=replace(settings.mix, easy_until=0.0))
+        schedule = replace(settings.schedule, learning_rate=AGAIN * settings.schedule.learning_rate)
+        settings = replace(settings, mix=replace(settings.mix, easy_until=0.0), schedule=schedule)
         words, model = processor(start), load_model(start, encoder)
     run = Run(work / "chat" / "run", model, settings.schedule, device)
 

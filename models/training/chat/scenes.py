@@ -1,8 +1,10 @@
 """Recordings for the dialogues: one to three utterances of one language with pauses, or no speech at all."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +12,10 @@ from numpy.typing import NDArray
 from models.training.chat.dialogues import Answer, Timed
 from models.training.chat.settings import Mix
 from models.training.corpus import acoustics
-from models.training.corpus.grammar import LANGUAGES
 from models.training.corpus.utterances import SAMPLE_RATE, Corpus, Utterance
+
+Kind = Literal["grammar", "number", "free"]
+"""Any sentence of the grammar, one that says a number, or word sequences outside of it."""
 
 
 @dataclass(frozen=True)
@@ -68,30 +72,43 @@ class Studio:
 
     def __init__(self, corpus: Corpus, mix: Mix) -> None:
         self._corpus, self._mix = corpus, mix
-        self._grammar: dict[str, list[Utterance]] = {language: [] for language in LANGUAGES}
-        self._free: dict[str, list[Utterance]] = {language: [] for language in LANGUAGES}
+        self._pools: dict[Kind, dict[str, list[Utterance]]] = {kind: defaultdict(list) for kind in get_args(Kind)}
         for utterance in corpus:
-            kind = self._free if utterance.english is None else self._grammar
-            kind[utterance.language].append(utterance)
+            self._pools["free" if utterance.english is None else "grammar"][utterance.language].append(utterance)
+            if utterance.numbers:
+                self._pools["number"][utterance.language].append(utterance)
 
     def scene(self, random: Random) -> Scene:
         """A scene as the mix has it."""
         if random.random() < self._mix.no_speech:
             return quiet(random)
-        free = random.random() < self._mix.free_words
-        count = random.choices(range(1, len(self._mix.utterances) + 1), self._mix.utterances)[0]
-        return self.spoken(random, count, free, disturbed=random.random() < self._mix.disturbed)
+        mix = self._mix
+        others = 1 - mix.free_words
+        shares = {"free": mix.free_words, "number": others * mix.numbers, "grammar": others * (1 - mix.numbers)}
+        kinds = [kind for kind, pool in self._pools.items() if pool]
+        kind = random.choices(kinds, [shares[kind] for kind in kinds])[0]
+        count = random.choices(range(1, len(mix.utterances) + 1), mix.utterances)[0]
+        return self.spoken(random, count, kind, disturbed=random.random() < mix.disturbed)
 
     def spoken(
-        self, random: Random, count: int = 1, free: bool = False, disturbed: bool = False, language: str | None = None
+        self,
+        random: Random,
+        count: int = 1,
+        kind: Kind = "grammar",
+        disturbed: bool = False,
+        language: str | None = None,
     ) -> Scene:
-        """One speaker's language, `count` utterances at most: as many as fit into the longest recording."""
-        pools = self._free if free else self._grammar
-        pool = pools[language or random.choice([name for name in LANGUAGES if pools[name]])]
+        """One speaker's language, `count` utterances at most: as many as fit into the longest recording.
+
+        kind: of the first one; one that says a number is followed by any of the grammar.
+        """
+        language = language or random.choice(list(self._pools[kind]))
+        chosen: list[Utterance] = [random.choice(self._pools[kind][language])]
+        others = self._pools["free" if kind == "free" else "grammar"][language]
+        chosen += random.choices(others, k=count - 1)
         spoken: list[tuple[float, Utterance]] = []
         position = _samples(random.uniform(0, 1) if random.random() < 0.8 else 0)
-        for _ in range(count):
-            utterance = random.choice(pool)
+        for utterance in chosen:
             if spoken and position + utterance.length > _samples(self._mix.longest_s):
                 break
             spoken.append((position / SAMPLE_RATE, utterance))

@@ -35,6 +35,8 @@ class Mix:
             are small talk.
         no_speech: share of the recordings with silence, noise or music only.
         free_words: share of the spoken recordings with word sequences outside of the grammar.
+        numbers: share of the others that begin with a number's sentence; in the grammar a quarter are such, and a
+            hundred numbers in four languages are the most that there is to learn.
         disturbed: share of the spoken recordings with noise, reverberation and another gain.
         utterances: weights of one, two and three utterances in a recording.
         questions: weights of one, two, ... questions about a recording.
@@ -48,6 +50,7 @@ class Mix:
     written: float = 0.42
     no_speech: float = 0.08
     free_words: float = 0.15
+    numbers: float = 0.5
     disturbed: float = 0.5
     utterances: tuple[float, ...] = (0.75, 0.17, 0.08)
     questions: tuple[float, ...] = (0.35, 0.35, 0.2, 0.1)

@@ -38,22 +38,25 @@ ASKED = {
     ),
 }
 WEIGHTS = {"written_translate": 5, "written_count": 2, "written_number": 2, "written_language": 1}
+P_NUMBER = 0.8  # that there is a number where one is asked for
 
 
 def written_dialogue(random: Random) -> Dialogue:
     """One question about a sentence of the grammar, from the training side of the split."""
-    drawn, language = _sentence(random), random.choice(LANGUAGES)
     task = random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+    says_number = task == "written_number" and random.random() < P_NUMBER
+    drawn, language = _sentence(random, says_number), random.choice(LANGUAGES)
     if task == "written_translate":
         language = random.choice(LANGUAGES[1:])
     asked = random.choice(ASKED[task]).format(drawn.texts[language])
     return Dialogue((Turn(task, asked, _answer(task, drawn, language)),), system_prompt(random))
 
 
-def _sentence(random: Random) -> Sentence:
+def _sentence(random: Random, says_number: bool) -> Sentence:
+    """One with a number, or with one at most."""
     while True:
         drawn = sentence(random)
-        if not is_held_out(drawn.texts.values()) and len(drawn.numbers) < 2:
+        if not is_held_out(drawn.texts.values()) and says_number <= len(drawn.numbers) <= 1:
             return drawn
 
 

@@ -5,11 +5,18 @@ The library and its voices come with the package `espeakng-loader`.
 
 import ctypes
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import espeakng_loader
 import numpy as np
 from numpy.typing import NDArray
+
+from models.training.corpus.invented import INVENTED, variant
+
+_VARIANTS = Path("voices", "!v")
+_INVENTED = "invented"  # espeak-ng's list of voices has no room for hundreds: this one is written anew for each
 
 # from espeak-ng's speak_lib.h
 _SYNCHRONOUS = 2
@@ -63,8 +70,10 @@ class Espeak:
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL(str(espeakng_loader.get_library_path()))
-        data = str(espeakng_loader.get_data_path()).encode()
-        self.sample_rate: int = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, _PHONEME_EVENTS)
+        self._data = _linked_data()
+        self.sample_rate: int = self._library.espeak_Initialize(
+            _SYNCHRONOUS, 0, self._data.name.encode(), _PHONEME_EVENTS
+        )
         if self.sample_rate <= 0:
             raise RuntimeError("espeak-ng could not be initialised")
         self._speech = EspeakSpeech()
@@ -77,7 +86,7 @@ class Espeak:
         """Speak a text.
 
         Args:
-            voice: an espeak-ng voice with or without a variant, `en-us+f3`.
+            voice: an espeak-ng voice with or without a variant, its own or an invented one: `en-us+f3`.
             rate: words per minute.
             pitch: 0 to 99, as is `pitch_range`.
             word_gap: pause between words, in units of 10 ms.
@@ -85,7 +94,7 @@ class Espeak:
         Raises:
             ValueError: there is no such voice.
         """
-        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+        if self._library.espeak_SetVoiceByName(self._known(voice).encode()) != 0:
             raise ValueError(f"espeak-ng has no voice {voice!r}")
         for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_RANGE, pitch_range), (_WORD_GAP, word_gap)):
             self._library.espeak_SetParameter(parameter, value, 0)
@@ -93,6 +102,14 @@ class Espeak:
         encoded = text.encode() + b"\0"
         self._library.espeak_Synth(encoded, len(encoded), 0, 1, 0, _UTF8, None, None)
         return self._speech
+
+    def _known(self, voice: str) -> str:
+        """The name by which espeak-ng finds the voice."""
+        base, _, name = voice.partition("+")
+        if name not in INVENTED:
+            return voice
+        Path(self._data.name, _VARIANTS, _INVENTED).write_text(variant(name))
+        return f"{base}+{_INVENTED}"
 
     def _receive(self, samples: Any, count: int, events: Any) -> int:
         if count > 0 and samples:
@@ -107,3 +124,15 @@ class Espeak:
                 self._speech.phones.append((event.id.string.decode("utf-8", "replace"), seconds))
             place += 1
         return 0
+
+
+def _linked_data() -> TemporaryDirectory[str]:
+    """espeak-ng's data, linked to, and room for a variant of our own: it looks for them nowhere else."""
+    folder = TemporaryDirectory(prefix="espeak-ng-")
+    own = Path(espeakng_loader.get_data_path())
+    for part in (Path(), _VARIANTS.parent, _VARIANTS):
+        Path(folder.name, part).mkdir(exist_ok=True)
+        for entry in (own / part).iterdir():
+            if part / entry.name not in (_VARIANTS.parent, _VARIANTS):
+                Path(folder.name, part, entry.name).symlink_to(entry)
+    return folder

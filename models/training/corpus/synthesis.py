@@ -16,6 +16,7 @@ from tqdm import tqdm
 from models.training.corpus import flite
 from models.training.corpus.espeak import Espeak
 from models.training.corpus.grammar import LANGUAGES, free_words, sentence
+from models.training.corpus.invented import INVENTED
 from models.training.corpus.parallel import in_processes
 from models.training.corpus.split import is_held_out
 from models.training.corpus.utterances import SAMPLE_RATE, Corpus, CorpusWriter, Utterance
@@ -27,7 +28,7 @@ Samples = NDArray[np.float32]
 CHUNK = 50  # utterances drawn from one seed, so that the number of processes does not change what is said
 SHARES = {"en": 0.34, "de": 0.22, "es": 0.22, "fr": 0.22}
 # of the utterances of a language that has such voices: flite's are four, espeak-ng's variants many
-FLITE_SHARE, PLAIN_SHARE = 0.3, 0.12
+FLITE_SHARE, PLAIN_SHARE, INVENTED_SHARE = 0.25, 0.12, 0.33
 FREE_SHARES = {"en": 0.35, "de": 0.2, "es": 0.2, "fr": 0.2}  # random words instead of a sentence
 SHORTEST_S, LONGEST_S = 0.25, 9.0
 PEAK = 0.7
@@ -145,12 +146,21 @@ def _draw(random: Random, held_out: bool, voices: Voices) -> tuple[Utterance | N
 
 
 def _voice(random: Random, voices: Sequence[str]) -> str:
+    groups, shares = _groups(tuple(voices))
+    return random.choice(random.choices(groups, shares)[0])
+
+
+@cache
+def _groups(voices: tuple[str, ...]) -> tuple[list[list[str]], list[float]]:
+    """The voices of each kind that there are any of, and the kind's share."""
     by_flite = [voice for voice in voices if voice in FLITE and flite.is_installed()]
     plain = [voice for voice in voices if voice not in FLITE and "+" not in voice]
-    variants = [voice for voice in voices if "+" in voice]
-    groups = [(by_flite, FLITE_SHARE), (plain, PLAIN_SHARE), (variants, 1 - FLITE_SHARE - PLAIN_SHARE)]
+    invented = [voice for voice in voices if voice.partition("+")[2] in INVENTED]
+    variants = [voice for voice in voices if "+" in voice and voice not in invented]
+    left = 1 - FLITE_SHARE - PLAIN_SHARE - INVENTED_SHARE
+    groups = [(by_flite, FLITE_SHARE), (plain, PLAIN_SHARE), (invented, INVENTED_SHARE), (variants, left)]
     present = [(group, share) for group, share in groups if group]
-    return random.choice(random.choices([group for group, _ in present], [share for _, share in present])[0])
+    return [group for group, _ in present], [share for _, share in present]
 
 
 @cache

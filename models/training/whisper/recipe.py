@@ -33,6 +33,7 @@ def train(
     processes: int = 1,
     minutes: float | None = None,
     start: Path | None = None,
+    stage: str | None = None,
 ) -> None:
     """Train and write a Whisper directory to `out`.
 
@@ -40,16 +41,19 @@ def train(
         work: for the corpora and each stage's run. Called again with the same one, training goes on where it was.
         processes: to synthesise the corpora with.
         minutes: of training, shared by the stages; without them each stage takes its schedule's steps.
-        start: a Whisper directory to go on from. Its tokenizer and sizes are kept and only the last stage is run.
+        start: a Whisper directory to go on from. Its tokenizer and sizes are kept.
+        stage: the first one that is run; without it all of them are, or the last one where there is a `start`.
+
+    Raises:
+        ValueError: there is no such stage.
     """
     torch.manual_seed(settings.seed)
-    if start is not None:
-        settings = replace(settings, stages=settings.stages[-1:])
+    settings = replace(settings, stages=_stages(settings, stage, start))
     if minutes is not None:
         settings = settings.with_minutes(minutes)
     trainer = Trainer(work, settings, device, start, processes)
-    for stage in settings.stages:
-        trainer.run(stage)
+    for part in settings.stages:
+        trainer.run(part)
     export(out, trainer.learner.whisper, trainer.tokenizer)
 
 
@@ -79,6 +83,15 @@ class Trainer:
 
     def _batches(self, stage: Stage, fraction: Callable[[], float]) -> Batches:
         return Batches(self._maker, self._vocabulary, stage, self._settings.batch_s, fraction)
+
+
+def _stages(settings: WhisperSettings, first: str | None, start: Path | None) -> tuple[Stage, ...]:
+    names = [stage.name for stage in settings.stages]
+    if first is None:
+        return settings.stages if start is None else settings.stages[-1:]
+    if first not in names:
+        raise ValueError(f"the recipe has no stage {first!r}, only {', '.join(names)}")
+    return settings.stages[names.index(first) :]
 
 
 def _start(settings: WhisperSettings) -> tuple[WhisperTokenizer, WhisperForConditionalGeneration]:

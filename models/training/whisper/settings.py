@@ -48,7 +48,7 @@ class Content:
             seen at the price of a short window.
         p_silent: nobody speaks.
         p_disturb: noise, reverberation, gain and channel are varied.
-        p_speed: an utterance is played 7 % slower to 7 % faster, which also changes its pitch and formants.
+        p_speed: an utterance is played slower or faster (`windows.SPEEDS`), which makes another speaker of its voice.
     """
 
     p_translate: float
@@ -58,7 +58,7 @@ class Content:
     p_offset: float = 0.4
     p_silent: float = 0.06
     p_disturb: float = 0.6
-    p_speed: float = 0.3
+    p_speed: float = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +153,16 @@ FULL = WhisperSettings(
         Stage(
             "fill",
             Schedule(steps=10_000, learning_rate=4e-4, final_rate=0.01, warmup_steps=200),
-            share=0.4,
-            start=Mix(0.2, 0.65, 0.15),
-            end=Mix(0.15, 0.35, 0.5),
+            share=0.6,
+            start=Mix(0.3, 0.6, 0.1),
+            end=Mix(0.2, 0.45, 0.35),
             content=Content(p_translate=0.3, p_free=0.08, p_timestamps=0.85, p_offset=0.25, p_silent=0.08),
             weights=Weights(frames=0.4, attention=0.6, timestamps=1.2),
         ),
         Stage(
             "decode",
             Schedule(steps=12_000, learning_rate=5e-4, final_rate=0.01, warmup_steps=200),
-            share=0.4,
+            share=0.35,
             start=Mix(0.1, 0.4, 0.5),
             end=Mix(0.1, 0.3, 0.6),
             content=Content(p_translate=0.35, p_free=0.06, p_timestamps=0.85, p_offset=0.25, p_silent=0.06),

@@ -29,6 +29,8 @@ P_PADDED = 0.25
 """A 30 s window that holds one to three sentences and then zeros, as a short upload does."""
 MOST_SENTENCES = 20
 P_ONE_VOICE = 0.5
+SPEEDS = (0.86, 1.16)
+"""How fast an utterance is played: pitch and formants move too, as far as those of one speaker are from another's."""
 P_CUT = 0.3
 """The window's end cuts a sentence off: of that one only the start is written."""
 
@@ -130,7 +132,7 @@ class WindowMaker:
         placed: list[Placed] = []
         for _ in range(count):
             utterance = random.choice(pool)
-            speed = random.uniform(0.93, 1.07) if random.random() < p_speed else 1.0
+            speed = random.uniform(*SPEEDS) if random.random() < p_speed else 1.0
             samples = _faster(self._corpus.samples(utterance), speed) * random.uniform(0.5, 1)
             if placed and position + len(samples) > FULL_SAMPLES and random.random() > P_CUT:
                 break
