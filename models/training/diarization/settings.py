@@ -72,7 +72,7 @@ class Settings:
 
 
 FULL = Settings(
-    # few steps, and a rate that stays high: afterwards it learns the training voices by heart
+    # few steps, and a rate that stays high: with more it learned the training voices by heart
     embedding=Schedule(
         steps=1_400,
         learning_rate=3e-3,
