@@ -2,6 +2,7 @@ import math
 from pathlib import Path
 from random import Random
 
+import librosa
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from models.training.corpus.grammar import LANGUAGES, TEMPLATES, free_words, sen
 from models.training.corpus.invented import INVENTED, variant
 from models.training.corpus.numbers import before_noun, in_words
 from models.training.corpus.parallel import in_processes
+from models.training.corpus.pitch import repitch
 from models.training.corpus.split import is_held_out
 from models.training.corpus.synthesis import build, speak
 from models.training.corpus.utterances import SAMPLE_RATE, Corpus
@@ -210,3 +212,25 @@ def test_disturbed_speech_keeps_its_length_and_range() -> None:
         disturbed = disturb(Random(seed), samples)
         assert disturbed.shape == samples.shape
         assert np.abs(disturbed).max() <= 1
+
+
+@pytest.mark.parametrize("ratio", [0.9, 1.14])
+def test_another_pitch_moves_the_harmonics_and_leaves_the_formants(ratio: float) -> None:
+    spoken = speak("Where is the little house of my brother?", "en-us", rate=150, pitch=50).samples
+    moved = repitch(spoken, ratio)
+    assert len(moved) == len(spoken)
+    loudness = librosa.feature.rms(y=spoken)[0]
+    ratios = (pitch_hz(moved) / pitch_hz(spoken))[loudness > np.median(loudness)]
+    assert np.median(ratios) == pytest.approx(ratio, rel=0.03)
+    faster = librosa.effects.pitch_shift(spoken, sr=SAMPLE_RATE, n_steps=12 * math.log2(ratio))
+    assert formant_shift(spoken, moved) < 0.65 * formant_shift(spoken, faster)
+
+
+def pitch_hz(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    return librosa.yin(samples, fmin=60, fmax=400, sr=SAMPLE_RATE)
+
+
+def formant_shift(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
+    """How far the smooth spectra of two recordings lie apart, by their cepstra without the level."""
+    one, other = (librosa.feature.mfcc(y=samples, sr=SAMPLE_RATE, n_mfcc=14)[1:] for samples in (before, after))
+    return float(np.abs(one - other).mean())

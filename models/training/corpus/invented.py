@@ -8,9 +8,9 @@ are about those of espeak-ng's own variants; its documentation of voices says wh
 from collections.abc import Iterator
 from random import Random
 
-INVENTED = tuple(f"invented{number}" for number in range(400))
+INVENTED = tuple(f"invented{number}" for number in range(1_200))
 
-P_ODD_FORMANT = 0.12
+P_ODD_FORMANT = 0.2
 """That one of the three formants which make the vowels is far from its usual place."""
 
 
@@ -26,7 +26,7 @@ def _formants(random: Random) -> Iterator[str]:
     tract = random.uniform(0.82, 1.22)
     for place in range(9):
         is_vowel = 1 <= place <= 3
-        own = random.uniform(0.5, 1.4) if is_vowel and random.random() < P_ODD_FORMANT else random.uniform(0.88, 1.14)
+        own = random.uniform(0.4, 1.5) if is_vowel and random.random() < P_ODD_FORMANT else random.uniform(0.88, 1.14)
         strength = random.uniform(60, 150) if place < 4 else random.uniform(0, 120)
         yield f"formant {place} {round(100 * tract * own)} {round(strength)} {round(random.uniform(55, 160))}"
 

@@ -72,6 +72,10 @@ def gather(
     kept_back: dict[str, list[Voice]] = {}
     for kind, recordings in _recordings(work, settings, librispeech, processes).items():
         rest, apart = speakers.split(recordings, settings.kept_back)
+        if kind == "readers":
+            move = partial(speakers.at_pitches, rest, settings.pitches, processes)
+            order = f"{settings.pitches}, {_order(settings, librispeech)} without {' '.join(apart)}"
+            rest = speakers.stored(work / "pitches.npz", order, move)
         training[kind], kept_back[kind] = speakers.voices(rest, settings.speeds), speakers.voices(apart, [1.0])
     if heard:
         training["meetings"] = speakers.voices(participants(heard), settings.speeds)
@@ -92,9 +96,14 @@ def _recordings(work: Path, settings: Settings, librispeech: Path | None, proces
     found = {"synthetic": speakers.stored(work / "synthetic.npz", order, synthesise)}
     if librispeech:
         read = partial(speakers.readers, librispeech, settings.max_readers, settings.reader_utterances, processes)
-        order = f"{settings.reader_utterances} of {settings.max_readers} in {librispeech.resolve()}"
-        found["readers"] = speakers.stored(work / "readers.npz", order, read)
+        found["readers"] = speakers.stored(work / "readers.npz", _order(settings, librispeech), read)
     return found
+
+
+def _order(settings: Settings, librispeech: Path | None) -> str:
+    """Which readings are stored."""
+    where = librispeech and librispeech.resolve()
+    return f"{settings.reader_utterances} of {settings.max_readers} in {where}"
 
 
 def _power(samples: Samples) -> float:

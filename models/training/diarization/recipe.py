@@ -14,7 +14,7 @@ from models.training.diarization.settings import FULL, Settings
 from models.training.diarization.spoken import conversations
 from models.training.loop import Measures, Run
 
-TUNING_SEED = 2
+TUNING_SEED = 3
 
 
 def train(
@@ -59,7 +59,11 @@ def train_embedding(work: Path, material: Material, settings: Settings, device: 
     embedding = checkpoints.new_embedding()
     model = SpeakerClassifier(embedding, windows.num_speakers, settings)
     run = Run(work, model, settings.embedding, device)
-    vary_channel(embedding.features, seed=run.step)
+    vary_channel(
+        embedding.features,
+        lambda: settings.channels if run.fraction < 1 - settings.last_part else settings.last_channels,
+        seed=run.step,
+    )
 
     def evaluate() -> Measures:
         kept_back = material.kept_back.items()
@@ -72,7 +76,7 @@ def train_embedding(work: Path, material: Material, settings: Settings, device: 
 def train_segmentation(work: Path, material: Material, settings: Settings, device: str) -> SmallSegmentation:
     model = checkpoints.new_segmentation()
     run = Run(work, model, settings.segmentation, device)
-    vary_channel(model.features, seed=run.step)
+    vary_channel(model.features, lambda: settings.channels, seed=run.step)
     loss = CountingLoss(model, settings, device)
 
     def evaluate() -> Measures:

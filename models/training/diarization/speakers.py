@@ -16,6 +16,7 @@ from models.training.corpus import librispeech
 from models.training.corpus.conversations import LOUDNESS, Recording, Region, Voice
 from models.training.corpus.grammar import LANGUAGES, sentence
 from models.training.corpus.parallel import in_processes
+from models.training.corpus.pitch import repitch
 from models.training.corpus.synthesis import speak
 from models.training.corpus.utterances import SAMPLE_RATE
 from models.training.corpus.voices import BASES
@@ -57,9 +58,14 @@ def readers(folder: Path, most_readers: int, most_utterances: int, processes: in
         ValueError: some are held out, or there are none.
     """
     files = dict(sorted(librispeech.training_files(folder, most_utterances).items())[:most_readers])
-    return dict(
-        zip(files, tqdm(in_processes(_read, list(files.values()), processes), "readers", len(files)), strict=True)
-    )
+    read = in_processes(_read, list(files.values()), processes)
+    return dict(zip(files, tqdm(read, "readers", len(files)), strict=True))
+
+
+def at_pitches(recordings: Recordings, ratios: Sequence[float], processes: int = 1) -> Recordings:
+    """The same, and each recording also with its pitch times each of `ratios`."""
+    moved = in_processes(partial(_at_pitches, ratios=ratios), list(recordings.values()), processes)
+    return dict(zip(recordings, tqdm(moved, "pitches", len(recordings)), strict=True))
 
 
 def stored(path: Path, order: str, make: Callable[[], Recordings]) -> Recordings:
@@ -74,8 +80,8 @@ def stored(path: Path, order: str, make: Callable[[], Recordings]) -> Recordings
 
 
 def voices(recordings: Recordings, speeds: Iterable[float]) -> list[Voice]:
-    """A voice for each speaker and speed; not for those who say next to nothing."""
-    known = [tuple(heard) for _, heard in sorted(recordings.items()) if _spoken_s(heard) > SHORTEST_VOICE_S]
+    """A voice for each speaker and speed; not for those who say next to nothing in each of their recordings."""
+    known = [tuple(heard) for _, heard in sorted(recordings.items()) if _longest_s(heard) > SHORTEST_VOICE_S]
     return [Voice(heard, speed) for speed in speeds for heard in known]
 
 
@@ -86,8 +92,8 @@ def split(recordings: Recordings, every: int) -> tuple[Recordings, Recordings]:
     return rest, {name: recordings[name] for name in kept_back}
 
 
-def _spoken_s(heard: Sequence[Recording]) -> float:
-    return sum(end - start for one in heard for start, end in one.regions) / SAMPLE_RATE
+def _longest_s(heard: Sequence[Recording]) -> float:
+    return max((sum(end - start for start, end in one.regions) for one in heard), default=0) / SAMPLE_RATE
 
 
 def _speak(variant: str, utterances: int, seed: int) -> list[Recording]:
@@ -107,6 +113,15 @@ def _utterance(random: Random, variant: str, pitch: int, rate: int) -> Samples:
 def _read(paths: Sequence[Path]) -> list[Recording]:
     found = (recording(librispeech.read(path)) for path in paths)
     return [one for one in found if one is not None]
+
+
+def _at_pitches(heard: Sequence[Recording], ratios: Sequence[float]) -> list[Recording]:
+    return [*heard, *(_at_pitch(one, ratio) for one in heard for ratio in ratios)]
+
+
+def _at_pitch(one: Recording, ratio: float) -> Recording:
+    moved = repitch(one.samples.astype(np.float32) / np.float32(32768), ratio)
+    return Recording((np.clip(moved, -1, 1) * 32767).astype(np.int16), one.regions)
 
 
 def _regions(samples: Samples) -> list[Region]:
