@@ -53,6 +53,17 @@ class SamplingOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplingDefaults:
+    """How a model's answers are written where a request does not say: as its makers want it, else as at OpenAI."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class ScoredToken:
     """A token of the answer, and what might have stood in its place, the most probable first."""
 
@@ -92,11 +103,13 @@ class ChatModelInfo:
     hears_audio: else audio parts are refused.
     max_audio_s: the longest audio part that it hears to the end; None when only the context limits it.
     max_context_tokens: of prompt and answer together.
+    sampling: for what a request leaves out.
     """
 
     hears_audio: bool
     max_audio_s: float | None
     max_context_tokens: int
+    sampling: SamplingDefaults = SamplingDefaults()
 
 
 def join_deltas(deltas: Sequence[ChatDelta]) -> ChatDelta:

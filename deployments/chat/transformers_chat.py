@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deployments.cache import BatchCache
+from deployments.chat.defaults import sampling_defaults
 from deployments.chat.engine import ChatEngineArgs, ChatOutput
 from deployments.chat.granite_speech import AudioAdapter
 from deployments.chat.loading import audio_token_id, load_model, load_processor, tokenizer_of
@@ -40,7 +41,8 @@ class TransformersChat:
         max_tokens = _context_length(args, getattr(config, "max_position_embeddings", None))
         token_id = audio_token_id(self._model)
         self._prompter = Prompter(processor, token_id, max_tokens)
-        self.info = ChatModelInfo(token_id is not None, self._prompter.max_audio_s(), max_tokens)
+        sampling = sampling_defaults(self._model.generation_config)
+        self.info = ChatModelInfo(token_id is not None, self._prompter.max_audio_s(), max_tokens, sampling)
         parameters = inspect.signature(self._model.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self._waiting: deque[Row] = deque()

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, aclosing, contextmanager
+from dataclasses import asdict, replace
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -12,7 +13,7 @@ from prometheus_client import Gauge
 from deployments.ingress.admission import Admission
 from deployments.ingress.chat_render import ChatRenderer
 from deployments.ingress.chat_rules import check_chat
-from deployments.ingress.conversation import ConversationReader, audio_parts, check_audio
+from deployments.ingress.conversation import ConversationReader, check_audio
 from deployments.ingress.deadlines import deadline, until_deadline
 from deployments.ingress.json_body import inlined_schema, parse, read_json
 from deployments.ingress.schema.chat import UNION_TAGS, ChatRequest
@@ -20,7 +21,7 @@ from deployments.ingress.services import Services
 from deployments.ingress.streams import open_stream
 from deployments.settings import ChatModel
 from pipelines.chat import ChatPipeline, ChoiceDelta
-from pipelines.chat_types import Message, SamplingOptions
+from pipelines.chat_types import Message, SamplingDefaults, SamplingOptions
 
 MIN_TEMPERATURE = 0.001
 
@@ -37,16 +38,18 @@ def chat_router(services: Services, admission: Admission) -> APIRouter:
     return router
 
 
-def to_options(request: ChatRequest) -> SamplingOptions:
+def to_options(request: ChatRequest, defaults: SamplingDefaults) -> SamplingOptions:
     """Without a seed one is drawn here, so that an answer can be written again where its replica dies."""
+    own = {name: value for name in asdict(defaults) if (value := getattr(request, name)) is not None}
+    sampling = replace(defaults, **own)
     return SamplingOptions(
         seed=request.seed if request.seed is not None else random.getrandbits(62),
         # hardly above 0 is 0: nothing would be drawn but the most probable token
-        temperature=request.temperature if request.temperature >= MIN_TEMPERATURE else 0.0,
-        top_p=request.top_p,
-        top_k=max(request.top_k, 0),
-        min_p=request.min_p,
-        repetition_penalty=request.repetition_penalty,
+        temperature=sampling.temperature if sampling.temperature >= MIN_TEMPERATURE else 0.0,
+        top_p=sampling.top_p,
+        top_k=max(sampling.top_k, 0),
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
         frequency_penalty=request.frequency_penalty,
         presence_penalty=request.presence_penalty,
         logit_bias={int(token_id): bias for token_id, bias in request.logit_bias.items()},
@@ -66,9 +69,9 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
         check_chat(request)
         check_audio(request, model)
         async with deadline(services.limits.max_request_s):
-            messages = await _read_messages(request, model, services)
+            messages, options = await _read(request, model, services)
         request = request.model_copy(update={"messages": []})
-        events = until_deadline(_events(services, request, model, messages), services.limits.max_request_s)
+        events = until_deadline(_events(services, request, model, messages, options), services.limits.max_request_s)
         renderer = ChatRenderer(request)
         if request.stream:
             response = await open_stream(events, renderer.chunks)
@@ -78,22 +81,21 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
             return JSONResponse(renderer.completion([event async for event in events]))
 
 
-async def _read_messages(request: ChatRequest, model: ChatModel, services: Services) -> list[Message]:
+async def _read(request: ChatRequest, model: ChatModel, services: Services) -> tuple[list[Message], SamplingOptions]:
     with _counted(services.metrics.waiting.labels(model.id)):
-        has_audio = any(True for _ in audio_parts(request))
-        info = await services.chat_models[model.id].info() if has_audio else None
+        info = await services.chat_models[model.id].info()
         reader = ConversationReader(services.reader, services.fetcher, model, info, services.limits.max_upload_bytes)
         messages = await reader.read(request)
     services.metrics.audio_seconds.labels(model.id, "chat").inc(reader.audio_s)
-    return messages
+    return messages, to_options(request, info.sampling)
 
 
 async def _events(
-    services: Services, request: ChatRequest, model: ChatModel, messages: list[Message]
+    services: Services, request: ChatRequest, model: ChatModel, messages: list[Message], options: SamplingOptions
 ) -> AsyncGenerator[ChoiceDelta, None]:
     """The pipeline's deltas, counted."""
     metrics, started_at = services.metrics, time.monotonic()
-    work = ChatPipeline(services.chat_models[model.id]).run(messages, to_options(request), request.n, request.stream)
+    work = ChatPipeline(services.chat_models[model.id]).run(messages, options, request.n, request.stream)
     is_silent = True
     with _counted(metrics.running.labels(model.id)):
         async with aclosing(work) as deltas:

@@ -56,10 +56,9 @@ class ConversationReader:
         reader: AudioReader,
         fetcher: MediaFetcher,
         model: ChatModel,
-        info: ChatModelInfo | None,
+        info: ChatModelInfo,
         max_bytes: int,
     ) -> None:
-        """`info` is only needed when there is audio."""
         self._reader = reader
         self._fetcher = fetcher
         self._model = model
@@ -85,7 +84,6 @@ class ConversationReader:
     async def _read_part(self, param: str, part: Content) -> TextPart | AudioPart:
         if isinstance(part, TextContent):
             return TextPart(part.text)
-        assert self._info is not None
         if not self._info.hears_audio:
             raise InvalidRequest(
                 f"The model '{self._model.id}' does not hear audio.", f"{param}.type", "unsupported_content_type"

@@ -124,7 +124,7 @@ def audio_url(clip: Clip) -> Iterator[str]:
 
 
 def assert_tells(text: str | None, clip: Clip) -> None:
-    """These programs draw their answers at temperature 1, and ask for no transcript: most of its words are there."""
+    """These programs ask for no transcript, but most of its words are there."""
     assert text
     words = set(normalised(clip.text).split())
     assert len(words & set(normalised(text).split())) > len(words) / 2

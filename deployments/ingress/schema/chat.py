@@ -9,6 +9,8 @@ from deployments.ingress.schema.transcription import Int64, Text
 AudioFormat = Literal["wav", "mp3", "flac", "mp4", "mpeg", "mpga", "m4a", "aac", "ogg", "oga", "opus", "webm"]
 """Only a hint: the content is sniffed."""
 
+OWN_DEFAULT = "Default: what the model's generation_config.json says, else OpenAI's"
+
 UNION_TAGS = frozenset({"string", "parts", "text", "input_audio", "audio_url"})
 """Steps of pydantic's paths that are no keys of the request."""
 
@@ -86,8 +88,8 @@ class ChatRequest(_Request):
     messages: list[ChatMessage] = Field(min_length=1, fail_fast=True)
     max_tokens: int | None = Field(default=None, ge=1, lt=2**31)
     max_completion_tokens: int | None = Field(default=None, ge=1, lt=2**31)
-    temperature: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
-    top_p: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
+    temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False, description=OWN_DEFAULT)
+    top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False, description=OWN_DEFAULT)
     n: int = Field(default=1, ge=1, le=8)
     stop: list[Text] = Field(default=[], max_length=4, description="A string, or up to four")
     seed: Int64 | None = None
@@ -102,9 +104,11 @@ class ChatRequest(_Request):
     stream_options: StreamOptions | None = None
 
     # extras of vLLM's server
-    top_k: int = Field(default=0, ge=-1, lt=2**31)
-    min_p: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
-    repetition_penalty: float = Field(default=1.0, ge=0.01, le=100, allow_inf_nan=False)
+    top_k: int | None = Field(default=None, ge=-1, lt=2**31, description=OWN_DEFAULT)
+    min_p: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False, description=OWN_DEFAULT)
+    repetition_penalty: float | None = Field(
+        default=None, ge=0.01, le=100, allow_inf_nan=False, description=OWN_DEFAULT
+    )
 
     # known, and refused where they ask for what is not served
     response_format: dict[str, Any] | None = None

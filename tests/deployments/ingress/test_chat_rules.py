@@ -8,6 +8,7 @@ from deployments.ingress.chat import to_options
 from deployments.ingress.chat_rules import check_chat
 from deployments.ingress.errors import error_response
 from deployments.ingress.schema.chat import ChatRequest
+from pipelines.chat_types import SamplingDefaults
 from pipelines.errors import InvalidRequest
 
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -92,7 +93,7 @@ def test_what_is_harmless(fields: dict[str, Any]) -> None:
 def test_cht_16_what_may_be_the_id_of_a_token(token_id: str) -> None:
     asked = request(logit_bias={token_id: 5})
     check_chat(asked)
-    assert to_options(asked).logit_bias == {int(token_id): 5.0}
+    assert to_options(asked, SamplingDefaults()).logit_bias == {int(token_id): 5.0}
 
 
 @pytest.mark.parametrize(

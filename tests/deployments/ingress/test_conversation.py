@@ -89,7 +89,7 @@ def request(*contents: Any, role: str = "user") -> ChatRequest:
 def conversation_reader(
     reader: RecordingReader | None = None,
     fetcher: Any = None,
-    info: ChatModelInfo | None = HEARS,
+    info: ChatModelInfo = HEARS,
     max_bytes: int = 1000,
     model: ChatModel = MODEL,
 ) -> ConversationReader:
@@ -111,7 +111,7 @@ def durations_s(message: Message) -> list[float]:
 
 
 async def test_cht_03_texts() -> None:
-    reader = conversation_reader(info=None)
+    reader = conversation_reader()
     messages = await reader.read(request("one", [text("two"), text(""), text("three")], []))
     assert messages == [
         Message("user", (TextPart("one"),)),
@@ -127,13 +127,13 @@ async def test_cht_03_texts() -> None:
 )
 async def test_cht_02_roles(role: str, expected: str) -> None:
     for content in ("hi", [text()]):
-        (message,) = await conversation_reader(info=None).read(request(content, role=role))
+        (message,) = await conversation_reader().read(request(content, role=role))
         assert message == Message(expected, (TextPart("hi"),))  # type: ignore[arg-type]
 
 
 async def test_an_assistant_may_have_said_nothing() -> None:
     wire = {"model": "m", "messages": [{"role": "assistant"}, {"role": "assistant", "content": None}]}
-    messages = await conversation_reader(info=None).read(ChatRequest.model_validate(wire))
+    messages = await conversation_reader().read(ChatRequest.model_validate(wire))
     assert messages == [Message("assistant", (TextPart(""),))] * 2
 
 

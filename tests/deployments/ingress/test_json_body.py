@@ -16,7 +16,7 @@ from deployments.ingress.chat_rules import check_chat
 from deployments.ingress.errors import error_response
 from deployments.ingress.json_body import parse, read_json, to_param
 from deployments.ingress.schema.chat import UNION_TAGS, ChatRequest, TextContent
-from pipelines.chat_types import SamplingOptions
+from pipelines.chat_types import SamplingDefaults, SamplingOptions
 from pipelines.errors import DeadlineExceeded, InvalidRequest
 
 LEAST: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -146,7 +146,7 @@ async def test_a_body_is_not_kept_beside_what_is_read_of_it() -> None:
 
 def test_the_least_that_can_be_asked() -> None:
     request = parsed()
-    assert (request.model, request.n, request.stream, request.temperature) == ("m", 1, False, 1.0)
+    assert (request.model, request.n, request.stream, request.temperature) == ("m", 1, False, None)
     assert request.stop == []
     assert request.max_tokens is None
 
@@ -216,12 +216,24 @@ def test_cht_12_one_stop_or_several(stop: Any, stops: list[str]) -> None:
     ids=str,
 )
 def test_cht_09_to_cht_21_options(fields: dict[str, Any], expected: dict[str, Any]) -> None:
-    options = to_options(parsed(**{"seed": 7, **fields}))
+    options = to_options(parsed(**{"seed": 7, **fields}), SamplingDefaults())
     assert options == SamplingOptions(**{"seed": 7, **expected})
 
 
+def test_cht_10_what_is_left_out_is_as_the_model_s_makers_want_it() -> None:
+    theirs = SamplingDefaults(temperature=0.7, top_p=0.5, top_k=20, min_p=0.1, repetition_penalty=1.1)
+    options = to_options(parsed(seed=7, top_p=None), theirs)
+    assert options == SamplingOptions(7, 0.7, 0.5, 20, 0.1, 1.1)
+
+
+def test_cht_10_what_is_asked_for_comes_before_the_model_s_own_defaults() -> None:
+    theirs = SamplingDefaults(temperature=0.7, top_p=0.5, top_k=20, min_p=0.1, repetition_penalty=1.1)
+    asked = {"temperature": 0, "top_p": 1, "top_k": -1, "min_p": 0, "repetition_penalty": 1}
+    assert to_options(parsed(seed=7, **asked), theirs) == SamplingOptions(7, 0.0, 1.0, 0, 0.0, 1.0)
+
+
 def test_cht_13_without_a_seed_one_is_drawn() -> None:
-    seeds = {to_options(parsed()).seed for _ in range(20)}
+    seeds = {to_options(parsed(), SamplingDefaults()).seed for _ in range(20)}
     assert len(seeds) == 20
     assert all(0 <= seed < 2**62 for seed in seeds)
 
@@ -499,6 +511,6 @@ async def test_gen_03_whatever_is_sent_is_a_request_or_one_clear_sentence(seed: 
             assert result.param != ""
         else:
             num_requests += 1
-            assert isinstance(to_options(result), SamplingOptions)
+            assert isinstance(to_options(result, SamplingDefaults()), SamplingOptions)
             "".join(texts_of(result)).encode()  # else no tokenizer would take it
     assert min(num_requests, num_mistakes) > 25  # else it means little
