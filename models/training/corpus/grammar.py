@@ -1,7 +1,7 @@
 """A sentence grammar in four languages at once: every draw is one sentence and its three translations.
 
 The words and the templates stand in `lexicon/`; this module inflects them. To teach the models other words, add them
-there.
+there; words may have a time of day or year in their midst, `{when}`.
 """
 
 import csv
@@ -128,7 +128,8 @@ def _draw(random: Random) -> _Draw:
 
 def _say(template: str, draw: _Draw, language: str) -> str:
     noun, other = draw.nouns
-    slots = {kind: row[language] for kind, row in draw.words.items()}
+    when = draw.words["when"][language]  # German puts it in the midst of some words
+    slots = {kind: row[language].format(when=when) for kind, row in draw.words.items()}
     slots |= {
         "name": draw.names[0],
         "other_name": draw.names[1],

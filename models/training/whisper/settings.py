@@ -156,7 +156,7 @@ FULL = WhisperSettings(
             share=0.6,
             start=Mix(0.3, 0.6, 0.1),
             end=Mix(0.2, 0.45, 0.35),
-            content=Content(p_translate=0.3, p_free=0.08, p_timestamps=0.85, p_offset=0.25, p_silent=0.08),
+            content=Content(p_translate=0.4, p_free=0.08, p_timestamps=0.85, p_offset=0.25, p_silent=0.08),
             weights=Weights(frames=0.4, attention=0.6, timestamps=1.2),
         ),
         Stage(
@@ -165,7 +165,7 @@ FULL = WhisperSettings(
             share=0.35,
             start=Mix(0.1, 0.4, 0.5),
             end=Mix(0.1, 0.3, 0.6),
-            content=Content(p_translate=0.35, p_free=0.06, p_timestamps=0.85, p_offset=0.25, p_silent=0.06),
+            content=Content(p_translate=0.5, p_free=0.06, p_timestamps=0.85, p_offset=0.25, p_silent=0.06),
             weights=Weights(attention=0.6, timestamps=1.2),
             encoder_learns=False,
         ),
