@@ -1,3 +1,4 @@
+import json
 import math
 import re
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.training.corpus import synthesis
 from models.training.corpus.acoustics import disturb, music, noise, reverberate
 from models.training.corpus.grammar import LANGUAGES, TEMPLATES, free_words, sentence, vocabulary
 from models.training.corpus.invented import INVENTED, variant
@@ -168,6 +170,29 @@ def test_a_corpus_is_synthesised_once(corpora: tuple[Corpus, Corpus], tmp_path: 
     # what espeak-ng remembers of the sentence before shifts a sample here and there
     said = [(utterance.voice, utterance.text) for utterance in corpora[0]]
     assert [(utterance.voice, utterance.text) for utterance in first] == said
+
+
+def test_a_corpus_of_other_sentences_or_voices_is_synthesised_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(tmp_path, 10, seed=5)
+    kept = (tmp_path / "order.json").read_text()
+    monkeypatch.setattr(synthesis, "_edition", lambda: 0)
+    build(tmp_path, 10, seed=5)
+    assert json.loads((tmp_path / "order.json").read_text()) == json.loads(kept) | {"edition": 0}
+
+
+def test_the_edition_of_a_corpus_is_that_of_its_words_and_voices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editions = {synthesis._edition.__wrapped__()}
+    with monkeypatch.context() as changed:
+        changed.setattr(synthesis, "variant", str.upper)
+        editions.add(synthesis._edition.__wrapped__())
+    (tmp_path / "nouns.csv").write_text("en,de\ndog,Hund\n")
+    monkeypatch.setattr(synthesis, "LEXICON", tmp_path)
+    editions.add(synthesis._edition.__wrapped__())
+    assert len(editions) == 3
 
 
 def test_work_in_processes_keeps_its_order() -> None:

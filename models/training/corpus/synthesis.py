@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -15,8 +16,8 @@ from tqdm import tqdm
 
 from models.training.corpus import flite
 from models.training.corpus.espeak import Espeak
-from models.training.corpus.grammar import LANGUAGES, free_words, sentence
-from models.training.corpus.invented import INVENTED
+from models.training.corpus.grammar import LANGUAGES, LEXICON, free_words, sentence
+from models.training.corpus.invented import INVENTED, variant
 from models.training.corpus.parallel import in_processes
 from models.training.corpus.split import is_held_out
 from models.training.corpus.utterances import SAMPLE_RATE, Corpus, CorpusWriter, Utterance
@@ -88,7 +89,13 @@ def build(
         voices: the voices to use instead, by language.
     """
     voices = voices or (HELD_OUT_VOICES if held_out else TRAINING_VOICES)
-    order = {"count": count, "seed": seed, "held_out": held_out, "voices": {k: list(v) for k, v in voices.items()}}
+    order = {
+        "edition": _edition(),
+        "count": count,
+        "seed": seed,
+        "held_out": held_out,
+        "voices": {k: list(v) for k, v in voices.items()},
+    }
     done = folder / "order.json"
     if not done.exists() or json.loads(done.read_text()) != order:
         # never written over: somebody may have it mapped
@@ -102,6 +109,13 @@ def build(
                 progress.update(len(chunk))
         done.write_text(json.dumps(order))
     return Corpus(folder)
+
+
+@cache
+def _edition() -> int:
+    """Another one when the lexicon or the invented voices are changed."""
+    words = b"".join(path.read_bytes() for path in sorted(LEXICON.iterdir()))
+    return zlib.crc32(words + "".join(variant(name) for name in INVENTED).encode())
 
 
 Spoken = list[tuple[Utterance, Samples]]
