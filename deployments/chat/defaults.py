@@ -7,6 +7,8 @@ from pipelines.chat_types import SamplingDefaults
 
 def sampling_defaults(config: GenerationConfig) -> SamplingDefaults:
     """`do_sample: false` means greedy, as it does for transformers' `generate`. What is not said stays as at OpenAI."""
+    if config._from_model_config:  # nobody wrote such a file: what transformers finds in config.json instead is no wish
+        return SamplingDefaults()
     said = {
         "temperature": 0.0 if config.do_sample is False else config.temperature,
         "top_p": config.top_p,
