@@ -573,8 +573,8 @@ def test_cht_15_penalties_lead_to_other_words(api: Api, name: str) -> None:
 
 
 def num_kinds(api: Api, **penalty: float) -> int:
-    """Different tokens of an answer that may not end."""
-    answer = completion(api, QUESTION, logprobs=True, max_tokens=80, **never_ending(), **penalty)
+    """Different tokens of an answer to "Hello" that may not end."""
+    answer = completion(api, logprobs=True, max_tokens=80, **never_ending(), **penalty)
     return len({token["token"] for token in tokens_of(answer)})
 
 

@@ -159,12 +159,19 @@ def test_spans_hold_the_words_and_grow(
 
 
 def test_spans_and_phones_follow_the_speed_of_speech(
-    maker: WindowMaker, tokenizer: WhisperTokenizer, vocabulary: Vocabulary
+    maker: WindowMaker, corpus: Corpus, tokenizer: WhisperTokenizer, vocabulary: Vocabulary
 ) -> None:
     for window in windows(maker, "medium", replace(CLEAN, p_speed=1), 10):
         is_silent = np.ones(window.num_frames, bool)
         for said in sentences(window, tokenizer, vocabulary):
-            assert said.spans[0, 0] == pytest.approx(said.start / FRAME - 1, abs=0.51)
+            # some of flite's voices are heard before their first word
+            leads = [
+                utterance.words[0][1] / utterance.duration_s * (said.end - said.start)
+                for utterance in corpus
+                if utterance.text == said.text
+            ]
+            begins = [pytest.approx((said.start + lead) / FRAME - 1, abs=0.6) for lead in leads]
+            assert any(said.spans[0, 0] == begin for begin in begins)
             assert said.spans[-1, 1] == pytest.approx(said.end / FRAME + 1, abs=1.02)
             is_silent[max(0, said.start // FRAME - 1) : said.end // FRAME + 1] = False
             assert (window.phones[said.start // FRAME : said.end // FRAME] != SILENCE).any()
