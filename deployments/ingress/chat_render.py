@@ -51,8 +51,8 @@ class ChatRenderer:
     def chunks(self, piece: ChoiceDelta) -> Iterable[dict[str, Any]]:
         """CHT-31: a role first, then text, then the reason why it ended; CHT-32: after all of them, usage."""
         index, delta = piece.index, piece.delta
-        if index not in self._usages:
-            yield self._chunk([ChunkChoice(index=index, delta=ChunkDelta(role="assistant", content=""))])
+        if not self._usages:
+            yield from self._roles()
         self._usages[index] = delta.usage
         if delta.text or delta.tokens:
             text = ChunkDelta(content=delta.text)
@@ -63,6 +63,11 @@ class ChatRenderer:
         self._num_finished += 1
         if self._includes_usage and self._num_finished == self._request.n:
             yield self._chunk([], _usage(list(self._usages.values())))
+
+    def _roles(self) -> Iterable[dict[str, Any]]:
+        """Of all answers, whichever was first: OpenAI's SDK takes no answer before those with a smaller index."""
+        for index in range(self._request.n):
+            yield self._chunk([ChunkChoice(index=index, delta=ChunkDelta(role="assistant", content=""))])
 
     @property
     def _includes_usage(self) -> bool:

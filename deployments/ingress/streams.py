@@ -14,8 +14,9 @@ logger = logging.getLogger("ray.serve")
 
 EventT = TypeVar("EventT")
 
-FIRST_EVENT_WAIT_S = 1.0
-"""How long the status line waits for the first event, so that a full queue can still be a 429."""
+FIRST_EVENT_WAIT_S = 10.0
+"""How long the status line waits for the first event, so that what is refused gets its status on a busy machine, too:
+clients have nothing to show before it, and what stands between breaks off silent connections after 30 s and more."""
 
 
 async def open_stream(

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from deployments.ingress.chat_render import ChatRenderer
@@ -209,6 +210,15 @@ def test_cht_11_every_answer_has_its_role_and_its_end() -> None:
         own = [chunk["choices"][0] for chunk in chunks if chunk["choices"][0]["index"] == index]
         assert [choice["delta"].get("role") for choice in own] == ["assistant", None, None, None]
         assert [choice["finish_reason"] for choice in own] == [None, None, None, reason]
+
+
+@pytest.mark.parametrize("order", [(2, 0, 1), (1, 2, 0), (0, 2, 1)], ids=str)
+def test_cht_31_the_sdk_puts_answers_together_whichever_comes_first(order: Sequence[int]) -> None:
+    state = ChatCompletionStreamState()
+    for chunk in chunked(request(n=3), [piece(f"number {index}", index, finish_reason="stop") for index in order]):
+        state.handle_chunk(ChatCompletionChunk.model_validate(chunk))
+    choices = state.get_final_completion().choices
+    assert [choice.message.content for choice in choices] == ["number 0", "number 1", "number 2"]
 
 
 def test_cht_32_usage_stands_in_a_chunk_of_its_own() -> None:
