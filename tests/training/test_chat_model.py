@@ -1,6 +1,7 @@
 """The chat model learns on the same tokens, features and forward pass that its users have."""
 
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -17,8 +18,9 @@ from models.training.chat.batches import batches, collate, pad_token
 from models.training.chat.curriculum import audio_dialogue, training_dialogues
 from models.training.chat.dialogues import Answer, Dialogue, Timed, Turn
 from models.training.chat.evaluation import AUDIO_TASKS, measure
+from models.training.chat.export import export
 from models.training.chat.losses import ChatLoss, guided_attention
-from models.training.chat.model import POSITIONS_PER_S, ChatModel, build_model, positions_of
+from models.training.chat.model import POSITIONS_PER_S, ChatModel, build_model, load_model, positions_of
 from models.training.chat.rows import IGNORED, DialogueEncoder, Row
 from models.training.chat.scenes import Studio
 from models.training.chat.settings import SMOKE, Mix
@@ -41,14 +43,21 @@ def processor(corpus: Corpus) -> Qwen2AudioProcessor:
 
 
 @pytest.fixture(scope="module")
-def model(processor: Qwen2AudioProcessor, tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
-    """Random weights, large enough that a difference would show."""
+def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Whisper directory of random weights."""
     torch.manual_seed(0)
     sizes = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}
     unused = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 64, "vocab_size": 51_000}
-    whisper = WhisperForConditionalGeneration(WhisperConfig(**sizes, **unused))
-    whisper.save_pretrained(folder := tmp_path_factory.mktemp("whisper"))
-    built = build_model(SMOKE.size, processor.tokenizer, folder)
+    folder = tmp_path_factory.mktemp("whisper")
+    WhisperForConditionalGeneration(WhisperConfig(**sizes, **unused)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(processor: Qwen2AudioProcessor, whisper: Path) -> ChatModel:
+    """Random weights, large enough that a difference would show."""
+    torch.manual_seed(0)
+    built = build_model(SMOKE.size, processor.tokenizer, whisper)
     for layer in built.inner.model.language_model.layers:
         torch.nn.init.normal_(layer.self_attn.q_proj.weight, std=0.3)
         torch.nn.init.normal_(layer.self_attn.k_proj.weight, std=0.3)
@@ -122,6 +131,21 @@ def test_the_short_forward_pass_is_the_one_on_30_seconds(
     logits = model.hidden_states(batch.tokens, states[valid])[-1] @ model.vocabulary_weight.T
     expected, attended = model.inner(**inputs).logits, inputs["attention_mask"].bool()
     assert torch.allclose(logits[attended], expected[attended], atol=1e-3 * float(expected.std()), rtol=0)
+
+
+def test_a_deeper_model_says_the_same_until_it_is_taught(
+    model: ChatModel, processor: Qwen2AudioProcessor, whisper: Path, tmp_path: Path
+) -> None:
+    export(model, processor, tmp_path)
+    tokens = torch.randint(0, 400, (2, 40), generator=torch.Generator().manual_seed(0))
+    as_it_was, deeper = load_model(tmp_path, whisper), load_model(tmp_path, whisper, SMOKE.size.layers + 2)
+    assert len(deeper.inner.model.language_model.layers) == deeper.config.text_config.num_hidden_layers == 5
+    states = deeper.hidden_states(tokens, None)
+    assert torch.equal(states[-1], as_it_was.hidden_states(tokens, None)[-1])
+    states[-1].square().sum().backward()
+    taught = deeper.inner.model.language_model.layers[-1]
+    assert taught.self_attn.o_proj.weight.grad.abs().max() > 0
+    assert taught.mlp.down_proj.weight.grad.abs().max() > 0
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from models.training.chat.scenes import Scene, Studio
 from models.training.chat.settings import Mix
 from models.training.chat.text_tasks import text_dialogue
 
-WEIGHTS = {"contents": 2, "transcribe": 3, "language": 1, "count": 2, "number": 2, "speaking": 1, "translate": 4}
+WEIGHTS = {"contents": 2, "transcribe": 3, "language": 1, "count": 2, "number": 2, "speaking": 1, "translate": 6}
 
 
 def training_dialogues(random: Random, studio: Studio, mix: Mix, fraction: Callable[[], float]) -> Iterator[Dialogue]:

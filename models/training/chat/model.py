@@ -1,5 +1,6 @@
 """The chat model: Qwen2-Audio in small, and its forward pass on short recordings."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import TypeVar
 
@@ -123,16 +124,36 @@ def build_model(size: ModelSize, tokenizer: PreTrainedTokenizerBase, whisper: Pa
     return ChatModel(inner)
 
 
-def load_model(directory: Path, whisper: Path) -> ChatModel:
+def load_model(directory: Path, whisper: Path, layers: int = 0) -> ChatModel:
     """The chat model of a directory, behind the encoder of a Whisper directory.
+
+    Args:
+        layers: the fewest that its language model is to have; it is made deeper where it has fewer.
 
     Raises:
         OSError: there is no checkpoint in one of them.
         RuntimeError: the encoders' sizes differ.
     """
     inner = Qwen2AudioForConditionalGeneration.from_pretrained(directory, dtype=torch.float32)
+    if inner.config.text_config.num_hidden_layers < layers:
+        inner = _deeper(inner, layers)
     inner.model.audio_tower.load_state_dict(_whisper(whisper).model.encoder.state_dict())
     return ChatModel(inner)
+
+
+def _deeper(inner: Qwen2AudioForConditionalGeneration, layers: int) -> Qwen2AudioForConditionalGeneration:
+    """With more layers on top, which pass on what they get until they are taught (Net2Net: Chen et al. 2016,
+    https://arxiv.org/abs/1511.05641)."""
+    config = deepcopy(inner.config)
+    text = config.text_config
+    first, text.num_hidden_layers, text.layer_types = text.num_hidden_layers, layers, ["full_attention"] * layers
+    deeper = Qwen2AudioForConditionalGeneration(config)
+    deeper.load_state_dict(inner.state_dict(), strict=False)
+    deeper.generation_config = inner.generation_config
+    for layer in deeper.model.language_model.layers[first:]:
+        nn.init.zeros_(layer.self_attn.o_proj.weight)
+        nn.init.zeros_(layer.mlp.down_proj.weight)
+    return deeper
 
 
 def _whisper(directory: Path) -> WhisperForConditionalGeneration:

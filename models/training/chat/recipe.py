@@ -36,6 +36,7 @@ def train(
     *,
     encoder: Path,
     start: Path | None = None,
+    seed: int | None = None,
 ) -> None:
     """Train a chat model and export it to `out`.
 
@@ -46,12 +47,16 @@ def train(
         processes: to synthesise the corpora with.
         minutes: end of the training (the corpus is not counted); else the settings' own.
         encoder: a Whisper directory, whose encoder the model starts with.
-        start: a chat directory to go on from, with its vocabulary and sizes; nothing easy comes first then.
+        start: a chat directory to go on from, with its vocabulary and sizes, but deeper where the settings have more
+            layers; nothing easy comes first then.
+        seed: instead of the settings' own, of the corpus and of all that is drawn.
 
     Raises:
         OSError: there is no Whisper checkpoint in `encoder`.
     """
     AutoConfig.from_pretrained(encoder)  # a wrong path is noticed before the synthesis
+    if seed is not None:
+        settings = replace(settings, seed=seed, speech=replace(settings.speech, seed=seed))
     torch.manual_seed(settings.seed)
     if minutes is not None:
         settings = replace(settings, schedule=settings.schedule.within(minutes))
@@ -62,7 +67,7 @@ def train(
     else:
         schedule = replace(settings.schedule, learning_rate=AGAIN * settings.schedule.learning_rate)
         settings = replace(settings, mix=replace(settings.mix, easy_until=0.0), schedule=schedule)
-        words, model = processor(start), load_model(start, encoder)
+        words, model = processor(start), load_model(start, encoder, settings.size.layers)
     run = Run(work / "chat" / "run", model, settings.schedule, device)
 
     def make_batches(seed: int) -> Iterator[Batch]:

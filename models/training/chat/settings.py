@@ -19,7 +19,7 @@ class ModelSize:
 
     vocabulary: int = 2048
     hidden: int = 256
-    layers: int = 4
+    layers: int = 6
     heads: int = 4
     feed_forward: int = 768
     positions: int = 2048
