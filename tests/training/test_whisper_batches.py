@@ -1,8 +1,11 @@
 """Batches of the windows that Whisper learns from."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice, pairwise
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from transformers import WhisperTokenizer
 from models.training.corpus.synthesis import build
 from models.training.corpus.utterances import SAMPLE_RATE
 from models.training.whisper.batches import Batch, Batches
+from models.training.whisper.echoes import shuffled
 from models.training.whisper.labels import FRAME, Labels, phone_set
 from models.training.whisper.settings import FULL, Content, Mix, Stage
 from models.training.whisper.tokenizer import Vocabulary
@@ -72,6 +76,31 @@ def test_offsets_shift_positions_and_timestamps_together(batches: BatchesOf, voc
             assert any(abs(last - frame - after) <= 0.51 for after in (1, 3)), (frame, first, last)
             if place + 1 < batch.tokens.shape[1]:
                 assert batch.tokens[row, place + 1] in (batch.labels[row, place], vocabulary.end)
+
+
+def test_echoes_come_as_often_as_asked_and_mixed() -> None:
+    nothing = torch.zeros(1)
+    drawn = (Batch(torch.tensor([number]), *[nothing] * 5) for number in range(1_000))
+    heard: list[int] = []
+
+    def hear(batch: Batch) -> Batch:
+        heard.append(int(batch.mel))
+        return replace(batch, encoded=batch.mel * 2)
+
+    echoes = list(islice(shuffled(Random(1), drawn, hear, times=3, waiting=30), 2_000))
+    counts = Counter(int(batch.mel) for batch in echoes)
+    assert set(counts.values()) <= {1, 2, 3}
+    assert all(counts[number] == 3 for number in range(400))
+    assert all(torch.equal(batch.encoded, batch.mel * 2) for batch in echoes if batch.encoded is not None)
+    assert heard == list(range(len(heard))), "each is heard once"
+    order = [int(batch.mel) for batch in echoes]
+    neighbours = sum(one == other for one, other in pairwise(order))
+    assert neighbours < 0.1 * len(order)
+
+
+def test_a_stage_that_teaches_the_encoder_hears_every_batch_anew() -> None:
+    with pytest.raises(ValueError, match="echoes must be 1"):
+        replace(FULL.stages[0], echoes=2)
 
 
 def test_full_windows_start_at_the_first_position(batches: BatchesOf) -> None:

@@ -8,7 +8,7 @@ import torch
 from transformers import WhisperTokenizer
 
 from models.training.whisper.model import Learner, build_whisper
-from models.training.whisper.objectives import LEAST_LOG_MASS, SMEAR, broad_loss, outside_loss, smeared_loss
+from models.training.whisper.objectives import LEAST_LOG_MASS, SMEAR, broad_loss, misread, outside_loss, smeared_loss
 from models.training.whisper.position_head import ridge
 from models.training.whisper.settings import Size
 from models.training.whisper.tokenizer import NUM_TIMESTAMPS, Vocabulary
@@ -82,6 +82,17 @@ def test_ridge_is_the_minimum_of_its_penalised_squares() -> None:
     ((inputs @ fit - targets).square().sum() + penalty * fit.square().sum()).backward()
     assert fit.grad is not None
     assert fit.grad.abs().max() < 1e-4
+
+
+def test_only_text_is_misread() -> None:
+    torch.manual_seed(0)
+    tokens = torch.randint(0, 1_500, (20, 200))
+    is_text = tokens < 1_000
+    wrong = misread(tokens, 0.5, num_texts=1_000)
+    assert 0.4 < float((wrong != tokens)[is_text].float().mean()) < 0.6
+    assert torch.equal(wrong[~is_text], tokens[~is_text])
+    assert (wrong[is_text] < 1_000).all()
+    assert torch.equal(misread(tokens, 0.0, num_texts=1_000), tokens)
 
 
 def test_a_smeared_timestamp_is_a_bell_around_the_right_one() -> None:

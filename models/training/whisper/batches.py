@@ -28,6 +28,7 @@ class Batch:
         tokens, labels: shape (B, L).
         spans: where each label is spoken, in the window's frames, shape (B, L, 2); -1 where it is not known.
         phones: of each frame, shape (B, F).
+        encoded: what a frozen encoder hears, shape (B, F, width); None where it still has to be heard.
     """
 
     mel: Tensor
@@ -36,9 +37,11 @@ class Batch:
     labels: Tensor
     spans: Tensor
     phones: Tensor
+    encoded: Tensor | None = None
 
     def to(self, device: str) -> "Batch":
-        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Batch(**{name: value if value is None else value.to(device) for name, value in values.items()})
 
 
 class Batches:

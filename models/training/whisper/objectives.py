@@ -34,7 +34,7 @@ class Objectives:
 
     def __init__(self, learner: Learner, vocabulary: Vocabulary, stage: Stage, device: str) -> None:
         self._learner, self._vocabulary, self._device = learner, vocabulary, device
-        self._weights, self._encoder_learns = stage.weights, stage.encoder_learns
+        self._weights, self._p_misread = stage.weights, stage.content.p_misread
         last = learner.whisper.config.decoder_layers - 1
         self._guided = range(min(1, last), last + 1)
         self._last = last
@@ -44,10 +44,10 @@ class Objectives:
     def __call__(self, batch: Batch) -> Losses:
         batch = batch.to(self._device)
         with reduced_precision(self._device):
-            with torch.set_grad_enabled(self._encoder_learns and torch.is_grad_enabled()):
-                encoded = self._learner.encode(batch.mel, batch.offsets)
+            encoded = self._learner.encode(batch.mel, batch.offsets) if batch.encoded is None else batch.encoded
             phones = self._learner.frame_head(encoded)
-            hidden, attention = self._learner.decode(batch.tokens, encoded)
+            tokens = misread(batch.tokens, self._p_misread, self._vocabulary.end)
+            hidden, attention = self._learner.decode(tokens, encoded)
             is_asked = batch.labels != IGNORED
             logits = self._learner.logits(hidden[is_asked])
             words, times = self._attention(batch, attention)
@@ -87,6 +87,12 @@ class Objectives:
         spans = functional.pad(batch.spans, (0, 0, 1, 0), value=-1.0)[:, :-1]
         is_known = spans[..., 1] >= 0
         return _mean(outside_loss(attention.log_weights(0, 0, is_known), spans[is_known]))
+
+
+def misread(tokens: Tensor, share: float, num_texts: int) -> Tensor:
+    """Some of the text's tokens, whose ids are below `num_texts`, are others; special ones stay."""
+    is_drawn = (torch.rand(tokens.shape, device=tokens.device) < share) & (tokens < num_texts)
+    return torch.where(is_drawn, torch.randint_like(tokens, num_texts), tokens)
 
 
 def smeared_loss(log_probabilities: Tensor, labels: Tensor, first: int) -> Tensor:

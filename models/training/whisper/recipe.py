@@ -1,6 +1,6 @@
 """From nothing, or from a checkpoint, to a Whisper directory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -10,7 +10,8 @@ from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
 from models.training.corpus.shared import open_corpora
 from models.training.loop import Run
-from models.training.whisper.batches import Batches
+from models.training.whisper.batches import Batch, Batches
+from models.training.whisper.echoes import Echoes
 from models.training.whisper.export import export, generation_config
 from models.training.whisper.labels import Labels, phone_set
 from models.training.whisper.model import Learner, build_whisper
@@ -34,6 +35,7 @@ def train(
     minutes: float | None = None,
     start: Path | None = None,
     stage: str | None = None,
+    seed: int | None = None,
 ) -> None:
     """Train and write a Whisper directory to `out`.
 
@@ -43,10 +45,13 @@ def train(
         minutes: of training, shared by the stages; without them each stage takes its schedule's steps.
         start: a Whisper directory to go on from. Its tokenizer and sizes are kept.
         stage: the first one that is run; without it all of them are, or the last one where there is a `start`.
+        seed: instead of the settings' own, of the corpus and of all that is drawn.
 
     Raises:
         ValueError: there is no such stage.
     """
+    if seed is not None:
+        settings = replace(settings, seed=seed, speech=replace(settings.speech, seed=seed))
     torch.manual_seed(settings.seed)
     settings = replace(settings, stages=_stages(settings, stage, start))
     if minutes is not None:
@@ -81,8 +86,9 @@ class Trainer:
         objectives = Objectives(self.learner, self._vocabulary, stage, self._device)
         run.train(self._batches(stage, lambda: run.fraction), objectives, self._validate)
 
-    def _batches(self, stage: Stage, fraction: Callable[[], float]) -> Batches:
-        return Batches(self._maker, self._vocabulary, stage, self._settings.batch_s, fraction)
+    def _batches(self, stage: Stage, fraction: Callable[[], float]) -> Callable[[int], Iterator[Batch]]:
+        batches = Batches(self._maker, self._vocabulary, stage, self._settings.batch_s, fraction)
+        return batches if stage.encoder_learns else Echoes(batches, self.learner, stage.echoes, self._device)
 
 
 def _stages(settings: WhisperSettings, first: str | None, start: Path | None) -> tuple[Stage, ...]:

@@ -49,6 +49,8 @@ class Content:
         p_silent: nobody speaks.
         p_disturb: noise, reverberation, gain and channel are varied.
         p_speed: an utterance is played slower or faster (`windows.SPEEDS`), which makes another speaker of its voice.
+        p_misread: a token of the text is another one where the decoder reads it, so that it trusts what it hears more
+            than what it wrote (word dropout: Bowman et al. 2016, https://arxiv.org/abs/1511.06349).
     """
 
     p_translate: float
@@ -59,6 +61,7 @@ class Content:
     p_silent: float = 0.06
     p_disturb: float = 0.6
     p_speed: float = 0.6
+    p_misread: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,8 @@ class Stage:
         share: its part of the whole time when the recipe is given minutes.
         start, end: the mix of windows at its beginning and end.
         copy_positions: before it, one attention head is made to copy where it looks (see position_head.py).
-        encoder_learns: else only the decoder does, which takes half the time for each window.
+        encoder_learns: else only the decoder does.
+        echoes: how often each batch is learned from, if the encoder does not learn: it hears each once.
     """
 
     name: str
@@ -93,6 +97,11 @@ class Stage:
     weights: Weights = Weights()
     copy_positions: bool = False
     encoder_learns: bool = True
+    echoes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.encoder_learns and self.echoes > 1:
+            raise ValueError("an encoder that learns hears each batch anew: echoes must be 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +172,14 @@ FULL = WhisperSettings(
             "decode",
             Schedule(steps=12_000, learning_rate=5e-4, final_rate=0.01, warmup_steps=200),
             share=0.35,
-            start=Mix(0.1, 0.4, 0.5),
-            end=Mix(0.1, 0.3, 0.6),
-            content=Content(p_translate=0.5, p_free=0.06, p_timestamps=0.85, p_offset=0.25, p_silent=0.06),
+            start=Mix(0.1, 0.25, 0.65),
+            end=Mix(0.1, 0.15, 0.75),
+            content=Content(
+                p_translate=0.45, p_free=0.12, p_timestamps=0.85, p_offset=0.25, p_silent=0.06, p_misread=0.08
+            ),
             weights=Weights(attention=0.6, timestamps=1.2),
             encoder_learns=False,
+            echoes=3,
         ),
     )
 )
