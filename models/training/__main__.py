@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 def _whisper_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--start", type=Path, help="a Whisper directory to go on from, instead of from nothing")
     command.add_argument("--stage", help="the first stage to run (default: all, or the last one with --start)")
+    _seed_option(command)
 
 
 def _diarization_options(command: argparse.ArgumentParser) -> None:
@@ -75,15 +76,20 @@ def _chat_options(command: argparse.ArgumentParser) -> None:
         help="the Whisper directory whose encoder it starts from (default: models/whisper-embedded)",
     )
     command.add_argument("--start", type=Path, help="a chat directory to go on from, instead of from nothing")
+    _seed_option(command)
+
+
+def _seed_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seed", type=int, help="another one makes another corpus (default: the recipe's)")
 
 
 _RECIPE_OPTIONS = {"whisper": _whisper_options, "diarization": _diarization_options, "chat": _chat_options}
 
 
 _OWN_ARGUMENTS = {
-    "whisper": ("start", "stage"),
+    "whisper": ("start", "stage", "seed"),
     "diarization": ("librispeech", "meetings"),
-    "chat": ("encoder", "start"),
+    "chat": ("encoder", "start", "seed"),
 }
 
 
