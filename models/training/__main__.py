@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
 def _whisper_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--start", type=Path, help="a Whisper directory to go on from, instead of from nothing")
     command.add_argument("--stage", help="the first stage to run (default: all, or the last one with --start)")
+    command.add_argument(
+        "--keep", type=float, default=0.0, help="share of the --start in the weights that are written (default: 0)"
+    )
     _seed_option(command)
 
 
@@ -87,7 +90,7 @@ _RECIPE_OPTIONS = {"whisper": _whisper_options, "diarization": _diarization_opti
 
 
 _OWN_ARGUMENTS = {
-    "whisper": ("start", "stage", "seed"),
+    "whisper": ("start", "stage", "keep", "seed"),
     "diarization": ("librispeech", "meetings"),
     "chat": ("encoder", "start", "seed"),
 }

@@ -17,6 +17,7 @@ from deployments.asr.transformers_whisper import TransformersWhisper
 from deployments.diarization.engine import DiarizerArgs
 from deployments.diarization.pyannote import PyannoteDiarizer
 from deployments.engines import EngineArgs
+from models.training.whisper.recipe import blend
 from models.training.whisper.recipe import train as train_whisper
 from models.training.whisper.settings import SMOKE
 from pipelines.types import SAMPLE_RATE_HZ, AudioChunk, AudioWindow, DecodingOptions, Waveform
@@ -112,9 +113,21 @@ def test_the_same_command_does_not_train_again(made: Made) -> None:
 def test_whisper_goes_on_from_a_checkpoint_at_a_stage(made: Made, tmp_path: Path) -> None:
     again = Made("whisper", tmp_path / "checkpoint", tmp_path / "work")
     shutil.copytree(made.work / "smoke" / "speech", again.work / "smoke" / "speech")
-    again.run("--start", str(made.checkpoint), "--stage", "fill")
+    again.run("--start", str(made.checkpoint), "--stage", "fill", "--keep", "0.5", "--seed", "1")
     assert {path.parent.name for path in again.logs()} == {"fill", "decode"}
     hear_with_whisper(again.checkpoint)
+
+
+def test_what_is_kept_is_of_a_start(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing to keep"):
+        train_whisper(tmp_path / "checkpoint", tmp_path / "work", SMOKE, keep=0.5)
+
+
+def test_blended_weights_lie_between() -> None:
+    model, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    expected = 0.75 * model.weight.detach() + 0.25 * other.weight.detach()
+    blend(model, other, 0.25)
+    assert torch.allclose(model.weight, expected)
 
 
 def test_an_unknown_stage_is_named(tmp_path: Path) -> None:
