@@ -13,7 +13,15 @@ from models.training.corpus.synthesis import build
 from models.training.corpus.utterances import SAMPLE_RATE
 from models.training.corpus.voices import HELD_OUT_VOICES
 from models.training.whisper.clips import Clip, Spoken, held_out_sentences, lay_out
-from models.training.whisper.evaluation import Deviation, Figures, Listener, _segments, _words, error_rate, table
+from models.training.whisper.evaluation import (
+    Deviation,
+    Figures,
+    Listener,
+    error_rate,
+    segment_errors,
+    table,
+    word_errors,
+)
 from models.training.whisper.nonspeech import nonspeech
 from pipelines.types import ChunkTranscript, Segment, Word
 
@@ -64,7 +72,7 @@ def test_deviations_are_of_all_times() -> None:
 def test_segments_are_compared_where_there_are_as_many_as_sentences() -> None:
     clip = lay_out([spoken("One.", 1.0), spoken("Two.", 0.5)], [0.25, 1.0])
     both = transcript(segment(" One.", 0.3, 1.25), segment(" Two.", 2.25, 2.95))
-    assert _segments([clip, clip], [both, transcript(segment(" One two.", 0.0, 3.0))]) == pytest.approx(
+    assert segment_errors([clip, clip], [both, transcript(segment(" One two.", 0.0, 3.0))]) == pytest.approx(
         [0.05, 0, 0, 0.2]
     )
 
@@ -73,8 +81,8 @@ def test_words_are_compared_where_all_are_right() -> None:
     clip = lay_out([spoken("Good day.", 1.0, [("Good", 0.0, 0.4), ("day.", 0.4, 1.0)])], [0.3])
     good, day = Word("good", 0.3, 0.75, 1.0), Word("day", 0.75, 1.3, 1.0)
     right = transcript(segment(" good day", 0.3, 1.3, good, day))
-    assert _words([clip], [right]) == pytest.approx([0, 0.05, 0.05, 0])
-    assert _words([clip], [transcript(segment(" good", 0.3, 0.75, good))]) == []
+    assert word_errors([clip], [right]) == pytest.approx([0, 0.05, 0.05, 0])
+    assert word_errors([clip], [transcript(segment(" good", 0.3, 0.75, good))]) == []
 
 
 def test_the_error_rate_counts_what_was_said_or_its_translation() -> None:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,8 +41,8 @@ class Batch:
     encoded: Tensor | None = None
 
     def to(self, device: str) -> "Batch":
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Batch(**{name: value if value is None else value.to(device) for name, value in values.items()})
+        values: list[Any] = [getattr(self, field.name) for field in fields(self)]
+        return Batch(*(None if value is None else value.to(device) for value in values))
 
 
 class Batches:

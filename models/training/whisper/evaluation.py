@@ -101,8 +101,10 @@ def evaluate(directory: Path, count: int = 24, num_silent: int = NUM_SILENT) -> 
         ),
         windows={1: error_rate(singles, [transcript for answers in heard.values() for transcript in answers])}
         | {size: error_rate(full[size], heard_full[size]) for size in WINDOW_SIZES},
-        segments=Deviation.of([error for size in WINDOW_SIZES for error in _segments(full[size], heard_full[size])]),
-        words=Deviation.of(_words(singles, listener.hear(singles, word_timestamps=True))),
+        segments=Deviation.of(
+            [error for size in WINDOW_SIZES for error in segment_errors(full[size], heard_full[size])]
+        ),
+        words=Deviation.of(word_errors(singles, listener.hear(singles, word_timestamps=True))),
         silent=_share(not _text(transcript) for transcript in listener.hear(silent_clips(num_silent))),
     )
     print(table(figures))
@@ -181,7 +183,7 @@ def silent_clips(count: int) -> list[Clip]:
     return [Clip(nonspeech(random, length), (), ()) for length in lengths]
 
 
-def _segments(clips: Sequence[Clip], transcripts: Sequence[ChunkTranscript]) -> list[float]:
+def segment_errors(clips: Sequence[Clip], transcripts: Sequence[ChunkTranscript]) -> list[float]:
     """Errors of the starts and ends where as many segments were written as sentences said."""
     return [
         abs(time - truth)
@@ -192,7 +194,7 @@ def _segments(clips: Sequence[Clip], transcripts: Sequence[ChunkTranscript]) -> 
     ]
 
 
-def _words(clips: Sequence[Clip], transcripts: Sequence[ChunkTranscript]) -> list[float]:
+def word_errors(clips: Sequence[Clip], transcripts: Sequence[ChunkTranscript]) -> list[float]:
     """Errors of the starts and ends of words, where all words of the clip are right."""
     errors: list[float] = []
     for clip, transcript in zip(clips, transcripts, strict=True):
