@@ -41,8 +41,9 @@ class Batch:
     encoded: Tensor | None = None
 
     def to(self, device: str) -> "Batch":
-        values: list[Any] = [getattr(self, field.name) for field in fields(self)]
-        return Batch(*(None if value is None else value.to(device) for value in values))
+        there: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {name: value.to(device) for name, value in there.items() if value is not None}
+        return Batch(**moved)
 
 
 class Batches:
