@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy --source models/whisper-embedded --clips tests/data/clips.json
 
 The manifest maps file names to {"language", "text"}. Word error rate ignores case and punctuation.
-Needs the extra train (jiwer).
+Needs the extra test (jiwer).
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.engine import read_chunks
 from deployments.asr.engine import ENGINES, AsrEngine
 from deployments.engines import EngineArgs, load_engine
-from models.training.scoring import normalise, word_error_rate
+from benchmarks.scoring import normalise, word_error_rate
 from pipelines.types import ChunkTranscript, DecodingOptions
 
 

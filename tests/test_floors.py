@@ -95,10 +95,6 @@ def test_nobody_imports_tests() -> None:
     assert [edge for package in ("pipelines", "deployments") for edge in edges(package, "tests")] == []
 
 
-def test_the_server_runs_without_the_training_room() -> None:
-    assert [edge for package in ("pipelines", "deployments") for edge in edges(package, "models")] == []
-
-
 def test_pipelines_import_numpy_and_the_standard_library_only() -> None:
     allowed = sys.stdlib_module_names | {"numpy", "pipelines"}
     checked = [(module, name) for module in sources("pipelines") for name in imports(module)]

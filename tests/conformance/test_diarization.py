@@ -25,7 +25,7 @@ from openai.types.audio import (
 )
 
 from deployments.audio.decode import decode
-from models.training.diarization.scoring import (
+from benchmarks.scoring import (
     Conversation,
     diarization_error_rate,
     load_conversations,

@@ -10,7 +10,7 @@ from deployments.diarization.engine import DiarizerArgs
 from deployments.diarization.pyannote import PyannoteDiarizer
 from deployments.settings import Diarization as DiarizationSettings
 from deployments.settings import Settings
-from models.training.diarization.scoring import Conversation, load_conversations
+from benchmarks.scoring import Conversation, load_conversations
 from pipelines.speaker_types import Diarization
 from tests.conftest import ROOT, embedded_config
 

@@ -10,7 +10,7 @@ from deployments.audio.reader import read_clip
 from deployments.audio.silero import SileroModel
 from deployments.diarization.pyannote import PyannoteDiarizer
 from deployments.settings import Diarization as DiarizationSettings
-from models.training.diarization.scoring import Conversation, diarization_error_rate, strangers, true_speakers
+from benchmarks.scoring import Conversation, diarization_error_rate, strangers, true_speakers
 from pipelines.speaker_types import Diarization, Embedding, Speaker
 from pipelines.types import (
     SAMPLE_RATE_HZ,

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from deployments.diarization.loading import load_pipeline
-from models.training.diarization.scoring import Conversation
+from benchmarks.scoring import Conversation
 from pipelines.errors import ConfigurationError
 from pipelines.types import SAMPLE_RATE_HZ
 from tests.conftest import ROOT

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deployments.diarization.loading import load_pipeline
 from deployments.diarization.small_pipeline import SmallSpeakerDiarization
-from models.training.diarization.scoring import Conversation
+from benchmarks.scoring import Conversation
 from pipelines.audio import from_pcm
 from pipelines.types import SAMPLE_RATE_HZ, PcmSamples
 

@@ -1,11 +1,12 @@
-"""Conversations with exact turns, and how wrong a diarization of them is by pyannote.metrics."""
+"""How wrong answers are: words by jiwer, speakers by pyannote.metrics. And the conversations whose turns are known."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import jiwer
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.database.util import load_rttm
 from pyannote.metrics.diarization import DiarizationErrorRate
@@ -19,7 +20,18 @@ from pipelines.types import (
     PcmSamples,
 )
 
-CONVERSATIONS = Path(__file__).parents[3] / "tests" / "data" / "conversations"
+CONVERSATIONS = Path(__file__).parents[1] / "tests" / "data" / "conversations"
+
+
+def normalise(text: str) -> str:
+    """Case and punctuation do not matter."""
+    kept = "".join(character if character.isalnum() or character in "'-" else " " for character in text.lower())
+    return " ".join(kept.split())
+
+
+def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """Errors over the words of all references; an empty hypothesis counts its reference's words."""
+    return float(jiwer.wer([normalise(text) for text in references], [normalise(text) for text in hypotheses]))
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,0 @@
-"""chat-embedded: a small Qwen2-Audio that answers questions about synthetic speech, and repairs listed names."""

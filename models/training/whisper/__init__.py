@@ -1,1 +1,0 @@
-"""whisper-embedded: a Whisper of a few million parameters."""
