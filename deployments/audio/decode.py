@@ -55,7 +55,7 @@ def decode(upload: bytes, limits: DecodeLimits) -> Iterator[Samples]:
     Raises what `probe` raises but for the length: ask `probe` first.
     """
     with _open(upload, limits) as source:
-        yield from _blocks(_resampled(source.pieces()))
+        yield from _blocks(resampled(source.pieces()))
 
 
 @contextmanager
@@ -70,7 +70,8 @@ def _open(upload: bytes, limits: DecodeLimits) -> Iterator[Source]:
         yield source
 
 
-def _resampled(pieces: Iterator[Piece]) -> Iterator[Samples]:
+def resampled(pieces: Iterator[Piece]) -> Iterator[Samples]:
+    """Pieces to 16 kHz mono within [-1, 1]; a stream may change its sample rate on the way."""
     for rate_hz, alike in groupby(pieces, key=lambda piece: piece.sample_rate_hz):
         resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32")
         for piece in alike:
