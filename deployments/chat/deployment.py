@@ -15,6 +15,7 @@ from deployments.batching import EngineLoop, UserConfig
 from deployments.chat.engine import ENGINES, ChatEngine, ChatEngineArgs
 from deployments.engines import load_engine
 from deployments.resources import assigned_device, assigned_threads
+from models.sources import resolve
 from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions, join_deltas
 from pipelines.errors import AudioServerError, ConfigurationError
 from pipelines.types import Work
@@ -41,7 +42,7 @@ class Chat:
         hears: str | None = None,
     ) -> None:
         started_at = time.monotonic()
-        args = ChatEngineArgs(source, assigned_device(device), dtype, assigned_threads(), max_context_tokens)
+        args = ChatEngineArgs(resolve(source), assigned_device(device), dtype, assigned_threads(), max_context_tokens)
         self._engine: ChatEngine = load_engine(engine, ENGINES)(args)
         if hears is not None and self._engine.info.hears_audio:
             raise ConfigurationError(f"'{source}' hears by itself: leave out 'hears: {hears}'.")

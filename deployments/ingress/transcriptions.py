@@ -141,7 +141,7 @@ async def _read(
         held.enter_context(admission.admit())
         check_file_size(form, services.limits.max_upload_bytes)
         request = parse_request(form)
-        model = services.catalogue.speech_model(request.model)
+        model = services.catalogue.speech_model(request.model, endpoint.task)
         endpoint.check(request, model.family)
         return request, model, await read_file(form)
     finally:
@@ -154,7 +154,7 @@ async def _check_model(services: Services, request: TranscriptionRequest, model:
         return
     info = await services.recognizers[model.root].info()
     if task not in info.tasks:
-        raise InvalidRequest(f"The model '{model.id}' does not translate.", "model")
+        raise InvalidRequest(f"The model '{model.id}' does not {task}.", "model")
     if request.language and request.language not in info.languages:
         raise UnsupportedLanguage(f"The model '{model.id}' does not know the language '{request.language}'.")
 
