@@ -158,7 +158,6 @@ class ChatModel(_Model):
 
     hears: id of the transcription model that hears for a model which does not hear by itself; such a model reads what
         that one has heard, of audio as long as an upload may be.
-    system: the system message of conversations that have none; the model's chat template must have a place for it.
     sampling: how answers are written where a request does not say; by default as the checkpoint wants it.
     max_context_tokens: of prompt and answer together; by default what the checkpoint was made for.
     max_audios: audio parts in one request.
@@ -167,7 +166,6 @@ class ChatModel(_Model):
 
     task: Literal["chat"]
     hears: str | None = None
-    system: str | None = Field(default=None, min_length=1)
     sampling: Sampling = Sampling()
     max_context_tokens: int | None = Field(default=None, ge=16)
     max_audios: int = Field(default=8, ge=0)

@@ -70,10 +70,7 @@ class ConversationReader:
         """
         heard = await together(*[self._hear(param, part) for param, _, part in audio_parts(request)])
         audios = iter(heard)
-        messages = [_to_message(message, audios) for message in request.messages]
-        if self._model.system is not None and all(message.role != "system" for message in messages):
-            messages.insert(0, Message("system", (TextPart(self._model.system),)))
-        return messages
+        return [_to_message(message, audios) for message in request.messages]
 
     async def _hear(self, param: str, part: AudioContent) -> TextPart | AudioPart:
         if self._ears is None:

@@ -326,7 +326,7 @@ def test_defaults_of_a_chat_model() -> None:
     assert (served.name, served.source, served.deployment_name) == ("org-Chat-1B", "org/Chat-1B", "chat-org-Chat-1B")
     assert (served.engine, served.device, served.dtype, served.aliases) == ("transformers", "auto", "auto", ())
     assert (served.max_context_tokens, served.max_audios, served.max_audio_s) == (None, 8, 600.0)
-    assert (served.hears, served.system, served.sampling) == (None, None, Sampling())
+    assert (served.hears, served.sampling) == (None, Sampling())
 
 
 def test_every_key_of_a_chat_model() -> None:
@@ -344,7 +344,6 @@ def test_every_key_of_a_chat_model() -> None:
         "max_audios": 0,
         "max_audio_s": 0.5,
         "hears": "openai/whisper-tiny",
-        "system": "You listen.",
         "sampling": {"temperature": 0.0, "top_p": 0.5, "top_k": -1, "min_p": 0.1, "repetition_penalty": 1.1},
     }
     settings = Settings.model_validate({"models": [given, model()]})

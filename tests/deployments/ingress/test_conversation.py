@@ -165,15 +165,6 @@ async def test_a_url_is_fetched_as_it_stands() -> None:
     assert fetcher.asked == [(URL, "messages[1].content[1].audio_url.url", 77)]
 
 
-async def test_a_model_s_own_system_message_stands_where_there_is_none() -> None:
-    model = MODEL.model_copy(update={"system": "Listen."})
-    own = Message("system", (TextPart("Listen."),))
-    assert await conversation_reader(model=model).read(request("hi")) == [own, Message("user", (TextPart("hi"),))]
-    for role in ("system", "developer"):
-        given = await conversation_reader(model=model).read(request("Be brief.", role=role))
-        assert given == [Message("system", (TextPart("Be brief."),))]
-
-
 # Which part is to blame
 
 
