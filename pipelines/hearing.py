@@ -51,12 +51,12 @@ class HearingPipeline:
 def as_text(transcript: Transcript) -> str:
     """A paragraph of its own, between whatever stands before it and behind it.
 
-    Of the wordings that were tried with SmolLM2-135M-Instruct this is the one that it quotes most: asked five questions
-    about a recording it gave its words in all five answers, and in three without the blank lines.
+    Of the wordings that were tried with SmolLM2-135M-Instruct this is the one that it quotes most, above all where the
+    question comes first: asked five questions about a recording, it gave its words in all five answers.
     """
     length = _length(transcript.info.duration_s)
     if not transcript.text:
-        return f"\n\nAudio recording ({length}): nobody speaks in it.\n\n"
+        return f"\n\nAudio recording ({length}). The speaker says nothing: there is no speech in the recording.\n\n"
     language = language_name(transcript.language).title()
     return f'\n\nAudio recording ({length}, {language}). The speaker says: "{transcript.text}"\n\n'
 

@@ -54,3 +54,8 @@ def test_options_default_to_the_plain_distribution() -> None:
     assert (options.stop, options.max_tokens, options.top_logprobs) == ((), None, None)
     assert options.logit_bias == {}
     assert options.logit_bias is not others.logit_bias
+
+
+def test_audio_that_was_heard_for_the_model_is_a_part_of_its_prompt() -> None:
+    assert ChatUsage(5, 2, 3).with_audio(25) == ChatUsage(30, 27, 3)
+    assert ChatUsage(5, 0, 3).with_audio(0) == ChatUsage(5, 0, 3)
