@@ -8,12 +8,15 @@ BIN = $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: serve test lint clean
+.PHONY: serve models test lint clean
 
 serve: $(VENV)/.installed ## install what is missing, start the server, say when it is up
 	$(BIN)/python -m deployments $(CONFIG)
 
-test: $(VENV)/.installed-test ## the whole suite
+models: $(VENV)/.installed ## bring the embedded models into the user's cache
+	$(BIN)/python -m models fetch
+
+test: $(VENV)/.installed-test models ## the whole suite
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 lint: $(VENV)/.installed-dev ## what the pre-commit hooks and CI check
@@ -30,6 +33,8 @@ $(BIN)/python:
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing (2 to 5 minutes the first time)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@# librosa's time warping is compiled once: here, and not when the server starts for the first time
+	@$(BIN)/python -c "import numpy, librosa.sequence; librosa.sequence.dtw(C=numpy.zeros((1, 1)))"
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

@@ -25,8 +25,9 @@ from deployments.asr.engine import ENGINES as ASR_ENGINES
 from deployments.chat.engine import ENGINES as CHAT_ENGINES
 from deployments.diarization.engine import ENGINES as DIARIZATION_ENGINES
 from deployments.engines import check_engine
+from models.sources import embedded_model
 from pipelines.errors import ConfigurationError
-from pipelines.types import DecodeLimits
+from pipelines.types import DecodeLimits, Task
 from pipelines.voices import VoiceOptions
 
 Family = Literal["whisper", "4o", "gpt", "diarize"]
@@ -39,6 +40,9 @@ FAMILY_PATTERNS: dict[str, Family] = {
 }
 
 TASKS = ("transcription", "chat")
+
+# checkpoints that were not trained to translate, although their tokens say so: they would answer in the wrong language
+TRANSCRIBING_ONLY = ("*turbo*", "*distil-*")
 
 API_KEYS_VARIABLE = "AURICLE_API_KEYS"
 ALLOWED_MEDIA_HOSTS_VARIABLE = "AURICLE_ALLOWED_MEDIA_HOSTS"
@@ -73,7 +77,7 @@ class _Model(_Named):
     task: "transcription" is Whisper's, "chat" that of a language model, which may hear.
     name: of its deployment, for `deployments:`; by default the id with everything but letters and digits as "-".
     engine: a name from the table of engines, or `module:Class`.
-    source: hub id or directory of the checkpoint; by default the id.
+    source: hub id or directory of the checkpoint, or `embedded:NAME` of the catalogue; by default the id.
     device, dtype: torch's words; "auto" takes the GPU that the replica was given, else the CPU.
     """
 
@@ -100,15 +104,33 @@ class _Model(_Named):
             data = {**data, "name": data.get("name") or slug, "source": data.get("source") or data["id"]}
         return data
 
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        return _checked_source(source)
+
     @property
     def names(self) -> tuple[_Named, ...]:
         return (self, *self.aliases)
 
 
 class SpeechModel(_Model):
-    """The deployment `asr-<name>`."""
+    """The deployment `asr-<name>`.
+
+    tasks: what it may be asked for, of what the checkpoint can do; by default its id and source tell.
+    """
 
     task: Literal["transcription"] = "transcription"
+    tasks: tuple[Task, ...] = Field(default=("transcribe", "translate"), min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tasks_from_source(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("tasks") is None:
+            named = [str(data.get(key, "")).lower() for key in ("id", "source")]
+            if any(fnmatch(name, pattern) for name in named for pattern in TRANSCRIBING_ONLY):
+                return {**data, "tasks": ("transcribe",)}
+        return data
 
     @field_validator("engine")
     @classmethod
@@ -121,15 +143,30 @@ class SpeechModel(_Model):
         return f"asr-{self.name}"
 
 
+class Sampling(_Strict):
+    """What a chat request may leave out (CHT-10, CHT-21); None is what the checkpoint wants, else OpenAI's default."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
+    top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    top_k: int | None = Field(default=None, ge=-1)
+    min_p: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=100, allow_inf_nan=False)
+
+
 class ChatModel(_Model):
     """The deployment `chat-<name>`.
 
+    hears: id of the transcription model that hears for a model which does not hear by itself; such a model reads what
+        that one has heard, of audio as long as an upload may be.
+    sampling: how answers are written where a request does not say; by default as the checkpoint wants it.
     max_context_tokens: of prompt and answer together; by default what the checkpoint was made for.
     max_audios: audio parts in one request.
-    max_audio_s: the length of each; models that hear less of it say so themselves.
+    max_audio_s: of all audio in one request, for a model that hears by itself; if it hears less, it says so itself.
     """
 
     task: Literal["chat"]
+    hears: str | None = None
+    sampling: Sampling = Sampling()
     max_context_tokens: int | None = Field(default=None, ge=16)
     max_audios: int = Field(default=8, ge=0)
     max_audio_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
@@ -164,7 +201,7 @@ class Diarization(_Strict):
     """Who said what: one pipeline, as the deployment `diarization`.
 
     engine: a name from the table of engines, or `module:Class`.
-    source: hub id or directory of the pipeline.
+    source: hub id or directory of the pipeline, or `embedded:NAME` of the catalogue.
     device: torch's word; "auto" takes the GPU that the replica was given, else the CPU.
     batch_size: stretches of audio that a network looks at together.
     max_window_s: longer recordings are diarized in windows of this length, and their speakers matched by voice.
@@ -185,6 +222,11 @@ class Diarization(_Strict):
     def _known_engine(cls, engine: str) -> str:
         check_engine(engine, DIARIZATION_ENGINES)
         return engine
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        return _checked_source(source)
 
     def voices(self) -> VoiceOptions:
         return VoiceOptions(self.min_known_similarity, self.min_linked_similarity)
@@ -240,6 +282,12 @@ class Settings(_Strict):
     def chat_models(self) -> tuple[ChatModel, ...]:
         return tuple(model for model in self.models if isinstance(model, ChatModel))
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Of everything that is loaded."""
+        models = (model.source for model in self.models)
+        return (*models, self.diarization.source) if self.diarization else tuple(models)
+
     @model_validator(mode="wrap")
     @classmethod
     def _one_sentence(cls, data: Any, validate: ModelWrapValidatorHandler["Settings"]) -> "Settings":
@@ -255,7 +303,26 @@ class Settings(_Strict):
                 raise ConfigurationError(
                     f"'{name.id}' tells speakers apart, which needs 'diarization' beside 'models'."
                 )
+        _check_ears(settings)
         return settings
+
+
+def _checked_source(source: str) -> str:
+    """
+    Raises:
+        ConfigurationError: it names an embedded model that there is not.
+    """
+    embedded_model(source)
+    return source
+
+
+def _check_ears(settings: Settings) -> None:
+    speech_models = [model.id for model in settings.speech_models]
+    for model in settings.chat_models:
+        if model.hears is not None and model.hears not in speech_models:
+            raise ConfigurationError(
+                f"'{model.id}' hears by '{model.hears}', which is not the id of a transcription model beside it."
+            )
 
 
 def family_of(model_id: str) -> Family:

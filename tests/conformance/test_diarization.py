@@ -24,13 +24,13 @@ from openai.types.audio import (
     TranscriptionTextSegmentEvent,
 )
 
-from deployments.audio.decode import decode
 from benchmarks.scoring import (
     Conversation,
     diarization_error_rate,
     load_conversations,
     strangers,
 )
+from deployments.audio.decode import decode
 from pipelines.speaker_types import SpeakerTurn
 from pipelines.types import DecodeLimits
 from tests.conformance.audio import Samples, encode, mux, repeated_opus, silence, white_noise
