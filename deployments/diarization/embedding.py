@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,10 +17,10 @@ from deployments.diarization.folded import FoldedCamPlusPlus
 from deployments.diarization.windows import Stream
 from pipelines.types import SAMPLE_RATE_HZ
 
-Place = tuple[int, int]
-"""A window and the speaker in it."""
+Places = tuple[NDArray[np.int64], int]
+"""Windows, and the speaker in all of them: pauses around a turn may leave them the same frames."""
 
-PlaceT = TypeVar("PlaceT")
+Found = list[tuple[Places, NDArray[np.float32]]]
 
 MIN_FRAMES = 30
 ROUNDED_FRAMES = 10
@@ -29,7 +28,7 @@ ROUNDED_FRAMES = 10
 
 
 class CamPlusPlusEmbedding(BaseInference):
-    """network: on any device; `dtype` of its weights, in which it computes."""
+    """network: on `device`, its weights of `dtype`, in which it computes."""
 
     metric = "cosine"
     dimension = DIMENSION
@@ -49,14 +48,12 @@ class CamPlusPlusEmbedding(BaseInference):
         """(batch, 1, samples) of one voice each to (batch, 192); NaN where there are too few samples."""
         return np.stack([self._voice(filter_bank(waveform[0])) for waveform in waveforms])
 
-    def streams(
-        self, features: Tensor, streams: Iterable[Stream], batch_size: int
-    ) -> Iterator[list[tuple[Place, NDArray[np.float32]]]]:
+    def streams(self, features: Tensor, streams: Iterable[Stream], batch_size: int) -> Iterator[Found]:
         """Unit vectors of the windows of each stream as they are found, after each of them and each batch."""
-        waiting: dict[int, list[tuple[Place, Tensor]]] = defaultdict(list)
+        waiting: dict[int, list[tuple[Places, Tensor]]] = defaultdict(list)
         for stream in streams:
-            for place, frames in self._cut(features, stream):
-                waiting[len(frames)].append((place, frames))
+            for places, frames in self._cut(features, stream):
+                waiting[len(frames)].append((places, frames))
             yield []
             for length in [length for length, rows in waiting.items() if len(rows) >= batch_size]:
                 yield from self._batches(waiting.pop(length), batch_size)
@@ -69,15 +66,17 @@ class CamPlusPlusEmbedding(BaseInference):
             return np.full(DIMENSION, np.nan, np.float32)
         return np.asarray(self.network.voices(self._frames(features)[None]).float().cpu().numpy()[0])
 
-    def _cut(self, features: Tensor, stream: Stream) -> Iterator[tuple[Place, Tensor]]:
+    def _cut(self, features: Tensor, stream: Stream) -> Iterator[tuple[Places, Tensor]]:
         """What the first part of the network makes of each window of a stream; it hears the stream once."""
         if len(stream.features) < MIN_FRAMES:
             return
         frames = self._frames(features[torch.from_numpy(stream.features)])
-        for window, first, last in stream.windows:
+        windows = np.array(stream.windows)
+        for first, last in np.unique(windows[:, 1:], axis=0).tolist():
             length = (last - first) // ROUNDED_FRAMES * ROUNDED_FRAMES
             if length >= MIN_FRAMES:
-                yield (window, stream.speaker), frames[first // 2 : (first + length) // 2]
+                alike = windows[(windows[:, 1] == first) & (windows[:, 2] == last), 0]
+                yield (alike, stream.speaker), frames[first // 2 : first // 2 + length // 2]
 
     @torch.inference_mode()
     def _frames(self, features: Tensor) -> Tensor:
@@ -85,9 +84,7 @@ class CamPlusPlusEmbedding(BaseInference):
         return self.network.frames(features[None].to(self.device, self.dtype))[0]
 
     @torch.inference_mode()
-    def _batches(
-        self, rows: list[tuple[Place, Tensor]], batch_size: int
-    ) -> Iterator[list[tuple[Place, NDArray[np.float32]]]]:
+    def _batches(self, rows: list[tuple[Places, Tensor]], batch_size: int) -> Iterator[Found]:
         for start in range(0, len(rows), batch_size):
             places, frames = zip(*rows[start : start + batch_size], strict=True)
             voices = F.normalize(self.network.voices(torch.stack(frames)).float()).cpu().numpy()
