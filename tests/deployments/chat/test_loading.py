@@ -43,7 +43,7 @@ def test_a_speech_recogniser() -> None:
 
 
 def test_other_models() -> None:
-    refused(ROOT / "models" / "diarization-embedded")
+    refused(ROOT / "models" / "speaker-diarization")
 
 
 def without_weights(directory: Path) -> None:

@@ -70,7 +70,6 @@ def test_other_weights_do_not_load(tmp_path: Path) -> None:
 
 
 def test_one_voice_is_alike_and_two_are_not(network: CamPlusPlus, features: dict[str, Tensor]) -> None:
-    """Measured: CARD."""
     heard = voices(network, features)
     alike, unlike = [], []
     for left, right in combinations(heard, 2):
