@@ -55,9 +55,10 @@ def measure(source: str, minutes: float, batch_size: int, is_stock: bool) -> Mea
 
     from deployments.diarization.loading import load_pipeline
     from deployments.diarization.shared_trunk import SharedTrunkEmbedding
+    from models.sources import resolve
 
     torch.set_num_threads(1)
-    pipeline = load_pipeline(source)
+    pipeline = load_pipeline(resolve(source))
     pipeline.segmentation_batch_size = pipeline.embedding_batch_size = batch_size
     if not is_stock and SharedTrunkEmbedding.suits(pipeline._embedding):
         pipeline._embedding = SharedTrunkEmbedding(pipeline._embedding)
@@ -104,7 +105,7 @@ def print_requests(url: str, model: str, asr_model: str, minutes: float, diarize
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", default="models/diarization-embedded", help="directory or hub id of the pipeline")
+    parser.add_argument("--source", default="embedded:speaker-diarization", help="of the pipeline")
     parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 60])
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--stock", action="store_true", help="compare with pyannote.audio's pipeline as it is")

@@ -13,8 +13,8 @@ Labels = NDArray[np.int64]
 MAX_CLUSTERED = 1_500
 """The first pass takes memory by the square of this; stretches beyond it go to the nearest cluster."""
 
-SMALLEST_SHARE = 0.1
-"""However short a recording is, a tenth of it makes a speaker."""
+SMALLEST_SHARE = 0.2
+"""However short a recording is, a fifth of its stretches make a speaker."""
 
 CLUSTERS_PER_SPEAKER = 5
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.scoring import Conversation, diarization_error_rate, strangers, true_speakers
+from benchmarks.scoring import Conversation, kind_of, score, strangers, true_speakers
 from deployments.audio.reader import read_clip
 from deployments.audio.silero import SileroModel
 from deployments.diarization.pyannote import PyannoteDiarizer
@@ -19,34 +19,25 @@ from pipelines.types import (
 )
 from pipelines.voices import VoiceOptions, Voices
 
-# By kind of conversation and seconds forgiven around a turn's ends. Measured: tts 0.047 and 0.012, libri 0.107 and
-# 0.064, talk 0.014, monologue 0.031, crowd 0.091, ami 0.496. Overlap counts. On real meetings the checkpoint is bad.
-MAX_ERROR_RATE = {
-    ("tts", 0.0): 0.08,
-    ("tts", 0.25): 0.04,
-    ("libri", 0.0): 0.14,
-    ("libri", 0.25): 0.09,
-    ("talk", 0.0): 0.05,
-    ("monologue", 0.0): 0.08,
-    ("crowd", 0.0): 0.2,
-    ("ami", 0.0): 0.65,
+# By kind of conversation: the rate, and the rate with 0.25 s forgiven around a turn's ends. Overlap counts. Measured:
+# tts 4.4 and 0.4 %, libri 13.0 and 7.3, talk 4.0 and 0.0, monologue 9.7 and 2.7, crowd 7.6 and 3.6, dev 28.0 and 19.2,
+# sample 4.9 and 0.0, tst 51.6 and 47.7: four people who speak at once for most of the time are beyond it.
+MAX_ERROR_RATES = {
+    "tts": (0.07, 0.02),
+    "libri": (0.15, 0.09),
+    "talk": (0.06, 0.02),
+    "monologue": (0.12, 0.05),
+    "crowd": (0.16, 0.11),
+    "dev": (0.33, 0.24),
+    "sample": (0.12, 0.04),
+    "tst": (0.7, 0.65),
 }
 
-# Speakers too many or too few for each conversation of two to four. Measured: none over 14 conversations.
-MAX_MISCOUNT = 0.2
+# Twenty speak. Measured: 20.
+CROWD = range(18, 23)
 
-# Twenty speak. Measured: 19.
-CROWD = range(16, 25)
-
-# Shares of all who speak in conversations with references. Measured: with references of 5 s 40 of 40 get their names,
-# with 2 s 39, and nobody another's, also who has no reference.
-MIN_NAMED = 0.9
-MAX_MISNAMED = 0.03
-MAX_MISNAMED_WITHOUT_REFERENCE = 0.05
-
-# Who is named though only strangers are known. Measured: one of tts-07, by the name of a voice of the same family
-# (klatt of espeak-ng, 0.66 alike).
-MAX_STRANGERS_NAMED = {"tts": 1, "libri": 0}
+# Of all 40 who speak in conversations with references. Measured: none, with references of 5 s and of 2 s.
+MAX_UNNAMED = 1
 
 Diarized = Callable[[str], Diarization]
 Conversations = dict[str, Conversation]
@@ -80,26 +71,25 @@ def recognised(diarization: Diarization, known: Mapping[str, Embedding], options
     return Voices(known, options).recognise(speakers, diarization.voices)
 
 
-def of_kind(conversations: Conversations, *kinds: str) -> list[Conversation]:
-    found = [conversation for conversation in conversations.values() if conversation.kind in kinds]
+def of_kind(conversations: Conversations, kind: str) -> list[Conversation]:
+    found = [conversation for conversation in conversations.values() if kind_of(conversation) == kind]
     assert found
     return found
 
 
-@pytest.mark.parametrize(("kind", "collar_s"), MAX_ERROR_RATE)
-def test_error_rate(conversations: Conversations, diarized: Diarized, kind: str, collar_s: float) -> None:
+@pytest.mark.parametrize("kind", MAX_ERROR_RATES)
+def test_error_rate(conversations: Conversations, diarized: Diarized, kind: str) -> None:
     spoken = of_kind(conversations, kind)
-    assert kind == "crowd" or all(conversation.is_held_out for conversation in spoken)
-    pairs = [(conversation, diarized(conversation.name).turns) for conversation in spoken]
-    assert diarization_error_rate(pairs, collar_s) <= MAX_ERROR_RATE[kind, collar_s]
+    found = score([(conversation, diarized(conversation.name).turns) for conversation in spoken])
+    assert (found.error_rate, found.forgiving) <= MAX_ERROR_RATES[kind]
+    assert found.forgiving <= MAX_ERROR_RATES[kind][1]
 
 
-def test_speakers_are_counted(conversations: Conversations, diarized: Diarized) -> None:
-    spoken = of_kind(conversations, "tts", "libri")
-    found = {c.name: len({turn.speaker for turn in diarized(c.name).turns}) for c in spoken}
-    assert len(spoken) >= 14
-    miscounts = {c.name: abs(found[c.name] - len(c.speakers)) for c in spoken}
-    assert sum(miscounts.values()) <= MAX_MISCOUNT * len(spoken), miscounts
+@pytest.mark.parametrize("kind", ["tts", "libri", "talk", "dev", "sample"])
+def test_speakers_are_counted(conversations: Conversations, diarized: Diarized, kind: str) -> None:
+    for conversation in of_kind(conversations, kind):
+        found = {turn.speaker for turn in diarized(conversation.name).turns}
+        assert len(found) == len(conversation.speakers), conversation.name
 
 
 def test_one_who_speaks_alone_is_one_speaker(diarized: Diarized) -> None:
@@ -160,8 +150,8 @@ def test_known_speakers_get_their_names(
 ) -> None:
     cases = [(conversation, own(conversation, known_voices)) for conversation in with_references(conversations)]
     tally = tally_of(cases, diarized, settings)
-    assert len(tally.right) >= MIN_NAMED * tally.num_speakers
-    assert len(tally.wrong) <= MAX_MISNAMED * tally.num_speakers, tally.wrong
+    assert len(tally.right) >= tally.num_speakers - MAX_UNNAMED
+    assert not tally.wrong
 
 
 def test_two_seconds_of_reference_are_enough(
@@ -171,8 +161,8 @@ def test_two_seconds_of_reference_are_enough(
     voices = voices_of(references(conversations), diarizer, 2.0)
     cases = [(conversation, own(conversation, voices)) for conversation in with_references(conversations)]
     tally = tally_of(cases, diarized, settings)
-    assert len(tally.right) >= MIN_NAMED * tally.num_speakers
-    assert len(tally.wrong) <= MAX_MISNAMED * tally.num_speakers, tally.wrong
+    assert len(tally.right) >= tally.num_speakers - MAX_UNNAMED
+    assert not tally.wrong
 
 
 def test_who_has_no_reference_does_not_get_another_s_name(
@@ -188,23 +178,21 @@ def test_who_has_no_reference_does_not_get_another_s_name(
         for left_out in conversation.speakers
     ]
     tally = tally_of(cases, diarized, settings)
-    assert len(tally.wrong) <= MAX_MISNAMED_WITHOUT_REFERENCE * len(cases), tally.wrong
+    assert not tally.wrong
 
 
-@pytest.mark.parametrize("kind", MAX_STRANGERS_NAMED)
 def test_strangers_stay_strangers(
     conversations: Conversations,
     diarized: Diarized,
     strange_voices: dict[str, Embedding],
     settings: DiarizationSettings,
-    kind: str,
 ) -> None:
-    """Nobody whose voice is known takes part."""
+    """Nobody whose voice is known takes part. With people's voices: synthetic ones are too much alike."""
     tally = Tally()
-    for conversation in of_kind(conversations, kind):
+    for conversation in of_kind(conversations, "libri"):
         tally.add(conversation, diarized(conversation.name), strange_voices, settings.voices())
     assert tally.num_speakers >= 10
-    assert len(tally.wrong) <= MAX_STRANGERS_NAMED[kind], tally.wrong
+    assert not tally.wrong
 
 
 def test_strangers_among_the_known_take_nobody_s_name(
@@ -216,5 +204,5 @@ def test_strangers_among_the_known_take_nobody_s_name(
 ) -> None:
     cases = [(c, {**own(c, known_voices), **strange_voices}) for c in with_references(conversations)]
     tally = tally_of(cases, diarized, settings)
-    assert len(tally.right) >= MIN_NAMED * tally.num_speakers
-    assert len(tally.wrong) <= MAX_MISNAMED * tally.num_speakers, tally.wrong
+    assert len(tally.right) >= tally.num_speakers - MAX_UNNAMED
+    assert not tally.wrong

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from benchmarks.scoring import Conversation
 from deployments.diarization.loading import load_pipeline
+from deployments.diarization.windowed_pipeline import EMBEDDING_FILE, SEGMENTATION_FILE
 from pipelines.errors import ConfigurationError
 from pipelines.types import SAMPLE_RATE_HZ
 from tests.conftest import ROOT
@@ -57,7 +59,7 @@ def run(script: str, **environment: str | None) -> Any:
 @pytest.fixture
 def directory(tmp_path: Path, checkpoint: Path) -> Path:
     """A copy of the embedded pipeline whose parts may be replaced."""
-    for part in ("segmentation", "embedding", "plda"):
+    for part in ("segmentation", "embedding"):
         (tmp_path / part).symlink_to(checkpoint / part)
     (tmp_path / "config.yaml").write_text((checkpoint / "config.yaml").read_text())
     return tmp_path
@@ -127,7 +129,7 @@ def damage(directory: Path, what: str) -> None:
         case "pointer of Git LFS":
             (directory / "embedding").unlink()
             (directory / "embedding").mkdir()
-            (directory / "embedding" / "pytorch_model.bin").write_text("version https://git-lfs.github.com/spec/v1\n")
+            (directory / "embedding" / EMBEDDING_FILE).write_text("version https://git-lfs.github.com/spec/v1\n")
     assert what in DAMAGES
 
 
@@ -150,12 +152,34 @@ def test_a_damaged_directory(directory: Path, what: str) -> None:
     assert str(directory) in sentence
 
 
-@pytest.mark.parametrize("part", ["segmentation", "embedding", "plda"])
+@pytest.mark.parametrize("part", ["segmentation", "embedding"])
 def test_a_directory_without_a_checkpoint(directory: Path, part: str) -> None:
     (directory / part).unlink()
     sentence = refusal(str(directory))
     assert is_one_sentence(sentence)
     assert part in sentence.replace(str(directory), "", 1)
+
+
+class Harmful:
+    """Asks whoever unpickles it to run something."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (os.environ["TEST_HARM"],)
+
+
+@pytest.mark.parametrize(("part", "name"), [("segmentation", SEGMENTATION_FILE), ("embedding", EMBEDDING_FILE)])
+def test_no_pickle_is_run(
+    directory: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, part: str, name: str
+) -> None:
+    harm = tmp_path_factory.mktemp("harm") / "done"
+    monkeypatch.setenv("TEST_HARM", str(harm))
+    (directory / part).unlink()
+    (directory / part).mkdir()
+    torch.save({"state_dict": Harmful()}, directory / part / name)
+    assert is_one_sentence(refusal(str(directory)))
+    assert not harm.exists()
+    torch.load(directory / part / name, weights_only=False)
+    assert harm.exists()
 
 
 def test_a_revision_in_the_id() -> None:
@@ -313,7 +337,7 @@ from deployments.diarization.pyannote import PyannoteDiarizer
 from pipelines.types import AudioWindow, Waveform
 
 at_import = os.environ["PYANNOTE_METRICS_ENABLED"]
-diarizer = PyannoteDiarizer(DiarizerArgs("models/diarization-embedded"))
+diarizer = PyannoteDiarizer(DiarizerArgs(os.environ["TEST_SOURCE"]))
 pcm = np.frombuffer(open(os.environ["TEST_PCM"], "rb").read(), np.int16)
 turns = diarizer.diarize(AudioWindow(0, 0.0, pcm), lambda: False).turns
 diarizer.embed(Waveform(pcm.astype(np.float32) / 32_767))
@@ -337,11 +361,15 @@ os._exit(0)
 """
 
 
-def test_nobody_is_told_of_what_is_heard(tmp_path: Path, conversations: dict[str, Conversation]) -> None:
+def test_nobody_is_told_of_what_is_heard(
+    tmp_path: Path, checkpoint: Path, conversations: dict[str, Conversation]
+) -> None:
     """Though the environment says that everything shall be reported."""
     pcm = tmp_path / "talk.pcm"
     pcm.write_bytes(conversations["talk"].window().pcm[: 10 * SAMPLE_RATE_HZ].tobytes())
-    found = run(WATCHED, PYANNOTE_METRICS_ENABLED="1", TEST_PCM=str(pcm), HF_HOME=str(tmp_path))
+    found = run(
+        WATCHED, PYANNOTE_METRICS_ENABLED="1", TEST_PCM=str(pcm), TEST_SOURCE=str(checkpoint), HF_HOME=str(tmp_path)
+    )
     assert found["turns"] >= 3
     assert found["enabled"] == ["0", False]
     assert found["quiet"] == []
