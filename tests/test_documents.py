@@ -20,8 +20,8 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.name for path in NOTEBOOKS])
-def test_notebook_runs(server: Server, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AURICLE_URL", server.url)
+def test_notebook_runs(real_server: Server, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AURICLE_URL", real_server.url)
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=180, resources={"metadata": {"path": str(path.parent)}}).execute()
 
@@ -35,21 +35,21 @@ def test_notebook_was_run_before_it_was_committed(path: Path) -> None:
 
 
 def test_readme_python_runs(
-    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    real_server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    code = "\n".join(blocks("python")).replace("http://127.0.0.1:8000", server.url)
+    code = "\n".join(blocks("python")).replace("http://127.0.0.1:8000", real_server.url)
     assert "stream=True" in code
     exec(compile(code, "README.md", "exec"), {})
     assert "We meet at ten o'clock in Madrid." in capsys.readouterr().out
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_readme_curl_runs(server: Server) -> None:
+def test_readme_curl_runs(real_server: Server) -> None:
     commands = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("curl")]
     assert commands
     for command in commands:
-        words = command.replace("http://127.0.0.1:8000", server.url).split()
+        words = command.replace("http://127.0.0.1:8000", real_server.url).split()
         answer = subprocess.run(["curl", "-sf", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=True)
         assert "We meet at ten o'clock in Madrid." in answer.stdout
 

@@ -38,6 +38,10 @@ def samples_of(clip: Clip) -> Samples:
     return samples
 
 
+def duration_s(clip: Clip) -> float:
+    return len(samples_of(clip)) / SAMPLE_RATE_HZ
+
+
 def joined(clips: Iterable[Clip], pause_s: float = 1.0) -> bytes:
     """One FLAC of all sentences, each followed by a pause."""
     pause = silence(pause_s)

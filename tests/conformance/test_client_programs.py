@@ -41,6 +41,7 @@ def assert_is(text: str, clip: Clip) -> None:
 # SED-1: vLLM's transcription client ------------------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("model", ["openai/whisper-small", "openai/whisper-large-v3"])
 def test_sed_1_sdk_call(server: Server, wav: Path, clip: Clip, model: str) -> None:
     client = OpenAI(api_key="EMPTY", base_url=f"{server.url}/v1")
@@ -66,6 +67,7 @@ def test_sed_1_sdk_call_with_sampling_extras(server: Server, wav: Path, clip: Cl
     assert transcription.text
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("model", ["openai/whisper-small", "openai/whisper-large-v3"])
 async def test_sed_1_raw_stream(server: Server, wav: Path, clip: Clip, model: str) -> None:
     """Every line that is not empty is JSON, up to [DONE]; httpx's default read timeout of 5 s holds."""
@@ -130,6 +132,7 @@ def assert_tells(text: str | None, clip: Clip) -> None:
     assert len(words & set(normalised(text).split())) > len(words) / 2
 
 
+@pytest.mark.also_real
 def test_sed_2_audio_url_and_data_url(server: Server, audio_url: str, clip: Clip) -> None:
     client = OpenAI(api_key="EMPTY", base_url=f"{server.url}/v1")
     models = client.models.list()
@@ -189,6 +192,7 @@ def test_sed_2_the_newer_client_s_input_audio(server: Server, audio_url: str, cl
     assert_tells(chat_completion.choices[0].message.content, clip)
 
 
+@pytest.mark.also_real
 def test_sed_2_the_newer_client_without_audio(server: Server) -> None:
     client = OpenAI(api_key="EMPTY", base_url=f"{server.url}/v1")
     chat_completion = client.chat.completions.create(
@@ -213,6 +217,7 @@ def test_sed_3_curl_fields(server: Server, wav: Path, clip: Clip) -> None:
     assert_is(response.json()["text"], clip)
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("fields", [["response_format=json", "language=en"], ["stream=true"]])
 def test_sed_3_curl(server: Server, wav: Path, clip: Clip, fields: list[str]) -> None:
     if which("curl") is None:
@@ -229,6 +234,7 @@ def curl(server: Server, *fields: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
+@pytest.mark.also_real
 async def test_sed_3_aiohttp_stream(server: Server, wav: Path, clip: Clip) -> None:
     form = aiohttp.FormData()
     with wav.open("rb") as file:
@@ -250,6 +256,7 @@ async def test_sed_3_aiohttp_stream(server: Server, wav: Path, clip: Clip) -> No
     assert_is("".join(texts[:-1]), clip)
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("stream", ["false", "true"])
 async def test_sed_3_what_the_router_forwards(server: Server, wav: Path, clip: Clip, stream: str) -> None:
     """The router reads the form and sends it again by aiohttp, each text part with a charset."""
@@ -282,6 +289,7 @@ async def test_sed_3_what_the_router_forwards(server: Server, wav: Path, clip: C
 # SED-4: the API reference ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("model", ["gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-transcribe", "whisper-1"])
 def test_sed_4_transcription(server: Server, wav: Path, clip: Clip, model: str) -> None:
     with wav.open("rb") as audio_file:
@@ -295,6 +303,7 @@ async def test_sed_4_async_transcription(async_client: AsyncOpenAI, wav: Path, c
     assert_is(transcript.text, clip)
 
 
+@pytest.mark.also_real
 def test_sed_4_logprobs(server: Server, wav: Path) -> None:
     with wav.open("rb") as audio_file:
         transcript = server.client.audio.transcriptions.create(
@@ -315,6 +324,7 @@ def test_sed_4_segments(server: Server, wav: Path, clip: Clip) -> None:
     assert_is("".join(segment.text for segment in transcript.segments), clip)
 
 
+@pytest.mark.also_real
 @pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # the SDK's translations
 def test_sed_4_translation(server: Server, clips: list[Clip]) -> None:
     french = next(clip for clip in clips if clip.language == "fr")
@@ -327,6 +337,7 @@ def test_sed_4_translation(server: Server, clips: list[Clip]) -> None:
 # SED-5: the speech-to-text guide, without diarization -------------------------------------------------------------
 
 
+@pytest.mark.also_real
 def test_sed_5_word_timestamps(server: Server, wav: Path, clip: Clip) -> None:
     with wav.open("rb") as audio_file:
         transcript = server.client.audio.transcriptions.create(
@@ -360,6 +371,7 @@ def test_sed_5_whisper_with_a_prompt(server: Server, wav: Path) -> None:
     assert isinstance(transcript, str)
 
 
+@pytest.mark.also_real
 def test_sed_5_stream_with_response_format_text(server: Server, wav: Path, clip: Clip) -> None:
     with wav.open("rb") as audio_file:
         stream = server.client.audio.transcriptions.create(

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.scoring import Conversation, load_conversations
 from deployments.diarization.engine import DiarizerArgs
 from deployments.diarization.pyannote import PyannoteDiarizer
 from deployments.settings import Diarization as DiarizationSettings
 from deployments.settings import Settings
-from benchmarks.scoring import Conversation, load_conversations
 from pipelines.speaker_types import Diarization
 from tests.conftest import ROOT, embedded_config
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.scoring import Conversation, diarization_error_rate, strangers, true_speakers
 from deployments.audio.reader import read_clip
 from deployments.audio.silero import SileroModel
 from deployments.diarization.pyannote import PyannoteDiarizer
 from deployments.settings import Diarization as DiarizationSettings
-from benchmarks.scoring import Conversation, diarization_error_rate, strangers, true_speakers
 from pipelines.speaker_types import Diarization, Embedding, Speaker
 from pipelines.types import (
     SAMPLE_RATE_HZ,

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.diarization.loading import load_pipeline
 from benchmarks.scoring import Conversation
+from deployments.diarization.loading import load_pipeline
 from pipelines.errors import ConfigurationError
 from pipelines.types import SAMPLE_RATE_HZ
 from tests.conftest import ROOT

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pyannote.core import Timeline
 
+from benchmarks.scoring import Conversation, annotation_of
 from deployments.diarization.engine import Cancelled, DiarizerArgs
 from deployments.diarization.pyannote import MAX_EMBEDDED_S, MIN_EMBEDDED_S, PyannoteDiarizer
-from benchmarks.scoring import Conversation, annotation_of
 from pipelines.audio import from_pcm
 from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
 from pipelines.types import (

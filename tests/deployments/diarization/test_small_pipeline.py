@@ -10,9 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.scoring import Conversation
 from deployments.diarization.loading import load_pipeline
 from deployments.diarization.small_pipeline import SmallSpeakerDiarization
-from benchmarks.scoring import Conversation
 from pipelines.audio import from_pcm
 from pipelines.types import SAMPLE_RATE_HZ, PcmSamples
 
