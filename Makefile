@@ -8,12 +8,15 @@ BIN = $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: serve test lint clean
+.PHONY: serve models test lint clean
 
 serve: $(VENV)/.installed ## install what is missing, start the server, say when it is up
 	$(BIN)/python -m deployments $(CONFIG)
 
-test: $(VENV)/.installed-test ## the whole suite
+models: $(VENV)/.installed ## bring the embedded models into the user's cache
+	$(BIN)/python -m models fetch
+
+test: $(VENV)/.installed-test models ## the whole suite
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 lint: $(VENV)/.installed-dev ## what the pre-commit hooks and CI check

@@ -12,9 +12,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from benchmarks.engine import read_chunks
+from benchmarks.scoring import normalise, word_error_rate
 from deployments.asr.engine import ENGINES, AsrEngine
 from deployments.engines import EngineArgs, load_engine
-from benchmarks.scoring import normalise, word_error_rate
 from pipelines.types import ChunkTranscript, DecodingOptions
 
 

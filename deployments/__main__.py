@@ -5,6 +5,7 @@ It wraps `serve run CONFIG`, which does the same without the checks and the last
 
 import argparse
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -20,9 +21,10 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.configuration import check_resources, load_config, local_resources
 from deployments.settings import API_KEYS_VARIABLE, Settings
+from models.sources import resolve
 from pipelines.errors import ConfigurationError
 
-EXAMPLE_CLIP = "tests/data/en-00.flac"
+EXAMPLE_CLIP = "tests/data/jfk.flac"
 POLL_S = 1.0
 
 
@@ -38,10 +40,24 @@ def main() -> int:
             return 0
         if os.environ.get("RAY_ADDRESS", "local") == "local":
             check_resources(config, *local_resources())
+            _fetch_models(config)
     except ConfigurationError as error:
         print(f"Cannot start. {error.message}", file=sys.stderr)
         return 2
     return _run(arguments.config, config)
+
+
+def _fetch_models(config: ServeDeploySchema) -> None:
+    """Where somebody can watch it; on the nodes of a cluster each replica fetches what it needs.
+
+    Raises:
+        ConfigurationError
+    """
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logging.getLogger("auricle").setLevel(logging.INFO)
+    for application in config.applications:
+        for source in Settings.model_validate(application.args).sources:
+            resolve(source)
 
 
 def _run(path: Path, config: ServeDeploySchema) -> int:
@@ -52,7 +68,7 @@ def _run(path: Path, config: ServeDeploySchema) -> int:
     address = _address(config)
     if environment.get("RAY_ADDRESS", "local") != "local" and API_KEYS_VARIABLE in environment:
         print(f"{API_KEYS_VARIABLE} of this shell does not reach that cluster: see the README.", file=sys.stderr)
-    print(f"Starting; the first start of a checkpoint takes a while. It will be at {address}", flush=True)
+    print(f"Starting. It will be at {address}", flush=True)
     while server.poll() is None and not (health := _health(address)).is_up:
         if health.failed:
             server.terminate()
@@ -95,7 +111,8 @@ def _address(config: ServeDeploySchema) -> str:
 
 
 def _invitation(address: str, config: ServeDeploySchema) -> str:
-    model = Settings.model_validate(config.applications[0].args).models[0].id
+    settings = Settings.model_validate(config.applications[0].args)
+    model = (settings.speech_models or settings.models)[0].id
     return (
         f"\nAuricle is up at {address}\n\nTry it:\n\n"
         f"  curl {address}/v1/audio/transcriptions -F model={model} -F file=@{EXAMPLE_CLIP}\n"

@@ -25,8 +25,9 @@ from deployments.asr.engine import ENGINES as ASR_ENGINES
 from deployments.chat.engine import ENGINES as CHAT_ENGINES
 from deployments.diarization.engine import ENGINES as DIARIZATION_ENGINES
 from deployments.engines import check_engine
+from models.sources import embedded_model
 from pipelines.errors import ConfigurationError
-from pipelines.types import DecodeLimits
+from pipelines.types import DecodeLimits, Task
 from pipelines.voices import VoiceOptions
 
 Family = Literal["whisper", "4o", "gpt", "diarize"]
@@ -39,6 +40,9 @@ FAMILY_PATTERNS: dict[str, Family] = {
 }
 
 TASKS = ("transcription", "chat")
+
+# checkpoints that were not trained to translate, although their tokens say so: they would answer in the wrong language
+TRANSCRIBING_ONLY = ("*turbo*", "*distil-*")
 
 API_KEYS_VARIABLE = "AURICLE_API_KEYS"
 ALLOWED_MEDIA_HOSTS_VARIABLE = "AURICLE_ALLOWED_MEDIA_HOSTS"
@@ -73,7 +77,7 @@ class _Model(_Named):
     task: "transcription" is Whisper's, "chat" that of a language model, which may hear.
     name: of its deployment, for `deployments:`; by default the id with everything but letters and digits as "-".
     engine: a name from the table of engines, or `module:Class`.
-    source: hub id or directory of the checkpoint; by default the id.
+    source: hub id or directory of the checkpoint, or `embedded:NAME` of the catalogue; by default the id.
     device, dtype: torch's words; "auto" takes the GPU that the replica was given, else the CPU.
     """
 
@@ -100,15 +104,33 @@ class _Model(_Named):
             data = {**data, "name": data.get("name") or slug, "source": data.get("source") or data["id"]}
         return data
 
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        return _checked_source(source)
+
     @property
     def names(self) -> tuple[_Named, ...]:
         return (self, *self.aliases)
 
 
 class SpeechModel(_Model):
-    """The deployment `asr-<name>`."""
+    """The deployment `asr-<name>`.
+
+    tasks: what it may be asked for, of what the checkpoint can do; by default its id and source tell.
+    """
 
     task: Literal["transcription"] = "transcription"
+    tasks: tuple[Task, ...] = Field(default=("transcribe", "translate"), min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tasks_from_source(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("tasks") is None:
+            named = [str(data.get(key, "")).lower() for key in ("id", "source")]
+            if any(fnmatch(name, pattern) for name in named for pattern in TRANSCRIBING_ONLY):
+                return {**data, "tasks": ("transcribe",)}
+        return data
 
     @field_validator("engine")
     @classmethod
@@ -164,7 +186,7 @@ class Diarization(_Strict):
     """Who said what: one pipeline, as the deployment `diarization`.
 
     engine: a name from the table of engines, or `module:Class`.
-    source: hub id or directory of the pipeline.
+    source: hub id or directory of the pipeline, or `embedded:NAME` of the catalogue.
     device: torch's word; "auto" takes the GPU that the replica was given, else the CPU.
     batch_size: stretches of audio that a network looks at together.
     max_window_s: longer recordings are diarized in windows of this length, and their speakers matched by voice.
@@ -185,6 +207,11 @@ class Diarization(_Strict):
     def _known_engine(cls, engine: str) -> str:
         check_engine(engine, DIARIZATION_ENGINES)
         return engine
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        return _checked_source(source)
 
     def voices(self) -> VoiceOptions:
         return VoiceOptions(self.min_known_similarity, self.min_linked_similarity)
@@ -240,6 +267,12 @@ class Settings(_Strict):
     def chat_models(self) -> tuple[ChatModel, ...]:
         return tuple(model for model in self.models if isinstance(model, ChatModel))
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Of everything that is loaded."""
+        models = (model.source for model in self.models)
+        return (*models, self.diarization.source) if self.diarization else tuple(models)
+
     @model_validator(mode="wrap")
     @classmethod
     def _one_sentence(cls, data: Any, validate: ModelWrapValidatorHandler["Settings"]) -> "Settings":
@@ -256,6 +289,15 @@ class Settings(_Strict):
                     f"'{name.id}' tells speakers apart, which needs 'diarization' beside 'models'."
                 )
         return settings
+
+
+def _checked_source(source: str) -> str:
+    """
+    Raises:
+        ConfigurationError: it names an embedded model that there is not.
+    """
+    embedded_model(source)
+    return source
 
 
 def family_of(model_id: str) -> Family:

@@ -11,6 +11,7 @@ from deployments.asr.engine import ENGINES, AsrEngine
 from deployments.batching import EngineLoop, UserConfig
 from deployments.engines import EngineArgs, load_engine
 from deployments.resources import assigned_device, assigned_threads
+from models.sources import resolve
 from pipelines.errors import AudioServerError
 from pipelines.types import AudioChunk, ChunkTranscript, DecodingOptions, RecognizerInfo, Work
 
@@ -28,7 +29,7 @@ logger = logging.getLogger("ray.serve")
 class Asr:
     def __init__(self, engine: str, source: str, device: str, dtype: str) -> None:
         started_at = time.monotonic()
-        args = EngineArgs(source, assigned_device(device), dtype, num_threads=assigned_threads())
+        args = EngineArgs(resolve(source), assigned_device(device), dtype, num_threads=assigned_threads())
         self._engine: AsrEngine = load_engine(engine, ENGINES)(args)
         self._loop: EngineLoop[ChunkTranscript] = EngineLoop(self._engine, UserConfig().max_batch_size)
         logger.info("Loaded %s in %.1f s on %d threads", source, time.monotonic() - started_at, args.num_threads)

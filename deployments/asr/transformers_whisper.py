@@ -6,10 +6,10 @@ from itertools import groupby
 
 import torch
 from torch import Tensor
-from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
 
 from deployments.asr.alignment import Aligner
 from deployments.asr.cache import WhisperCache
+from deployments.asr.checkpoints import load_whisper
 from deployments.asr.review import Reviewer
 from deployments.asr.row import Attempt, Row
 from deployments.asr.sampling import TokenChooser
@@ -38,11 +38,10 @@ class TransformersWhisper:
         torch.set_num_threads(args.num_threads)
         self._device = resolve_device(args.device)
         dtype = resolve_dtype(args.dtype, self._device, on_gpu=torch.float16)
-        self._model = WhisperForConditionalGeneration.from_pretrained(args.source, dtype=dtype)
-        self._model.eval().to(self._device)
-        self._features = WhisperFeatureExtractor.from_pretrained(args.source)
-        tokenizer = WhisperTokenizer.from_pretrained(args.source)
-        self._vocabulary = Vocabulary(tokenizer, self._model.generation_config)
+        checkpoint = load_whisper(args.source, dtype)
+        self._model = checkpoint.model.eval().to(self._device)  # type: ignore[arg-type]
+        self._features = checkpoint.features
+        self._vocabulary = Vocabulary(checkpoint.tokenizer, self._model.generation_config)
         self._chooser = TokenChooser(self._vocabulary)
         self._reviewer = Reviewer(self._vocabulary, Aligner(self._model))
         self._max_length: int = self._model.config.max_target_positions

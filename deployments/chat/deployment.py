@@ -15,6 +15,7 @@ from deployments.batching import EngineLoop, UserConfig
 from deployments.chat.engine import ENGINES, ChatEngine, ChatEngineArgs
 from deployments.engines import load_engine
 from deployments.resources import assigned_device, assigned_threads
+from models.sources import resolve
 from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions, join_deltas
 from pipelines.errors import AudioServerError
 from pipelines.types import Work
@@ -33,7 +34,7 @@ logger = logging.getLogger("ray.serve")
 class Chat:
     def __init__(self, engine: str, source: str, device: str, dtype: str, max_context_tokens: int | None) -> None:
         started_at = time.monotonic()
-        args = ChatEngineArgs(source, assigned_device(device), dtype, assigned_threads(), max_context_tokens)
+        args = ChatEngineArgs(resolve(source), assigned_device(device), dtype, assigned_threads(), max_context_tokens)
         self._engine: ChatEngine = load_engine(engine, ENGINES)(args)
         self._loop: EngineLoop[ChatDelta] = EngineLoop(self._engine, UserConfig().max_batch_size)
         # one, because tokenizers are not for several at once

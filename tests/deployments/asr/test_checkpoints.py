@@ -1,0 +1,147 @@
+"""Whisper from both kinds of directory: what CTranslate2's own converter writes is read back as what it was made of."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from ctranslate2.converters import TransformersConverter
+from transformers import WhisperConfig, WhisperForConditionalGeneration, WhisperTokenizer
+
+from deployments.asr.checkpoints import load_whisper
+from deployments.asr.transformers_whisper import TransformersWhisper
+from deployments.engines import EngineArgs
+from models.sources import resolve
+from pipelines.errors import ConfigurationError
+from tests.conftest import ROOT
+
+VOCABULARY = {"whisper-base": 51_865, "whisper-tiny.en": 51_864}
+NUM_FRAMES = 3_000
+
+
+@pytest.fixture(scope="module", params=VOCABULARY, ids=["multilingual", "english"])
+def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random Whisper with a real tokenizer, as transformers saves it."""
+    directory = tmp_path_factory.mktemp("original")
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        vocab_size=VOCABULARY[request.param],
+        d_model=64,
+        encoder_layers=3,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=96,
+        decoder_ffn_dim=160,
+    )
+    model = WhisperForConditionalGeneration(config)
+    for parameter in model.parameters():  # nothing is left at 0 or 1, where mistakes would not show
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    model.generation_config.suppress_tokens = [1, 2, 7]
+    model.generation_config.begin_suppress_tokens = [220]
+    model.save_pretrained(directory)
+    shutil.copy(Path(resolve(f"embedded:{request.param}")) / "tokenizer.json", directory)
+    WhisperTokenizer.from_pretrained(directory).save_pretrained(directory)
+    return directory
+
+
+def converted(original: Path, quantization: str) -> Path:
+    """As faster-whisper's repositories have it."""
+    directory = original.parent / f"{original.name}-{quantization}"
+    if not directory.exists():
+        converter = TransformersConverter(str(original), copy_files=["tokenizer.json"])
+        converter.convert(str(directory), quantization=quantization)
+    return directory
+
+
+@torch.inference_mode()
+def logits(model: WhisperForConditionalGeneration) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(2, 80, NUM_FRAMES, generator=generator)
+    token_ids = torch.randint(0, 50_000, (2, 9), generator=generator)
+    return model.eval()(input_features=features, decoder_input_ids=token_ids).logits
+
+
+@pytest.mark.parametrize(
+    ("quantization", "tolerance"),
+    [("float16", 0.02), ("bfloat16", 0.1), ("int8", 0.1), ("int8_float16", 0.1)],
+)
+def test_the_logits_are_those_of_the_original(original: Path, quantization: str, tolerance: float) -> None:
+    expected = logits(WhisperForConditionalGeneration.from_pretrained(original, dtype=torch.float32))
+    read = logits(load_whisper(str(converted(original, quantization)), torch.float32).model)
+    assert expected.std() > 0.1
+    assert ((read - expected).abs().max() / expected.std()).item() < tolerance
+
+
+def test_what_the_checkpoint_says_of_its_tokens_comes_along(original: Path) -> None:
+    directory = converted(original, "float16")
+    said = json.loads((directory / "config.json").read_text())
+    said["alignment_heads"] = [[1, 0], [1, 3]]
+    (directory / "config.json").write_text(json.dumps(said))
+    checkpoint = load_whisper(str(directory), torch.float16)
+    config = checkpoint.model.generation_config
+    assert checkpoint.model.dtype == torch.float16
+    assert config.suppress_tokens == [1, 2, 7]
+    assert config.begin_suppress_tokens == [220]
+    assert config.alignment_heads == [[1, 0], [1, 3]]
+    assert config.is_multilingual == (checkpoint.model.config.vocab_size == 51_865)
+
+
+def test_large_v3_s_features_come_from_its_own_file(original: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "v3"
+    shutil.copytree(converted(original, "float16"), directory)
+    (directory / "preprocessor_config.json").write_text(json.dumps({"feature_size": 128, "chunk_length": 30}))
+    assert load_whisper(str(directory), torch.float32).features.feature_size == 128
+
+
+def test_published_weights_are_told_apart() -> None:
+    engines = {name: TransformersWhisper(EngineArgs(resolve(f"embedded:{name}"))) for name in VOCABULARY}
+    assert engines["whisper-base"].info.tasks == {"transcribe", "translate"}
+    assert len(engines["whisper-base"].info.languages) == 99
+    assert engines["whisper-tiny.en"].info.tasks == {"transcribe"}
+    assert engines["whisper-tiny.en"].info.languages == {"en"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-100_000]), "it is cut off"),
+        (lambda path: path.write_bytes(b""), "it is"),
+        (lambda path: path.write_bytes(b"PK\3\4" + bytes(1_000)), "its version is"),
+        (lambda path: path.with_name("tokenizer.json").unlink(), "has no tokenizer.json"),
+    ],
+    ids=["cut", "empty", "other", "no tokenizer"],
+)
+def test_a_damaged_directory_is_one_clear_sentence(original: Path, tmp_path: Path, damage, message: str) -> None:  # type: ignore[no-untyped-def]
+    directory = tmp_path / "damaged"
+    shutil.copytree(converted(original, "float16"), directory)
+    damage(directory / "model.bin")
+    with pytest.raises(ConfigurationError, match=message):
+        load_whisper(str(directory), torch.float32)
+
+
+def test_no_checkpoint_at_all_is_one_clear_sentence(tmp_path: Path) -> None:
+    for source in (str(tmp_path), "nobody/nothing"):
+        with pytest.raises(ConfigurationError, match="could not be loaded"):
+            load_whisper(source, torch.float32)
+
+
+def test_a_repository_of_the_hub_may_have_either_form(original: Path, tmp_path: Path) -> None:
+    """As the hub's client keeps it: somebody who has downloaded `Systran/faster-whisper-…` has this."""
+    repository = tmp_path / "models--someone--faster-whisper-small"
+    shutil.copytree(converted(original, "float16"), repository / "snapshots" / "0123")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123")
+    program = (
+        "import torch; from deployments.asr.checkpoints import load_whisper; "
+        "print(load_whisper('someone/faster-whisper-small', torch.float32).model.config.d_model)"
+    )
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "64\n"
