@@ -33,7 +33,7 @@ from deployments.audio.decode import decode
 from pipelines.speaker_types import SpeakerTurn
 from pipelines.types import DecodeLimits
 from tests.conformance.audio import Samples, encode, mux, repeated_opus, silence, white_noise
-from tests.conformance.scoring import speaker_word_error_rate, word_error_rate
+from tests.conformance.scoring import speaker_word_error_rate
 from tests.conformance.test_formats import assert_token_usage, nulls
 from tests.conformance.test_streaming import COMMON_KEYS
 from tests.conformance.wire import TIMEOUT_S, Api, Stream, assert_refused
@@ -46,11 +46,9 @@ NAMES, REFERENCES = "known_speaker_names", "known_speaker_references"
 SEGMENT_KEYS = {"type", "id", "start", "end", "text", "speaker"}
 SPOKEN_KEYS = ("id", "start", "end", "text", "speaker")
 
-# Measured on talk.opus, two voices in turns, 86 words: WER 0.360, cpWER 0.372, DER 0.016 without a collar. The
-# recogniser errs as it does in a window of several sentences (test_accuracy.py); a word given to the wrong speaker
-# costs 0.023 on top of that.
-MAX_SPEAKER_WORD_ERROR_RATE = 0.5
-MAX_EXCESS = 0.08
+# On talk.opus, two voices in turns, 86 words: a word given to the wrong speaker costs 0.023. What engines err in is
+# measured in test_accuracy.py and beside the engines; here none does.
+MAX_SPEAKER_WORD_ERROR_RATE = 0.02
 MAX_DIARIZATION_ERROR_RATE = 0.08
 
 TURN_ENDS_S = (0.0, 6.3, 11.8, 17.8, 23.8, 29.6, 37.5)
@@ -234,11 +232,8 @@ def test_dia_01_nobody_speaks(api: Api, samples: Samples) -> None:
         ({"language": "xx"}, "language"),
     ],
 )
-@pytest.mark.parametrize("response_format", ["diarized_json", "json"])
-def test_dia_05_other_families_parameters(
-    api: Api, quiet: bytes, fields: dict[str, Any], param: str, response_format: str
-) -> None:
-    assert_refused(api.transcribe(quiet, model=DIARIZE, response_format=response_format, **fields), 400, param)
+def test_dia_05_other_families_parameters(api: Api, quiet: bytes, fields: dict[str, Any], param: str) -> None:
+    assert_refused(api.transcribe(quiet, **DIARIZED, **fields), 400, param)
 
 
 @pytest.mark.parametrize(
@@ -285,9 +280,16 @@ def test_trl_03_a_diarizing_model_does_not_translate(api: Api, quiet: bytes) -> 
 
 
 @pytest.mark.also_real
-@pytest.mark.parametrize("response_format", ["diarized_json", "json", "text"])
-@pytest.mark.parametrize("streamed", ["false", "true"])
-@pytest.mark.parametrize("unset", [{}, {"chunking_strategy": ""}, {"vad_filter": "false"}], ids=str)
+@pytest.mark.parametrize(
+    ("response_format", "streamed", "unset"),
+    [
+        ("diarized_json", "false", {}),
+        ("diarized_json", "true", {}),
+        ("json", "false", {"chunking_strategy": ""}),
+        ("text", "false", {"vad_filter": "false"}),
+    ],
+    ids=str,
+)
 def test_dia_02_more_than_30_s_need_a_chunking_strategy(
     api: Api, long_silence: bytes, response_format: str, streamed: str, unset: dict[str, str]
 ) -> None:
@@ -485,8 +487,7 @@ def test_sed_5_the_guide_s_program(server: Server, talk: Conversation, talk_samp
     lines = [line.split() for line in done.stdout.splitlines()]
     speakers = [speaker for speaker, *_ in lines]
     assert set(speakers) == {"A", "agent"}
-    # twelve turns; the embedded recogniser hears nothing in one of them
-    assert sum(one != other for one, other in pairwise(speakers)) >= 8
+    assert sum(one != other for one, other in pairwise(speakers)) == 11  # twelve turns
     for _, *words, start, end in lines:
         assert words
         assert 0 <= float(start) < float(end) <= 37.6
@@ -627,12 +628,11 @@ MISTAKES: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
 
 
 @pytest.mark.also_real
-@pytest.mark.parametrize("streamed", ["false", "true"])
 @pytest.mark.parametrize("name", MISTAKES)
-def test_dia_04_refused(api: Api, quiet: bytes, name: str, streamed: str) -> None:
+def test_dia_04_refused(api: Api, quiet: bytes, name: str) -> None:
     names, references, params = MISTAKES[name]
     fields = {key: value for key, value in known(names, references).items() if value is not None}
-    assert_refused(api.transcribe(quiet, stream=streamed, **DIARIZED, **fields), 400, *params, code="invalid_value")
+    assert_refused(api.transcribe(quiet, stream="true", **DIARIZED, **fields), 400, *params, code="invalid_value")
 
 
 def test_dia_04_what_is_wrong_with_a_reference_names_its_speaker(api: Api, quiet: bytes) -> None:
@@ -680,10 +680,7 @@ def test_words_are_attributed_to_who_said_them(answer: dict[str, Any], talk: Con
     found: dict[str, str] = defaultdict(str)
     for segment in answer["segments"]:
         found[segment["speaker"]] += " " + segment["text"]
-    plain = word_error_rate([" ".join(turn["text"] for turn in turns)], [answer["text"]])
-    attributed = speaker_word_error_rate(spoken, found)
-    assert attributed <= MAX_SPEAKER_WORD_ERROR_RATE
-    assert attributed - plain <= MAX_EXCESS
+    assert speaker_word_error_rate(spoken, found) <= MAX_SPEAKER_WORD_ERROR_RATE
 
 
 def test_segments_have_the_times_of_the_turns(answer: dict[str, Any], talk: Conversation) -> None:

@@ -22,6 +22,10 @@ FORMATS = {
 ALL_FORMATS = (*FORMATS[WHISPER], "diarized_json")
 
 
+def every_family(value: str) -> list[tuple[str, str]]:
+    return [(model, value) for model in FAMILIES]
+
+
 def vad(**options: Any) -> str:
     return json.dumps({"type": "server_vad", **options})
 
@@ -94,15 +98,16 @@ def test_trp_02_ids_and_aliases_are_served(api: Api, quiet: bytes, model: str) -
 
 
 @pytest.mark.also_real
-@pytest.mark.parametrize("language", ["en", "de", "es", "fr", ""])
-@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.parametrize(("model", "language"), [*((WHISPER, each) for each in ("de", "en", "")), *every_family("es")])
 def test_trp_03_language(api: Api, quiet: bytes, model: str, language: str) -> None:
     assert api.transcribe(quiet, model=model, language=language).status_code == 200
 
 
 @pytest.mark.also_real
-@pytest.mark.parametrize("language", ["xx", "english", "e", "en-US", "en,de", "12", "ünï"])
-@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.parametrize(
+    ("model", "language"),
+    [*((WHISPER, each) for each in ("english", "e", "en-US", "en,de", "12", "ünï")), *every_family("xx")],
+)
 def test_trp_03_what_is_no_language(api: Api, quiet: bytes, model: str, language: str) -> None:
     response = api.transcribe(quiet, model=model, language=language)
     assert_refused(response, 400, "language", code="invalid_language_format")
@@ -121,8 +126,8 @@ def test_trp_03_language_reaches_the_decoder(api: Api, clips: list[Clip]) -> Non
 @pytest.mark.parametrize("model", [WHISPER, GPT_4O, GPT])
 @pytest.mark.parametrize(
     "prompt",
-    ["", "Madrid.", "O'Brien, Müller & Søn — 東京 🎧", "word " * 2_000, "<|endoftext|><|startoftranscript|>"],
-    ids=["empty", "short", "unicode", "long", "special-tokens"],
+    ["word " * 2_000, "", "Madrid.", "O'Brien, Müller & Søn — 東京 🎧", "<|endoftext|><|startoftranscript|>"],
+    ids=["long", "empty", "short", "unicode", "special-tokens"],
 )
 def test_trp_04_prompt_is_never_an_error(api: Api, clip: Clip, model: str, prompt: str) -> None:
     response = api.transcribe(clip.data, model=model, prompt=prompt, language="en")
@@ -155,7 +160,7 @@ def test_trp_05_response_format(api: Api, quiet: bytes, model: str, response_for
 
 @pytest.mark.also_real
 @pytest.mark.parametrize("model", FAMILIES)
-@pytest.mark.parametrize("response_format", ["xml", "JSON", "json_object", "text/plain"])
+@pytest.mark.parametrize("response_format", ["xml", "JSON"])
 def test_trp_05_unknown_response_format(api: Api, quiet: bytes, model: str, response_format: str) -> None:
     response = api.transcribe(quiet, model=model, response_format=response_format)
     assert_refused(response, 400, "response_format", code="invalid_value")
@@ -165,14 +170,16 @@ def test_trp_05_unknown_response_format(api: Api, quiet: bytes, model: str, resp
 
 
 @pytest.mark.also_real
-@pytest.mark.parametrize("temperature", ["0", "0.0", "0.4", "1", "1.0", ""])
+@pytest.mark.parametrize("temperature", ["0.4", "0", "0.0", "1", "1.0", ""])
 def test_trp_06_temperature(api: Api, clip: Clip, temperature: str) -> None:
     assert api.transcribe(clip.data, temperature=temperature).status_code == 200
 
 
 @pytest.mark.also_real
-@pytest.mark.parametrize("temperature", ["-0.1", "1.01", "2", "nan", "inf", "-inf", "warm", "0,5"])
-@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.parametrize(
+    ("model", "temperature"),
+    [*((WHISPER, each) for each in ("-0.1", "1.01", "nan", "inf", "-inf", "warm", "0,5")), *every_family("2")],
+)
 def test_trp_06_temperature_out_of_range(api: Api, quiet: bytes, model: str, temperature: str) -> None:
     assert_refused(api.transcribe(quiet, model=model, temperature=temperature), 400, "temperature")
 
@@ -233,11 +240,11 @@ def test_trp_08_unknown_include(api: Api, quiet: bytes) -> None:
 
 
 @pytest.mark.also_real
-@pytest.mark.parametrize("stream", ["true", "True", "TRUE", "1"])
-@pytest.mark.parametrize("response_format", ["json", "text"])
-@pytest.mark.parametrize("model", FAMILIES)
-def test_trp_09_stream(api: Api, quiet: bytes, model: str, response_format: str, stream: str) -> None:
-    response = api.transcribe(quiet, model=model, response_format=response_format, stream=stream)
+@pytest.mark.parametrize(
+    ("model", "stream"), [*((WHISPER, each) for each in ("True", "TRUE", "1")), *every_family("true")]
+)
+def test_trp_09_stream(api: Api, quiet: bytes, model: str, stream: str) -> None:
+    response = api.transcribe(quiet, model=model, response_format="text", stream=stream)
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/event-stream")
 

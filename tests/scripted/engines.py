@@ -45,13 +45,11 @@ Observe = Callable[[Work], None]
 
 @dataclass
 class ScriptedRecognizer:
-    """`pipelines.ports.Recognizer`. Takes `seconds` over a chunk."""
+    """`pipelines.ports.Recognizer`"""
 
     observe: Observe
-    seconds: float = 0.0
 
     async def transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
-        await asyncio.sleep(self.seconds)
         transcript = await asyncio.to_thread(_transcribe, chunk, options)
         self.observe(Work(0.0, 0.001, 1.0))
         return transcript

@@ -26,11 +26,18 @@ from tests.scripted.engines import ScriptedDiarizer, ScriptedRecognizer
 from tests.scripted.reader import LocalReader
 
 START_TIMEOUT_S = 30
+NATIVE_CHAT_MODEL = "native-chat"
+"""Hears by itself, as the default configuration's model does not."""
 
 
-def scripted_api(chunk_s: float = 0.0, **changes: Any) -> FastAPI:
-    """chunk_s: what the recogniser takes over a chunk. changes: of the configuration's `args`."""
-    settings = Settings.model_validate(embedded_config(**changes)["applications"][0]["args"])
+def scripted_settings() -> Settings:
+    """What the default configuration says, and a chat model more."""
+    args = embedded_config()["applications"][0]["args"]
+    return Settings.model_validate({**args, "models": [*args["models"], {"id": NATIVE_CHAT_MODEL, "task": "chat"}]})
+
+
+def scripted_api() -> FastAPI:
+    settings = scripted_settings()
     metrics = IngressMetrics()
     speech, chat = ([model.id for model in models] for models in (settings.speech_models, settings.chat_models))
     metrics.declare_models([*speech, *chat])
@@ -50,7 +57,7 @@ def scripted_api(chunk_s: float = 0.0, **changes: Any) -> FastAPI:
             limits=settings.limits,
             api_keys=frozenset(),
             reader=LocalReader(settings.limits.decoding()),
-            recognizers={model: ScriptedRecognizer(observe(model), chunk_s) for model in speech},
+            recognizers={model: ScriptedRecognizer(observe(model)) for model in speech},
             metrics=metrics,
             unavailable=nothing_unavailable,
             metrics_text=metrics_text,
