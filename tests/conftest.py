@@ -19,7 +19,7 @@ from openai import OpenAI
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
-START_TIMEOUT_S = 240
+START_TIMEOUT_S = 480
 
 GROUPS = {"tests/serve/": "serve", "tests/test_documents.py": "real"}
 """Tests of one group run in one process, one after the other: who starts a Ray cluster must share it."""
