@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.conformance.audio import Samples, encode, samples_of, silence, white_noise
+from tests.conformance.chat import data_url
 from tests.conformance.scoring import normalised, word_error_rate
 from tests.conformance.wire import Api
 from tests.conftest import DATA, JFK, Clip
@@ -105,13 +106,21 @@ def test_a_german_sentence_in_english(api: Api, espeak: Espeak) -> None:
     assert {"all", "free", "equal"} <= set(normalised(answer["text"]).split())
 
 
-def test_who_reads_what(api: Api) -> None:
-    upload = (DATA / "conversations" / "libri-00.opus").read_bytes()
-    fields = {"response_format": "diarized_json", "chunking_strategy": "auto"}
-    segments = api.transcribe(upload, model="gpt-4o-transcribe-diarize", **fields).json()["segments"]
-    assert {segment["speaker"] for segment in segments} == {"A", "B"}
+def test_dia_03_who_reads_what(api: Api) -> None:
+    """One of the two is known, by five seconds of something else."""
+    conversations = DATA / "conversations"
+    reference = data_url((conversations / "references" / "ls1688.opus").read_bytes())
+    response = api.transcribe(
+        (conversations / "libri-00.opus").read_bytes(),
+        model="gpt-4o-transcribe-diarize",
+        response_format="diarized_json",
+        chunking_strategy="auto",
+        **{"known_speaker_names[]": "Margaret", "known_speaker_references[]": reference},
+    )
+    segments = response.json()["segments"]
+    assert {segment["speaker"] for segment in segments} == {"A", "Margaret"}
     assert speakers_of(segments, EXODUS) == {"A"}
-    assert speakers_of(segments, GASKELL) == {"B"}
+    assert speakers_of(segments, GASKELL) == {"Margaret"}
 
 
 def speakers_of(segments: list[dict[str, Any]], words: tuple[str, ...]) -> set[str]:
