@@ -21,8 +21,9 @@ ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
 START_TIMEOUT_S = 480
 
-GROUPS = {"tests/serve/": "serve", "tests/test_documents.py": "real"}
-"""Tests of one group run in one process, one after the other: who starts a Ray cluster must share it."""
+GROUPS = {"tests/test_documents.py": "real", "tests/serve/": "serve"}
+"""Tests of one group run in one process, one after the other: each of these two has a Ray cluster. The two processes
+begin with them, for they take longest."""
 
 os.environ.update(HF_HUB_OFFLINE="1", RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
 
@@ -63,23 +64,29 @@ JFK = Clip(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file is a group of its own, so that what its tests share is made once. And a test that runs on the scripted
-    server with many values runs on the real one with the first of them."""
-    seen: set[str] = set()
-    items[:] = [item for item in items if _is_first_on_real_server(item, seen)]
+    """Other files are groups of their own, so that what a file's tests share is made once."""
+    items[:] = _once_on_the_real_server(items)
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             path = item.path.relative_to(ROOT).as_posix()
             group = next((group for start, group in GROUPS.items() if path.startswith(start)), path)
             item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: _group(item) not in GROUPS.values())
 
 
-def _is_first_on_real_server(item: pytest.Item, seen: set[str]) -> bool:
-    callspec = getattr(item, "callspec", None)
-    if item.get_closest_marker("also_real") is None or callspec is None or callspec.params["server"] != "real":
-        return True
-    test = f"{item.path}:{getattr(item, 'originalname', item.name)}"
-    return test not in seen and not seen.add(test)
+def _group(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    assert marker is not None
+    return str(marker.args[0])
+
+
+def _once_on_the_real_server(items: list[pytest.Item]) -> list[pytest.Item]:
+    """What runs on the scripted server with many values runs on the real one with the first of them."""
+    kept: dict[object, pytest.Item] = {}
+    for item in items:
+        is_double = item.get_closest_marker("also_real") and item.callspec.params["server"] == "real"  # type: ignore[attr-defined]
+        kept.setdefault((item.path, item.originalname) if is_double else item, item)  # type: ignore[attr-defined]
+    return list(kept.values())
 
 
 @pytest.fixture(scope="session")
