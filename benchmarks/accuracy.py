@@ -1,6 +1,6 @@
 """How well does a checkpoint transcribe the clips of a manifest? The table on the embedded checkpoint's card.
 
-    python -m benchmarks.accuracy --source models/whisper-embedded --clips tests/data/clips.json
+    python -m benchmarks.accuracy --source embedded:whisper-base --clips tests/data/clips.json
 
 The manifest maps file names to {"language", "text"}. Word error rate ignores case and punctuation.
 Needs the extra test (jiwer).
@@ -15,6 +15,7 @@ from benchmarks.engine import read_chunks
 from benchmarks.scoring import normalise, word_error_rate
 from deployments.asr.engine import ENGINES, AsrEngine
 from deployments.engines import EngineArgs, load_engine
+from models.sources import resolve
 from pipelines.types import ChunkTranscript, DecodingOptions
 
 
@@ -31,10 +32,10 @@ def transcribe(engine: AsrEngine, path: Path) -> list[ChunkTranscript]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", default="models/whisper-embedded")
+    parser.add_argument("--source", default="embedded:whisper-base")
     parser.add_argument("--clips", type=Path, default=Path("tests/data/clips.json"))
     options = parser.parse_args()
-    engine = load_engine("transformers", ENGINES)(EngineArgs(options.source))
+    engine = load_engine("transformers", ENGINES)(EngineArgs(resolve(options.source)))
     rows: dict[str, list[tuple[str, str, bool]]] = defaultdict(list)
     for name, clip in json.loads(options.clips.read_text()).items():
         transcripts = transcribe(engine, options.clips.parent / name)

@@ -1,6 +1,8 @@
 """How fast does a running server chat with N clients, and how fast does `transformers serve` with the same checkpoint?
 
-    python -m benchmarks.chat_load --files tests/data/en-*.flac --peer models/chat-embedded
+    python -m benchmarks.chat_load --files tests/data/en-*.flac
+    python -m benchmarks.chat_load --files tests/data/en-*.flac --model Qwen/Qwen2-Audio-7B-Instruct \\
+        --peer Qwen/Qwen2-Audio-7B-Instruct --tokenizer Qwen/Qwen2-Audio-7B-Instruct
 
 Every request is a stream about one of the files. With --peer, `transformers serve` is started on loopback on one
 thread, and for each number of clients both servers are asked the same, one after the other, so that a ratio is of one
@@ -139,13 +141,15 @@ def measure(server: Server, asked: list[list[dict[str, Any]]], num_clients: int,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--model", default="chat-embedded")
+    parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--requests", type=int, default=48, help="in all, for each number of clients")
     parser.add_argument("--files", type=Path, nargs="+", required=True)
     parser.add_argument("--peer", metavar="SOURCE", help="also ask `transformers serve` with this checkpoint")
     parser.add_argument("--peer-log", type=Path, default=Path("transformers-serve.log"))
-    parser.add_argument("--tokenizer", default="models/chat-embedded", help="counts the tokens of all answers")
+    parser.add_argument(
+        "--tokenizer", default="embedded:smollm2-135m-instruct", help="counts the tokens of all answers"
+    )
     options = parser.parse_args()
     asked = questions(options.files, options.requests)
     tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)

@@ -1,6 +1,6 @@
 """How fast is the bare engine, offline, at several batch sizes?
 
-    python -m benchmarks.engine --source models/whisper-embedded --files tests/data/en-*.flac
+    python -m benchmarks.engine --source embedded:whisper-base --files tests/data/en-*.flac
 
 Every file is decoded and cut first; only the engine is timed. Prints one table.
 """
@@ -14,6 +14,7 @@ from deployments.asr.engine import ENGINES
 from deployments.audio.reader import UploadReader
 from deployments.audio.silero import SileroModel
 from deployments.engines import EngineArgs, load_engine
+from models.sources import resolve
 from pipelines.types import AudioChunk, DecodeLimits, DecodingOptions, VadOptions
 
 
@@ -55,7 +56,7 @@ def seconds_for(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", default="transformers")
-    parser.add_argument("--source", default="models/whisper-embedded")
+    parser.add_argument("--source", default="embedded:whisper-base")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 8, 16])
@@ -64,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     chunks = read_chunks(options.files) * options.repeat
     audio_s = sum(chunk.waveform.duration_s for chunk in chunks)
-    args = EngineArgs(options.source, options.device, num_threads=options.threads)
+    args = EngineArgs(resolve(options.source), options.device, num_threads=options.threads)
     print(f"{options.source}, {options.threads} thread(s): {len(chunks)} chunks, {audio_s:.0f} s of audio")
     print(f"{'batch':>6} {'seconds':>9} {'chunks/s':>9} {'audio s/s':>10}")
     seconds = seconds_for(options.engine, args, chunks, options.batch_sizes)

@@ -1,6 +1,6 @@
 """How much does a running server do for N clients, and how does that compare with its bare engine?
 
-    python -m benchmarks.serve_load --clients 1 8 --files tests/data/en-*.flac --bare models/whisper-embedded
+    python -m benchmarks.serve_load --clients 1 8 --files tests/data/en-*.flac --bare embedded:whisper-base
 
 Every request is a stream over HTTP. Bounded by --requests per row; the bare engine runs in this process on
 the same files, right after the load, so that the ratio is of one machine in one state. Prints one table.
@@ -20,6 +20,7 @@ import httpx
 from benchmarks.engine import read_chunks, seconds_for
 from deployments.audio.decode import probe
 from deployments.engines import EngineArgs
+from models.sources import resolve
 from pipelines.types import DecodeLimits
 
 
@@ -98,7 +99,7 @@ def main() -> None:
         best = max(best, audio_s / wall_s)
         print(row(num_clients, outcomes, wall_s, audio_s), flush=True)
     if options.bare:
-        args = EngineArgs(options.bare, num_threads=options.threads)
+        args = EngineArgs(resolve(options.bare), num_threads=options.threads)
         (bare_s,) = seconds_for("transformers", args, read_chunks(asked), [options.batch_size])
         print(f"bare engine, batch {options.batch_size}: {audio_s / bare_s:.1f} audio s/s")
         print(f"served / bare: {best / (audio_s / bare_s):.2f}")

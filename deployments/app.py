@@ -33,7 +33,7 @@ def build(settings: Settings) -> Application:
     }
     chat = {
         model.id: Chat.options(name=model.deployment_name).bind(
-            model.engine, model.source, model.device, model.dtype, model.max_context_tokens
+            model.engine, model.source, model.device, model.dtype, model.max_context_tokens, model.hears
         )
         for model in settings.chat_models
     }

@@ -143,15 +143,30 @@ class SpeechModel(_Model):
         return f"asr-{self.name}"
 
 
+class Sampling(_Strict):
+    """What a chat request may leave out (CHT-10, CHT-21); None is what the checkpoint wants, else OpenAI's default."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
+    top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    top_k: int | None = Field(default=None, ge=-1)
+    min_p: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=100, allow_inf_nan=False)
+
+
 class ChatModel(_Model):
     """The deployment `chat-<name>`.
 
+    hears: id of the transcription model that hears for a model which does not hear by itself; such a model reads what
+        that one has heard, of audio as long as an upload may be.
+    sampling: how answers are written where a request does not say; by default as the checkpoint wants it.
     max_context_tokens: of prompt and answer together; by default what the checkpoint was made for.
     max_audios: audio parts in one request.
-    max_audio_s: the length of each; models that hear less of it say so themselves.
+    max_audio_s: of all audio in one request, for a model that hears by itself; if it hears less, it says so itself.
     """
 
     task: Literal["chat"]
+    hears: str | None = None
+    sampling: Sampling = Sampling()
     max_context_tokens: int | None = Field(default=None, ge=16)
     max_audios: int = Field(default=8, ge=0)
     max_audio_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
@@ -288,6 +303,7 @@ class Settings(_Strict):
                 raise ConfigurationError(
                     f"'{name.id}' tells speakers apart, which needs 'diarization' beside 'models'."
                 )
+        _check_ears(settings)
         return settings
 
 
@@ -298,6 +314,15 @@ def _checked_source(source: str) -> str:
     """
     embedded_model(source)
     return source
+
+
+def _check_ears(settings: Settings) -> None:
+    speech_models = [model.id for model in settings.speech_models]
+    for model in settings.chat_models:
+        if model.hears is not None and model.hears not in speech_models:
+            raise ConfigurationError(
+                f"'{model.id}' hears by '{model.hears}', which is not the id of a transcription model beside it."
+            )
 
 
 def family_of(model_id: str) -> Family:

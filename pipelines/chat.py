@@ -25,11 +25,17 @@ class ChatPipeline:
         self._model = model
 
     async def run(
-        self, messages: Sequence[Message], options: SamplingOptions, num_choices: int, in_pieces: bool
+        self,
+        messages: Sequence[Message],
+        options: SamplingOptions,
+        num_choices: int,
+        in_pieces: bool,
+        num_heard_tokens: int = 0,
     ) -> AsyncGenerator[ChoiceDelta, None]:
         """Yield the deltas of all answers as they come; those of one answer in order, the last with a finish reason.
 
-        Every answer is a row of its own in the model's batch, with a seed of its own.
+        Every answer is a row of its own in the model's batch, with a seed of its own. `num_heard_tokens` of audio were
+        heard for the model, and are part of the usage.
 
         Raises:
             InvalidRequest, Overloaded, ModelUnavailable
@@ -41,7 +47,8 @@ class ChatPipeline:
                 own = replace(options, seed=options.seed + index)
                 async with aclosing(self._model.generate(messages, own, in_pieces)) as deltas:
                     async for delta in deltas:
-                        news.put_nowait(ChoiceDelta(index, delta))
+                        usage = delta.usage.with_audio(num_heard_tokens)
+                        news.put_nowait(ChoiceDelta(index, replace(delta, usage=usage)))
             finally:
                 news.put_nowait(None)
 

@@ -79,6 +79,11 @@ class ChatUsage:
     num_audio_tokens: int
     num_output_tokens: int
 
+    def with_audio(self, num_tokens: int) -> "ChatUsage":
+        """Of a prompt with so many tokens of audio more."""
+        num_prompt_tokens, num_audio_tokens = self.num_prompt_tokens + num_tokens, self.num_audio_tokens + num_tokens
+        return ChatUsage(num_prompt_tokens, num_audio_tokens, self.num_output_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class ChatDelta:

@@ -14,7 +14,7 @@ PIPELINE_FLOORS = [
     {"ports", "patience", "audio", "vad", "chunking", "whisper", "merging", "turns", "words", "voices", "subtitles"}
     | {"stops", "resuming"},
     {"transcription", "speakers", "chat"},
-    {"diarization", "realtime"},
+    {"diarization", "hearing", "realtime"},
 ]
 RAY_FILES = {"deployment", "handles", "resources", "app", "configuration", "__main__"}
 

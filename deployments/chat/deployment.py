@@ -17,7 +17,7 @@ from deployments.engines import load_engine
 from deployments.resources import assigned_device, assigned_threads
 from models.sources import resolve
 from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions, join_deltas
-from pipelines.errors import AudioServerError
+from pipelines.errors import AudioServerError, ConfigurationError
 from pipelines.types import Work
 
 logger = logging.getLogger("ray.serve")
@@ -32,10 +32,20 @@ logger = logging.getLogger("ray.serve")
     user_config=UserConfig().model_dump(),
 )
 class Chat:
-    def __init__(self, engine: str, source: str, device: str, dtype: str, max_context_tokens: int | None) -> None:
+    def __init__(
+        self,
+        engine: str,
+        source: str,
+        device: str,
+        dtype: str,
+        max_context_tokens: int | None,
+        hears: str | None = None,
+    ) -> None:
         started_at = time.monotonic()
         args = ChatEngineArgs(resolve(source), assigned_device(device), dtype, assigned_threads(), max_context_tokens)
         self._engine: ChatEngine = load_engine(engine, ENGINES)(args)
+        if hears is not None and self._engine.info.hears_audio:
+            raise ConfigurationError(f"'{source}' hears by itself: leave out 'hears: {hears}'.")
         self._loop: EngineLoop[ChatDelta] = EngineLoop(self._engine, UserConfig().max_batch_size)
         # one, because tokenizers are not for several at once
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prompts")

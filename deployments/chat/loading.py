@@ -25,6 +25,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
 )
 
+from deployments.chat.gguf_checkpoint import find_gguf, load_gguf_model, load_gguf_tokenizer
 from deployments.chat.qwen2_audio import hear_only_what_there_is
 from deployments.chat.voxtral import load_voxtral_prompts
 from pipelines.errors import ConfigurationError
@@ -37,14 +38,13 @@ AUTO_CLASSES = (
 
 
 def load_model(source: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """Load a checkpoint that writes text, from a directory or the hub.
+    """Load a checkpoint that writes text, from a directory, a GGUF file or the hub.
 
     Raises:
         ConfigurationError: there is none, or none that chats.
     """
     try:
-        auto: Any = _auto_class(source, AutoConfig.from_pretrained(source))
-        model = auto.from_pretrained(source, dtype=dtype)
+        model = _model(source, dtype)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ConfigurationError(f"The chat model '{source}' could not be loaded: {_first_line(error)}") from error
     # of the Omni models, the part that listens and writes; what speaks is not needed
@@ -94,6 +94,13 @@ def hears_audio(model: PreTrainedModel) -> bool:
     return audio_token_id(model) is not None
 
 
+def _model(source: str, dtype: torch.dtype) -> Any:
+    if path := find_gguf(source):
+        return load_gguf_model(path, dtype)
+    auto: Any = _auto_class(source, AutoConfig.from_pretrained(source))
+    return auto.from_pretrained(source, dtype=dtype)
+
+
 def _auto_class(source: str, config: PreTrainedConfig) -> Any:
     for auto, configs in AUTO_CLASSES:
         # an encoder-decoder, as Whisper, has no place for a conversation
@@ -104,6 +111,8 @@ def _auto_class(source: str, config: PreTrainedConfig) -> Any:
 
 
 def _processor(source: str, model: PreTrainedModel) -> Any:
+    if path := find_gguf(source):
+        return load_gguf_tokenizer(path)
     if isinstance(model.config, VoxtralConfig):
         return load_voxtral_prompts(source, model.config)
     auto: Any = AutoProcessor if hears_audio(model) else AutoTokenizer

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from deployments.settings import ChatModel, Family, Settings
 from pipelines.errors import InvalidRequest, ModelNotFound
+from pipelines.types import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,8 @@ class ServedModel:
     root: str
     family: Family
     task: str = "transcription"
+    tasks: tuple[Task, ...] = ()
+    """What a transcription model may be asked for, by its configuration."""
 
 
 class Catalogue:
@@ -22,7 +25,7 @@ class Catalogue:
     def __init__(self, settings: Settings, created_at: int) -> None:
         self.created_at = created_at
         self.models = [
-            ServedModel(name.id, model.id, name.family, model.task)
+            ServedModel(name.id, model.id, name.family, model.task, getattr(model, "tasks", ()))
             for model in (*settings.chat_models, *settings.speech_models)
             for name in model.names
         ]
@@ -39,15 +42,17 @@ class Catalogue:
         except KeyError:
             raise ModelNotFound(model_id) from None
 
-    def speech_model(self, model_id: str) -> ServedModel:
+    def speech_model(self, model_id: str, task: Task = "transcribe") -> ServedModel:
         """
         Raises:
             ModelNotFound
-            InvalidRequest: it chats.
+            InvalidRequest: it chats, or it is not there for this task (TRL-03).
         """
         model = self.find(model_id)
         if model.task != "transcription":
             raise InvalidRequest(f"'{model_id}' does not transcribe: ask it at /v1/chat/completions.", "model")
+        if task not in model.tasks:
+            raise InvalidRequest(f"The model '{model_id}' does not {task}.", "model")
         return model
 
     def chat_model(self, model_id: str) -> ChatModel:

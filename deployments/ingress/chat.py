@@ -14,12 +14,14 @@ from deployments.ingress.admission import Admission
 from deployments.ingress.chat_render import ChatRenderer
 from deployments.ingress.chat_rules import check_chat
 from deployments.ingress.conversation import ConversationReader, check_audio
-from deployments.ingress.deadlines import deadline, until_deadline
+from deployments.ingress.deadlines import until_deadline
+from deployments.ingress.ears import ears_of
 from deployments.ingress.json_body import inlined_schema, parse, read_json
 from deployments.ingress.schema.chat import UNION_TAGS, ChatRequest
 from deployments.ingress.services import Services
 from deployments.ingress.streams import open_stream
-from deployments.settings import ChatModel
+from deployments.ingress.together import together
+from deployments.settings import ChatModel, Sampling
 from pipelines.chat import ChatPipeline, ChoiceDelta
 from pipelines.chat_types import Message, SamplingDefaults, SamplingOptions
 
@@ -38,10 +40,15 @@ def chat_router(services: Services, admission: Admission) -> APIRouter:
     return router
 
 
+def _said(by: ChatRequest | Sampling, defaults: SamplingDefaults) -> SamplingDefaults:
+    """`defaults`, where it says nothing else."""
+    said = {name: value for name in asdict(defaults) if (value := getattr(by, name)) is not None}
+    return replace(defaults, **said)
+
+
 def to_options(request: ChatRequest, defaults: SamplingDefaults) -> SamplingOptions:
     """Without a seed one is drawn here, so that an answer can be written again where its replica dies."""
-    own = {name: value for name in asdict(defaults) if (value := getattr(request, name)) is not None}
-    sampling = replace(defaults, **own)
+    sampling = _said(request, defaults)
     return SamplingOptions(
         seed=request.seed if request.seed is not None else random.getrandbits(62),
         # hardly above 0 is 0: nothing would be drawn but the most probable token
@@ -68,34 +75,30 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
         model = services.catalogue.chat_model(request.model)
         check_chat(request)
         check_audio(request, model)
-        async with deadline(services.limits.max_request_s):
-            messages, options = await _read(request, model, services)
-        request = request.model_copy(update={"messages": []})
-        events = until_deadline(_events(services, request, model, messages, options), services.limits.max_request_s)
+        events = until_deadline(_events(services, request, model), services.limits.max_request_s)
+        request = _without_messages(request)
         renderer = ChatRenderer(request)
         if request.stream:
-            response = await open_stream(events, renderer.chunks)
+            response = await open_stream(events, renderer.chunks, http_request.state.arrived_at_s)
             response.on_close(held.pop_all().close)
             return response
         async with aclosing(events):
             return JSONResponse(renderer.completion([event async for event in events]))
 
 
-async def _read(request: ChatRequest, model: ChatModel, services: Services) -> tuple[list[Message], SamplingOptions]:
-    with _counted(services.metrics.waiting.labels(model.id)):
-        info = await services.chat_models[model.id].info()
-        reader = ConversationReader(services.reader, services.fetcher, model, info, services.limits.max_upload_bytes)
-        messages = await reader.read(request)
-    services.metrics.audio_seconds.labels(model.id, "chat").inc(reader.audio_s)
-    return messages, to_options(request, info.sampling)
+def _without_messages(request: ChatRequest) -> ChatRequest:
+    """What is needed when they were read: megabytes lighter."""
+    return request.model_copy(update={"messages": []})
 
 
-async def _events(
-    services: Services, request: ChatRequest, model: ChatModel, messages: list[Message], options: SamplingOptions
-) -> AsyncGenerator[ChoiceDelta, None]:
-    """The pipeline's deltas, counted."""
+async def _events(services: Services, request: ChatRequest, model: ChatModel) -> AsyncGenerator[ChoiceDelta, None]:
+    """The messages read, then the pipeline's deltas; both counted."""
     metrics, started_at = services.metrics, time.monotonic()
-    work = ChatPipeline(services.chat_models[model.id]).run(messages, options, request.n, request.stream)
+    with _counted(metrics.waiting.labels(model.id)):
+        messages, options, num_heard_tokens = await _read(request, model, services)
+        request = _without_messages(request)
+    pipeline = ChatPipeline(services.chat_models[model.id])
+    work = pipeline.run(messages, options, request.n, request.stream, num_heard_tokens)
     is_silent = True
     with _counted(metrics.running.labels(model.id)):
         async with aclosing(work) as deltas:
@@ -106,6 +109,18 @@ async def _events(
                 if piece.delta.finish_reason:
                     metrics.observe_usage(model.id, piece.delta.usage)
                 yield piece
+
+
+async def _read(
+    request: ChatRequest, model: ChatModel, services: Services
+) -> tuple[list[Message], SamplingOptions, int]:
+    """The last are tokens that the model does not count itself. It tells what it is while its messages are heard: it
+    may have to be loaded first."""
+    ears = await ears_of(model, services)
+    reader = ConversationReader(ears, services.fetcher, model, services.limits.max_upload_bytes)
+    messages, info = await together(reader.read(request), services.chat_models[model.id].info())
+    services.metrics.audio_seconds.labels(model.id, "chat").inc(reader.audio_s)
+    return messages, to_options(request, _said(model.sampling, info.sampling)), reader.num_audio_tokens
 
 
 @contextmanager

@@ -1,24 +1,24 @@
-"""Messages as they are on the wire to messages as a model takes them: their audio fetched and decoded."""
+"""Messages as they are on the wire to messages as a model takes them: their audio fetched and heard."""
 
+import asyncio
 from collections.abc import Iterator
 
 from deployments.ingress.addresses import parse_target
 from deployments.ingress.data_url import decode_base64, parse_data_url
+from deployments.ingress.ears import Ears
 from deployments.ingress.errors import RequestTooLarge
 from deployments.ingress.fetch import MediaFetcher
 from deployments.ingress.schema.chat import (
     AudioUrlContent,
     ChatMessage,
     ChatRequest,
-    Content,
     InputAudioContent,
     TextContent,
 )
+from deployments.ingress.together import together
 from deployments.settings import ChatModel
-from pipelines.chat_types import AudioPart, ChatModelInfo, Message, TextPart
-from pipelines.errors import AudioTooLong, InvalidRequest
-from pipelines.ports import AudioReader
-from pipelines.types import SAMPLE_RATE_HZ
+from pipelines.chat_types import AudioPart, Message, TextPart
+from pipelines.errors import InvalidRequest
 
 AudioContent = InputAudioContent | AudioUrlContent
 
@@ -49,50 +49,44 @@ def audio_parts(request: ChatRequest) -> Iterator[tuple[str, ChatMessage, AudioC
 
 
 class ConversationReader:
-    """Reads the messages of one request; all of their audio together has so many bytes and seconds."""
+    """Reads the messages of one request; all of their audio together has so many bytes."""
 
-    def __init__(
-        self,
-        reader: AudioReader,
-        fetcher: MediaFetcher,
-        model: ChatModel,
-        info: ChatModelInfo,
-        max_bytes: int,
-    ) -> None:
-        self._reader = reader
+    def __init__(self, ears: Ears | None, fetcher: MediaFetcher, model: ChatModel, max_bytes: int) -> None:
+        self._ears = ears
         self._fetcher = fetcher
         self._model = model
-        self._info = info
         self._num_bytes_left = max_bytes
+        self._fetching = asyncio.Lock()  # one by one, so that each knows how many bytes are left
+        self._hearing = asyncio.Semaphore(ears.num_at_once if ears else 1)
         self.audio_s = 0.0
-        """Seconds of audio that were read."""
+        """Seconds of audio that were heard."""
+        self.num_audio_tokens = 0
+        """What they count as beside what the model counts itself."""
 
     async def read(self, request: ChatRequest) -> list[Message]:
         """
         Raises:
             InvalidRequest: naming the part that is wrong.
         """
-        return [await self._read_message(f"messages[{i}]", message) for i, message in enumerate(request.messages)]
+        heard = await together(*[self._hear(param, part) for param, _, part in audio_parts(request)])
+        audios = iter(heard)
+        return [_to_message(message, audios) for message in request.messages]
 
-    async def _read_message(self, param: str, message: ChatMessage) -> Message:
-        role = "system" if message.role == "developer" else message.role
-        if isinstance(message.content, str):
-            return Message(role, (TextPart(message.content),))
-        parts = [await self._read_part(f"{param}.content[{j}]", part) for j, part in enumerate(message.content)]
-        return Message(role, tuple(parts))
-
-    async def _read_part(self, param: str, part: Content) -> TextPart | AudioPart:
-        if isinstance(part, TextContent):
-            return TextPart(part.text)
-        if not self._info.hears_audio:
+    async def _hear(self, param: str, part: AudioContent) -> TextPart | AudioPart:
+        if self._ears is None:
             raise InvalidRequest(
                 f"The model '{self._model.id}' does not hear audio.", f"{param}.type", "unsupported_content_type"
             )
-        data, where, source = await self._bytes(param, part)
+        async with self._fetching:
+            data, where, source = await self._bytes(param, part)
         try:
-            return await self._decode(data)
+            async with self._hearing:
+                heard = await self._ears.hear(data)
         except InvalidRequest as error:
             raise type(error)(f"{source}: {error.message}", where, error.code) from None
+        self.audio_s += heard.duration_s
+        self.num_audio_tokens += heard.num_tokens
+        return heard.part
 
     async def _bytes(self, param: str, part: AudioContent) -> tuple[bytes, str, str]:
         """A part's file, the field that it came in, and what to call it."""
@@ -112,17 +106,11 @@ class ConversationReader:
             raise RequestTooLarge("The audio of this request is larger than this server accepts.")
         return data, where, source
 
-    async def _decode(self, data: bytes) -> AudioPart:
-        assert self._info is not None
-        left_s = self._model.max_audio_s - self.audio_s
-        own_limit_s = self._info.max_audio_s
-        if left_s <= 0:
-            raise AudioTooLong(f"a request may hold {self._model.max_audio_s:.0f} s of audio in all.")
-        recording = await self._reader.read_recording(data, left_s)
-        if own_limit_s is not None and recording.info.duration_s > own_limit_s:
-            raise AudioTooLong(
-                f"it is {recording.info.duration_s:.1f} s long, but the model '{self._model.id}' hears no more than "
-                f"{own_limit_s:.0f} s of one audio. Cut it, or transcribe it first."
-            )
-        self.audio_s += len(recording.pcm) / SAMPLE_RATE_HZ
-        return AudioPart(recording.pcm)
+
+def _to_message(message: ChatMessage, audios: Iterator[TextPart | AudioPart]) -> Message:
+    """`audios`: of this message and those behind it."""
+    role = "system" if message.role == "developer" else message.role
+    if isinstance(message.content, str):
+        return Message(role, (TextPart(message.content),))
+    parts = [TextPart(part.text) if isinstance(part, TextContent) else next(audios) for part in message.content]
+    return Message(role, tuple(parts))

@@ -1,9 +1,11 @@
 """Known speakers of a request: names, and what each of them sounds like (DIA-03, DIA-04)."""
 
 import unicodedata
+from collections.abc import Mapping
 
 from deployments.ingress.data_url import parse_data_url
 from deployments.ingress.schema.transcription import TranscriptionRequest
+from deployments.ingress.together import together
 from pipelines.errors import AudioTooLong, AudioTooShort, InvalidRequest, UndecodableAudio
 from pipelines.ports import AudioReader
 from pipelines.speaker_types import KnownSpeaker
@@ -15,15 +17,24 @@ MIN_REFERENCE_S, MAX_REFERENCE_S = 2.0, 10.0
 TOLERANCE_S = 0.05
 
 
-async def read_known_speakers(request: TranscriptionRequest, reader: AudioReader) -> list[KnownSpeaker]:
-    """
+def known_speaker_clips(request: TranscriptionRequest) -> dict[str, bytes]:
+    """The file of each name: all that can be told without reading audio.
+
     Raises:
         InvalidRequest: naming the field that is wrong.
     """
     check_known_speakers(request)
     names = [name.strip() for name in request.known_speaker_names]
     clips = [parse_data_url(reference, REFERENCES) for reference in request.known_speaker_references]
-    return [await _read(name, clip, reader) for name, clip in zip(names, clips, strict=True)]
+    return dict(zip(names, clips, strict=True))
+
+
+async def read_known_speakers(clips: Mapping[str, bytes], reader: AudioReader) -> list[KnownSpeaker]:
+    """
+    Raises:
+        InvalidRequest: naming the field that is wrong.
+    """
+    return await together(*[_read(name, clip, reader) for name, clip in clips.items()])
 
 
 def check_known_speakers(request: TranscriptionRequest) -> None:

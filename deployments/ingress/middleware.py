@@ -18,7 +18,10 @@ CLIENT_CLOSED_REQUEST = 499
 
 
 class BodyLimit:
-    """Refuses a body by its Content-Length, and stops reading one that turns out larger."""
+    """Refuses a body by its Content-Length, and stops reading one that turns out larger.
+
+    Notes as `request.state.arrived_at_s` when the last byte was here, on the event loop's clock.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -40,6 +43,8 @@ class BodyLimit:
             received += len(message.get("body", b""))
             if received > self._max_bytes:
                 raise self._error()
+            if not message.get("more_body", False):
+                scope.setdefault("state", {})["arrived_at_s"] = asyncio.get_running_loop().time()
             return message
 
         await self._app(scope, counted, send)

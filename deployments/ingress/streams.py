@@ -14,22 +14,25 @@ logger = logging.getLogger("ray.serve")
 
 EventT = TypeVar("EventT")
 
-FIRST_EVENT_WAIT_S = 10.0
-"""How long the status line waits for the first event, so that what is refused gets its status on a busy machine, too:
-clients have nothing to show before it, and what stands between breaks off silent connections after 30 s and more."""
+STATUS_WAIT_S = 2.0
+"""How long after a request's last byte the status line waits for the first event, so that what is refused until then
+gets its status. Clients give up after 5 s of silence, and must have it after 3 (GEN-11): the rest is for the way there
+and back on a busy machine."""
 
 
 async def open_stream(
-    events: AsyncGenerator[EventT, None], render: Callable[[EventT], Iterable[dict[str, Any]]]
+    events: AsyncGenerator[EventT, None], render: Callable[[EventT], Iterable[dict[str, Any]]], arrived_at_s: float
 ) -> sse.EventStream:
-    """Answer 200 unless the work is refused at once.
+    """Answer 200 unless the work is refused soon. All that may take long belongs into `events`.
 
     Args:
         render: an event as the JSON objects of its lines.
+        arrived_at_s: when the last byte of the request was here, on the event loop's clock.
     """
     first = asyncio.ensure_future(anext(events, None))
     try:
-        await asyncio.wait({first}, timeout=FIRST_EVENT_WAIT_S)
+        wait_s = arrived_at_s + STATUS_WAIT_S - asyncio.get_running_loop().time()
+        await asyncio.wait({first}, timeout=max(wait_s, 0.0))
         if first.done():
             first.result()
     except BaseException:

@@ -1,7 +1,7 @@
 """POST /v1/audio/transcriptions and /v1/audio/translations."""
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +14,12 @@ from deployments.ingress.catalogue import ServedModel
 from deployments.ingress.deadlines import deadline, until_deadline
 from deployments.ingress.families import check_duration, check_transcription, check_translation
 from deployments.ingress.form import check_file_size, parse_request, read_file, read_form
-from deployments.ingress.known_speakers import read_known_speakers
+from deployments.ingress.known_speakers import known_speaker_clips, read_known_speakers
 from deployments.ingress.render import StreamRenderer, render_transcript
 from deployments.ingress.schema.transcription import ServerVad, TranscriptionRequest, as_json
 from deployments.ingress.services import Services
 from deployments.ingress.streams import open_stream
+from deployments.ingress.together import together
 from deployments.settings import Family
 from pipelines.diarization import DiarizedTranscriptionPipeline
 from pipelines.errors import InvalidRequest, UnsupportedLanguage
@@ -52,7 +53,6 @@ class Job:
     model: ServedModel
     task: Task
     upload: bytes
-    known_speakers: list[KnownSpeaker]
 
 
 TRANSCRIPTIONS = Endpoint("transcribe", check_transcription)
@@ -114,16 +114,14 @@ def to_vad_options(request: TranscriptionRequest) -> VadOptions:
 async def _answer(http_request: Request, services: Services, admission: Admission, endpoint: Endpoint) -> Response:
     with ExitStack() as held:
         request, model, upload = await _read(http_request, services, admission, endpoint, held)
-        async with deadline(services.limits.max_request_s):
-            await _check_model(services, request, model, endpoint.task)
-            known_speakers = await read_known_speakers(request, services.reader)
+        clips = known_speaker_clips(request)
         request = request.model_copy(update={"known_speaker_references": []})  # megabytes that nobody needs any more
-        job = Job(request, model, endpoint.task, upload, known_speakers)
-        events = until_deadline(_events(services, job), services.limits.max_request_s)
+        job = Job(request, model, endpoint.task, upload)
+        events = until_deadline(_events(services, job, clips), services.limits.max_request_s)
         if request.stream:
-            await anext(events)  # the audio was read: until then everything that is wrong is a status
             renderer = StreamRenderer(request, model, endpoint.task)
-            response = await open_stream(events, lambda event: _render(event, renderer))
+            arrived_at_s = http_request.state.arrived_at_s
+            response = await open_stream(events, lambda event: _render(event, renderer), arrived_at_s)
             response.on_close(held.pop_all().close)
             return response
         async with aclosing(events):
@@ -143,7 +141,7 @@ async def _read(
         held.enter_context(admission.admit())
         check_file_size(form, services.limits.max_upload_bytes)
         request = parse_request(form)
-        model = services.catalogue.speech_model(request.model)
+        model = services.catalogue.speech_model(request.model, endpoint.task)
         endpoint.check(request, model.family)
         return request, model, await read_file(form)
     finally:
@@ -156,35 +154,45 @@ async def _check_model(services: Services, request: TranscriptionRequest, model:
         return
     info = await services.recognizers[model.root].info()
     if task not in info.tasks:
-        raise InvalidRequest(f"The model '{model.id}' does not translate.", "model")
+        raise InvalidRequest(f"The model '{model.id}' does not {task}.", "model")
     if request.language and request.language not in info.languages:
         raise UnsupportedLanguage(f"The model '{model.id}' does not know the language '{request.language}'.")
 
 
-async def _events(services: Services, job: Job) -> AsyncGenerator[TranscriptionEvent, None]:
-    """The pipeline's events, counted."""
-    metrics, model, started_at = services.metrics, job.model, time.monotonic()
-    gauge = metrics.waiting.labels(model.root)
+async def _events(services: Services, job: Job, clips: dict[str, bytes]) -> AsyncGenerator[TranscriptionEvent, None]:
+    """The pipeline's events from the first text on, counted."""
+    metrics, root, started_at = services.metrics, job.model.root, time.monotonic()
+    gauge = metrics.waiting.labels(root)
     gauge.inc()
     is_silent = True
     try:
-        async with aclosing(_run(services, job)) as events:
+        known_speakers = await read_known_speakers(clips, services.reader)
+        async with aclosing(_run(services, job, known_speakers)) as events:
+            info = await _info(services, job, events)
+            metrics.audio_seconds.labels(root, job.task).inc(info.duration_s)
+            gauge.dec()
+            gauge = metrics.running.labels(root)
+            gauge.inc()
             async for event in events:
-                if isinstance(event, AudioInfo):
-                    check_duration(job.request, model.family, event.duration_s)
-                    metrics.audio_seconds.labels(model.root, job.task).inc(event.duration_s)
-                    gauge.dec()
-                    gauge = metrics.running.labels(model.root)
-                    gauge.inc()
-                elif isinstance(event, TextDelta) and is_silent:
+                if isinstance(event, TextDelta) and is_silent:
                     is_silent = False
-                    metrics.first_delta_seconds.labels(model.root).observe(time.monotonic() - started_at)
+                    metrics.first_delta_seconds.labels(root).observe(time.monotonic() - started_at)
                 yield event
     finally:
         gauge.dec()
 
 
-def _run(services: Services, job: Job) -> AsyncGenerator[TranscriptionEvent, None]:
+async def _info(services: Services, job: Job, events: AsyncGenerator[TranscriptionEvent, None]) -> AudioInfo:
+    """What the upload is. It and the model are looked at side by side, so neither's mistake waits for the other."""
+    info, _ = await together(anext(events), _check_model(services, job.request, job.model, job.task))
+    assert isinstance(info, AudioInfo)
+    check_duration(job.request, job.model.family, info.duration_s)
+    return info
+
+
+def _run(
+    services: Services, job: Job, known_speakers: Sequence[KnownSpeaker]
+) -> AsyncGenerator[TranscriptionEvent, None]:
     """Plain text needs no diarizer, whatever the model's family (DIA-01)."""
     vad, options = to_vad_options(job.request), to_options(job.request, job.task)
     pipeline = TranscriptionPipeline(
@@ -201,7 +209,7 @@ def _run(services: Services, job: Job) -> AsyncGenerator[TranscriptionEvent, Non
         services.diarization.voices(),
         services.diarization.max_window_s,
     )
-    return diarized.run(job.upload, vad, options, job.known_speakers)
+    return diarized.run(job.upload, vad, options, known_speakers)
 
 
 def _render(event: TranscriptionEvent, renderer: StreamRenderer) -> list[dict[str, Any]]:

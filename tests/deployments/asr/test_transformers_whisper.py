@@ -1,4 +1,4 @@
-"""The engine on the embedded checkpoint: whoever else is aboard, a row's answer is its own."""
+"""The engine on published Whispers: whoever else is aboard, a row's answer is its own."""
 
 import json
 import re
@@ -99,16 +99,18 @@ def mixed(speech: Speech) -> list[Request]:
     """Rows that differ in all that a row can differ in."""
     return [
         (chunk_of(speech["en-00"]), DecodingOptions()),
-        (chunk_of(speech["de-00"]), DecodingOptions(language="de", word_timestamps=True)),
-        (chunk_of(speech["fr-00"], 3, 90.0), DecodingOptions(language="fr", prompt="Bonjour à tous.")),
-        (chunk_of(speech["es-00"]), DecodingOptions(timestamps=False)),
-        (chunk_of(speech["en-01"]), DecodingOptions(temperature=0.7, seed=7, language="en")),
-        (chunk_of(speech["en-02"]), DecodingOptions(max_tokens=4)),
+        (chunk_of(speech["en-01"]), DecodingOptions(language="en", word_timestamps=True)),
+        (chunk_of(speech["en-02"], 3, 90.0), DecodingOptions(language="en", prompt="Hello, everybody.")),
+        (chunk_of(speech["en-07"]), DecodingOptions(timestamps=False)),
+        (chunk_of(speech["en-08"]), DecodingOptions(max_tokens=4)),
         (chunk_of(joined(speech, "en-03", "en-04", "en-05"), 1, 30.0), DecodingOptions(word_timestamps=True)),
         (chunk_of(np.zeros(SAMPLE_RATE_HZ, np.float32)), DecodingOptions()),
-        (chunk_of(speech["de-01"]), DecodingOptions(languages=("de", "fr"), keywords=("Berlin", "Hamburg"))),
+        (chunk_of(speech["en-09"]), DecodingOptions(languages=("en", "fr"), keywords=("Berlin", "Hamburg"))),
         (chunk_of(speech["en-06"]), DecodingOptions(repetition_penalty=1.2, frequency_penalty=0.3)),
-        (chunk_of(speech["es-01"]), DecodingOptions(temperature=1.0, seed=3, top_k=20, top_p=0.9, min_p=0.02)),
+        (
+            chunk_of(speech["en-10"]),
+            DecodingOptions(temperature=1.0, seed=3, top_k=20, top_p=0.9, min_p=0.02),
+        ),
     ]
 
 
@@ -121,20 +123,14 @@ def test_together_as_alone(engine: TransformersWhisper, mixed: list[Request], ex
     check_equal(together(engine, mixed), expected)
 
 
-def test_in_any_order_as_alone(
-    engine: TransformersWhisper, mixed: list[Request], expected: list[ChunkTranscript]
-) -> None:
-    order = np.random.default_rng(0).permutation(len(mixed))
-    check_equal(together(engine, [mixed[at] for at in order]), [expected[at] for at in order])
-
-
 def test_joining_at_any_step_as_alone(
     engine: TransformersWhisper, mixed: list[Request], expected: list[ChunkTranscript]
 ) -> None:
     answers: dict[str, ChunkTranscript] = {}
-    for number, (chunk, options) in enumerate(mixed):
-        engine.add(str(number), chunk, options)
-        for _ in range(number % 4):
+    order = np.random.default_rng(0).permutation(len(mixed))
+    for place, number in enumerate(order):
+        engine.add(str(number), *mixed[number])
+        for _ in range(place % 4):
             answers.update((output.request_id, output.result) for output in engine.step())
     finish(engine, answers, len(mixed))
     check_equal([answers[str(number)] for number in range(len(mixed))], expected)
@@ -217,48 +213,37 @@ def timed(transcript: ChunkTranscript, timestamp_begin: int) -> list[int]:
     return ids
 
 
-@pytest.mark.parametrize("name", ["en-07", "en-08", "de-02", "de-03", "es-03", "fr-01"])
+@pytest.mark.parametrize("name", ["en-07", "de-02", "fr-01"])
 def test_agrees_with_transformers_generate(
-    engine: TransformersWhisper,
+    multilingual: TransformersWhisper,
     reference: WhisperForConditionalGeneration,
     checkpoint: Path,
     speech: Speech,
     name: str,
 ) -> None:
     language = MANIFEST[f"{name}.flac"]["language"]
-    found = alone(engine, (chunk_of(speech[name]), DecodingOptions(language=language)))
+    found = alone(multilingual, (chunk_of(speech[name]), DecodingOptions(language=language)))
     begin = reference.generation_config.no_timestamps_token_id + 1
     assert all(segment.temperature == 0 for segment in found.segments)
     assert timed(found, begin) == generated(reference, checkpoint, speech[name], language)
 
 
 def test_agrees_with_transformers_generate_after_a_prompt(
-    engine: TransformersWhisper, reference: WhisperForConditionalGeneration, checkpoint: Path, speech: Speech
+    multilingual: TransformersWhisper, reference: WhisperForConditionalGeneration, checkpoint: Path, speech: Speech
 ) -> None:
     prompt = "We meet at ten."
-    found = alone(engine, (chunk_of(speech["en-10"]), DecodingOptions(language="en", prompt=prompt)))
+    found = alone(multilingual, (chunk_of(speech["en-10"]), DecodingOptions(language="en", prompt=prompt)))
     begin = reference.generation_config.no_timestamps_token_id + 1
     assert timed(found, begin) == generated(reference, checkpoint, speech["en-10"], "en", prompt)
-
-
-def test_most_words_are_right(engine: TransformersWhisper, speech: Speech) -> None:
-    names = ["en-09", "en-11", "en-12", "de-04", "es-04", "fr-03"]
-    found = together(engine, [(chunk_of(speech[name]), DecodingOptions()) for name in names])
-    right = [
-        word in re.findall(r"\w+", text_of(transcript).lower())
-        for name, transcript in zip(names, found, strict=True)
-        for word in re.findall(r"\w+", MANIFEST[f"{name}.flac"]["text"].lower())
-    ]
-    assert sum(right) / len(right) > 0.85
 
 
 # Choosing
 
 
 def test_the_same_seed_gives_the_same_text_and_another_one_another(engine: TransformersWhisper, speech: Speech) -> None:
-    chunk = chunk_of(speech["es-02"])
-    hot = DecodingOptions(temperature=1.0, language="es")
-    found = together(engine, [(chunk, replace(hot, seed=seed)) for seed in (1, 1, 2, 3, 4, 5, 6)])
+    chunk = chunk_of(speech["en-02"])
+    hot = DecodingOptions(temperature=1.0, language="en")
+    found = together(engine, [(chunk, replace(hot, seed=seed)) for seed in (1, 1, 2, 3)])
     check_equal(found[:1], found[1:2])
     check_equal([alone(engine, (chunk, replace(hot, seed=1)))], found[:1])
     assert len({tuple(logprobs(one)) for one in found}) > 1
@@ -283,33 +268,34 @@ def test_one_candidate_leaves_no_choice(engine: TransformersWhisper, speech: Spe
 # Language
 
 
-def test_every_language_is_detected(engine: TransformersWhisper, speech: Speech) -> None:
-    names = ["en-00", "en-08", "de-00", "de-05", "es-00", "es-05", "fr-00", "fr-05"]
-    found = together(engine, [(chunk_of(speech[name]), DecodingOptions()) for name in names])
+def test_every_language_is_detected(multilingual: TransformersWhisper, speech: Speech) -> None:
+    names = ["en-00", "de-00", "es-00", "fr-00"]
+    found = together(multilingual, [(chunk_of(speech[name]), DecodingOptions()) for name in names])
     assert [transcript.language for transcript in found] == [name[:2] for name in names]
+    check_equal(found[1:], [alone(multilingual, (chunk_of(speech[name]), DecodingOptions())) for name in names[1:]])
 
 
-def test_a_hint_leaves_the_other_languages_out(engine: TransformersWhisper, speech: Speech) -> None:
+def test_a_hint_leaves_the_other_languages_out(multilingual: TransformersWhisper, speech: Speech) -> None:
     chunk = chunk_of(speech["en-00"])
-    hints = [("fr", "es"), ("de",), ("en", "fr"), ("ja", "en"), ("ja", "ko")]
-    found = together(engine, [(chunk, DecodingOptions(languages=hint)) for hint in hints])
+    hints = [("fr", "es"), ("de",), ("xx", "en", "fr"), ("xx", "yy")]
+    found = together(multilingual, [(chunk, DecodingOptions(languages=hint)) for hint in hints])
     assert found[0].language in {"fr", "es"}
-    assert [transcript.language for transcript in found[1:]] == ["de", "en", "en", "en"]
+    assert [transcript.language for transcript in found[1:]] == ["de", "en", "en"]
 
 
-def test_the_language_asked_for_is_the_one_written(engine: TransformersWhisper, speech: Speech) -> None:
-    assert alone(engine, (chunk_of(speech["en-00"]), DecodingOptions(language="de"))).language == "de"
+def test_the_language_asked_for_is_the_one_written(multilingual: TransformersWhisper, speech: Speech) -> None:
+    assert alone(multilingual, (chunk_of(speech["en-00"]), DecodingOptions(language="de"))).language == "de"
 
 
-def test_an_unknown_language_is_refused_and_not_aboard(engine: TransformersWhisper, speech: Speech) -> None:
-    with pytest.raises(UnsupportedLanguage, match="'ja'"):
-        engine.add("0", chunk_of(speech["en-00"]), DecodingOptions(language="ja"))
-    assert engine.step() == []
+def test_an_unknown_language_is_refused_and_not_aboard(multilingual: TransformersWhisper, speech: Speech) -> None:
+    with pytest.raises(UnsupportedLanguage, match="'xx'"):
+        multilingual.add("0", chunk_of(speech["en-00"]), DecodingOptions(language="xx"))
+    assert multilingual.step() == []
 
 
-def test_what_it_can_do(engine: TransformersWhisper) -> None:
-    assert engine.info.languages == {"en", "de", "es", "fr"}
-    assert engine.info.tasks == {"transcribe", "translate"}
+def test_what_it_can_do(multilingual: TransformersWhisper) -> None:
+    assert multilingual.info.languages > {"en", "de", "es", "fr", "ja"}
+    assert multilingual.info.tasks == {"transcribe", "translate"}
 
 
 # Segments, words and ends
@@ -393,7 +379,7 @@ def test_without_timestamps_the_chunk_is_one_segment(engine: TransformersWhisper
     assert text_of(found) == MANIFEST["en-00.flac"]["text"]
 
 
-@pytest.mark.parametrize("max_tokens", [1, 2, 5])
+@pytest.mark.parametrize("max_tokens", [1, 5])
 def test_max_tokens_ends_with_length(engine: TransformersWhisper, speech: Speech, max_tokens: int) -> None:
     found = alone(engine, (chunk_of(speech["en-00"]), DecodingOptions(max_tokens=max_tokens)))
     assert found.finish_reason == "length"

@@ -32,7 +32,8 @@ def test_every_id_and_alias_in_order() -> None:
 
 
 def test_an_alias_stands_for_its_model() -> None:
-    assert CATALOGUE.find("whisper-1") == ServedModel("whisper-1", "openai/whisper-tiny", "whisper")
+    expected = ServedModel("whisper-1", "openai/whisper-tiny", "whisper", tasks=("transcribe", "translate"))
+    assert CATALOGUE.find("whisper-1") == expected
     assert CATALOGUE.find("openai/whisper-tiny").root == "openai/whisper-tiny"
 
 
@@ -55,6 +56,16 @@ def test_an_unknown_model(model_id: str) -> None:
     with pytest.raises(ModelNotFound) as caught:
         CATALOGUE.find(model_id)
     assert caught.value.args == (model_id,)
+
+
+def test_trl_03_a_model_that_was_not_trained_to_translate_is_not_asked_to() -> None:
+    models = [{"id": "openai/whisper-large-v3-turbo", "aliases": ["whisper-1"]}, {"id": "openai/whisper-large-v3"}]
+    catalogue = Catalogue(Settings.model_validate({"models": models}), 0)
+    assert catalogue.speech_model("whisper-1").root == "openai/whisper-large-v3-turbo"
+    assert catalogue.speech_model("openai/whisper-large-v3", "translate")
+    with pytest.raises(InvalidRequest, match="The model 'whisper-1' does not translate") as caught:
+        catalogue.speech_model("whisper-1", "translate")
+    assert caught.value.param == "model"
 
 
 # Models that chat

@@ -1,5 +1,6 @@
 """CHT-04 to CHT-08: what becomes of messages, and which of their parts is to blame."""
 
+import asyncio
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from deployments.ingress.conversation import ConversationReader, audio_parts, check_audio
+from deployments.ingress.ears import Heard, OwnEars
 from deployments.ingress.errors import RequestTooLarge
 from deployments.ingress.fetch import FetchLimits, MediaFetcher
 from deployments.ingress.schema.chat import ChatRequest
@@ -93,7 +95,8 @@ def conversation_reader(
     max_bytes: int = 1000,
     model: ChatModel = MODEL,
 ) -> ConversationReader:
-    return ConversationReader(reader or RecordingReader(), fetcher or FakeFetcher(), model, info, max_bytes)
+    ears = OwnEars(reader or RecordingReader(), model, info) if info.hears_audio else None
+    return ConversationReader(ears, fetcher or FakeFetcher(), model, max_bytes)
 
 
 async def mistake(request: ChatRequest, reader: ConversationReader | None = None) -> InvalidRequest:
@@ -320,6 +323,79 @@ async def test_more_than_a_model_hears_of_one_audio() -> None:
     assert error.param == "messages[0].content[1].input_audio.data"
     assert "30.1 s" in error.message
     assert "'m'" in error.message
+
+
+# Several at once
+
+
+@dataclass
+class GatedEars:
+    """Hears what an upload says once it is let; tells who was heard at the same time."""
+
+    num_at_once: int = 2
+    gates: dict[bytes, asyncio.Event] = field(default_factory=dict)
+    errors: dict[bytes, Exception] = field(default_factory=dict)
+    hearing: set[bytes] = field(default_factory=set)
+    most_at_once: int = 0
+
+    async def hear(self, upload: bytes) -> Heard:
+        self.hearing.add(upload)
+        self.most_at_once = max(self.most_at_once, len(self.hearing))
+        try:
+            await self.gates.get(upload, asyncio.Event()).wait()
+            if upload in self.errors:
+                raise self.errors[upload]
+            return Heard(TextPart(f"heard {upload.decode()}"), float(upload), int(upload))
+        finally:
+            self.hearing.discard(upload)
+
+
+def reader_with(ears: GatedEars) -> ConversationReader:
+    return ConversationReader(ears, FakeFetcher(), MODEL, max_bytes=1000)  # type: ignore[arg-type]
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_cht_35_audios_are_heard_side_by_side_and_stay_where_they_were() -> None:
+    ears = GatedEars(gates={data: asyncio.Event() for data in (b"1", b"2", b"3")})
+    reader = reader_with(ears)
+    reading = asyncio.create_task(reader.read(request([text("a"), audio(1), text("b"), audio(2)], "hi", [audio(3)])))
+    await settle()
+    assert ears.hearing == {b"1", b"2"}
+    ears.gates[b"2"].set()
+    await settle()
+    assert ears.hearing == {b"1", b"3"}
+    for gate in ears.gates.values():
+        gate.set()
+    first, second, third = await reading
+    assert first.parts == (TextPart("a"), TextPart("heard 1"), TextPart("b"), TextPart("heard 2"))
+    assert (second.parts, third.parts) == ((TextPart("hi"),), (TextPart("heard 3"),))
+    assert (reader.audio_s, reader.num_audio_tokens, ears.most_at_once) == (6.0, 6, 2)
+
+
+async def test_cht_35_one_that_cannot_be_heard_ends_the_others() -> None:
+    ears = GatedEars(errors={b"2": UndecodableAudio("Not audio.")}, gates={b"2": asyncio.Event()})
+    reading = asyncio.create_task(reader_with(ears).read(request([audio(1), audio(2), audio(3)])))
+    await settle()
+    ears.gates[b"2"].set()
+    with pytest.raises(UndecodableAudio) as caught:
+        await reading
+    assert caught.value.param == "messages[0].content[1].input_audio.data"
+    assert ears.hearing == set()
+
+
+async def test_cht_35_nobody_is_heard_for_a_client_that_has_left() -> None:
+    ears = GatedEars()
+    reading = asyncio.create_task(reader_with(ears).read(request([audio(1), audio(2)])))
+    await settle()
+    assert ears.hearing
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert ears.hearing == set()
 
 
 # What can be told without the model

@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deployments.ingress.known_speakers import MAX_REFERENCE_S, TOLERANCE_S, check_known_speakers, read_known_speakers
+from deployments.ingress.known_speakers import (
+    MAX_REFERENCE_S,
+    TOLERANCE_S,
+    check_known_speakers,
+    known_speaker_clips,
+    read_known_speakers,
+)
 from deployments.ingress.schema.transcription import TranscriptionRequest
 from pipelines.errors import AudioTooLong, AudioTooShort, InvalidRequest, ModelUnavailable, UndecodableAudio
+from pipelines.speaker_types import KnownSpeaker
 from pipelines.types import AudioClip, AudioInfo, Waveform
 from tests.deployments.ingress.fakes import FakeReader
 
@@ -44,27 +51,31 @@ def request(names: Any = (), references: Any = ()) -> TranscriptionRequest:
     return TranscriptionRequest.model_validate({"model": "m", NAMES: list(names), REFERENCES: list(references)})
 
 
+async def read(request: TranscriptionRequest, reader: ClipReader) -> list[KnownSpeaker]:
+    return await read_known_speakers(known_speaker_clips(request), reader)
+
+
 async def mistake(names: Any, references: Any, reader: ClipReader | None = None) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
-        await read_known_speakers(request(names, references), reader or ClipReader())
+        await read(request(names, references), reader or ClipReader())
     assert caught.value.code == "invalid_value"
     return caught.value
 
 
 async def test_nobody_is_known() -> None:
     reader = ClipReader()
-    assert await read_known_speakers(request(), reader) == []
+    assert await read(request(), reader) == []
     assert reader.clips == []
 
 
 async def test_each_name_has_its_reference() -> None:
-    known = await read_known_speakers(request(["b", " a ", "東京"], [url(2), url(3), url(10)]), ClipReader())
+    known = await read(request(["b", " a ", "東京"], [url(2), url(3), url(10)]), ClipReader())
     assert [(speaker.name, speaker.speech.duration_s) for speaker in known] == [("b", 2), ("a", 3), ("東京", 10)]
 
 
 async def test_no_more_is_decoded_than_a_reference_may_have() -> None:
     reader = ClipReader()
-    await read_known_speakers(request(["a"], [url(5)]), reader)
+    await read(request(["a"], [url(5)]), reader)
     assert reader.max_durations_s == [MAX_REFERENCE_S + TOLERANCE_S]
 
 
@@ -111,7 +122,7 @@ async def test_a_reference_of_the_wrong_length(duration_s: float) -> None:
 
 @pytest.mark.parametrize("duration_s", [1.95, 2.0, 10.0, 10.05])
 async def test_a_reference_of_the_right_length(duration_s: float) -> None:
-    (known,) = await read_known_speakers(request(["a"], [url(duration_s)]), ClipReader())
+    (known,) = await read(request(["a"], [url(duration_s)]), ClipReader())
     assert known.speech.duration_s == pytest.approx(duration_s)
 
 
@@ -125,7 +136,7 @@ async def test_what_is_wrong_with_a_reference_is_not_wrong_with_the_file(error: 
 
 async def test_what_is_nobody_s_mistake_stays_what_it_is() -> None:
     with pytest.raises(ModelUnavailable):
-        await read_known_speakers(request(["a"], [url(3)]), ClipReader(error=ModelUnavailable("Lost.")))
+        await read(request(["a"], [url(3)]), ClipReader(error=ModelUnavailable("Lost.")))
 
 
 @pytest.mark.parametrize("name", ["A\nB", "A\x00", "\x85A\x85A"])

@@ -55,7 +55,7 @@ async def opened(
     source: Source, render: Callable[[str], Iterable[dict[str, Any]]] = render
 ) -> tuple[EventStream, list[str]]:
     """The answer, and a list that tells when its connection has ended."""
-    response = await open_stream(source.events(), render)
+    response = await open_stream(source.events(), render, asyncio.get_running_loop().time())
     closed: list[str] = []
     response.on_close(lambda: closed.append("closed"))
     return response, closed
@@ -87,7 +87,7 @@ def parsed(body: Sequence[bytes]) -> list[Any]:
 
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "FIRST_EVENT_WAIT_S", 0.02)
+    monkeypatch.setattr(streams, "STATUS_WAIT_S", 0.02)
 
 
 # The 200
@@ -134,6 +134,15 @@ async def test_who_takes_long_to_begin_has_a_200_meanwhile() -> None:
     assert source.num_given == 0
     gate.set()
     assert parsed(await sent(response)) == [{"word": "a"}, {"word": "b"}]
+
+
+async def test_who_has_waited_long_enough_gets_its_200_at_once() -> None:
+    """As behind a body that took long to be understood."""
+    source = Source([asyncio.Event()])
+    long_ago_s = asyncio.get_running_loop().time() - streams.STATUS_WAIT_S
+    response = await asyncio.wait_for(open_stream(source.events(), render, long_ago_s), streams.STATUS_WAIT_S / 2)
+    assert source.num_given == 0
+    await response._lines.aclose()
 
 
 # Errors after it
@@ -250,7 +259,7 @@ async def test_a_cancelled_answer_ends_the_work() -> None:
 async def test_closing_the_events_is_not_needed_twice() -> None:
     source = Source(["a"])
     events = source.events()
-    response = await open_stream(events, render)
+    response = await open_stream(events, render, asyncio.get_running_loop().time())
     await sent(response)
     async with aclosing(events):
         assert [event async for event in events] == []

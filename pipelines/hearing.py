@@ -1,0 +1,64 @@
+"""Ears for models that read: a recording becomes its transcript, marked as such, in the place where it stood."""
+
+from contextlib import aclosing
+from dataclasses import dataclass
+from math import ceil
+
+from pipelines.languages import language_name
+from pipelines.transcription import TranscriptionPipeline
+from pipelines.types import DecodingOptions, Transcript, TranscriptFinished, VadOptions
+
+AUDIO_TOKENS_PER_S = 25
+"""As audio language models count them, Qwen2-Audio for one."""
+
+MAX_TOLD_SECONDS = 120.0
+"""Longer recordings are told in minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeardText:
+    """`text` for a prompt; `num_tokens` is what the audio counts as."""
+
+    text: str
+    duration_s: float
+
+    @property
+    def num_tokens(self) -> int:
+        return ceil(AUDIO_TOKENS_PER_S * self.duration_s)
+
+
+class HearingPipeline:
+    """Keeps nothing between calls."""
+
+    def __init__(self, transcription: TranscriptionPipeline) -> None:
+        self._transcription = transcription
+
+    async def run(self, upload: bytes) -> HeardText:
+        """
+        Raises:
+            InvalidRequest: the upload cannot be used.
+            Overloaded, ModelUnavailable
+        """
+        # nobody asks when what was said, and Whisper loses fewer words without writing it down
+        options = DecodingOptions(timestamps=False)
+        async with aclosing(self._transcription.run(upload, VadOptions(), options)) as events:
+            async for event in events:
+                if isinstance(event, TranscriptFinished):
+                    return HeardText(as_text(event.transcript), event.transcript.info.duration_s)
+        raise AssertionError("a transcription ends with TranscriptFinished")
+
+
+def as_text(transcript: Transcript) -> str:
+    """A paragraph of its own, in words that small models understand, too."""
+    length = _length(transcript.info.duration_s)
+    if not transcript.text:
+        return f"Audio recording ({length}): nobody speaks in it.\n\n"
+    language = language_name(transcript.language).title()
+    return f'Audio recording ({length}, {language}). The speaker says: "{transcript.text}"\n\n'
+
+
+def _length(duration_s: float) -> str:
+    if duration_s > MAX_TOLD_SECONDS:
+        return f"{duration_s / 60:.0f} minutes"
+    seconds = max(round(duration_s), 1)
+    return f"{seconds} second{'s' if seconds > 1 else ''}"
