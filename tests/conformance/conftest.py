@@ -21,6 +21,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("server", [REAL], indirect=True, scope="session")
     elif metafunc.definition.get_closest_marker("also_real"):
         metafunc.parametrize("server", ["scripted", REAL], indirect=True, scope="session")
+    else:
+        metafunc.parametrize("server", ["scripted"], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +33,7 @@ def scripted_server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest) -> Server:
-    found: Server = request.getfixturevalue(f"{getattr(request, 'param', 'scripted')}_server")
+    found: Server = request.getfixturevalue(f"{request.param}_server")
     return found
 
 

@@ -23,7 +23,8 @@ from tests.conformance.chat import (
     user,
 )
 from tests.conformance.wire import Api, assert_refused, error_of
-from tests.conftest import ROOT, Clip, Server
+from tests.conftest import Clip, Server
+from tests.scripted.chat_model import MAX_CONTEXT_TOKENS
 
 QUESTION = user(ABOUT_ITSELF)
 
@@ -357,8 +358,7 @@ def test_cht_09_many_messages_beyond_the_context(api: Api) -> None:
 
 def test_cht_09_prompt_and_answer_share_the_context(api: Api) -> None:
     """What is left of the context bounds an answer that would go on for ever."""
-    config = json.loads((ROOT / "models" / MODEL / "config.json").read_text())
-    context = int(config["text_config"]["max_position_embeddings"])
+    context = MAX_CONTEXT_TOKENS
     assert str(context) in error_of(chat(api, user("word " * 20_000)))["message"]
 
     def num_tokens(num_words: int) -> int:
@@ -394,9 +394,8 @@ def test_cht_10_above_0_answers_are_drawn(api: Api) -> None:
     assert len({reply(api, QUESTION, temperature=2, max_tokens=20) for _ in range(4)}) > 1
 
 
-@pytest.mark.real
 def test_cht_10_without_a_temperature_the_checkpoint_s_own(api: Api, text: str) -> None:
-    """chat-embedded's generation_config.json says do_sample: false."""
+    """Greedily, as the scripted model says of itself."""
     assert [reply(api, QUESTION, temperature=None, seed=seed) for seed in (1, 2)] == [text, text]
 
 

@@ -48,7 +48,7 @@ class ScriptedChatModel:
     pace_s: float = PAUSE_S
 
     async def info(self) -> ChatModelInfo:
-        return ChatModelInfo(True, MAX_AUDIO_S, MAX_CONTEXT_TOKENS, SamplingDefaults())
+        return ChatModelInfo(True, MAX_AUDIO_S, MAX_CONTEXT_TOKENS, SamplingDefaults(temperature=0.0))
 
     async def generate(
         self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
@@ -111,9 +111,9 @@ def _answer(messages: Sequence[Message]) -> str:
             heard = [one.sentence.text for audio in audios for one in listen(audio.pcm / 32_768)]
             return " ".join(heard) or NOTHING_HEARD
         text = " ".join(part.text for part in message.parts if isinstance(part, TextPart))
-        known = [one.text for recording in recordings() for one in recording.sentences if one.text in text]
+        known = {one.text for recording in recordings() for one in recording.sentences if one.text in text}
         if known and message.role == "user":
-            return " ".join(dict.fromkeys(known))
+            return " ".join(sorted(known, key=text.index))
     return ABOUT_ITSELF
 
 
