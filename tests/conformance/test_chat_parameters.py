@@ -43,7 +43,7 @@ OPTIONAL = """
 @pytest.fixture(scope="module")
 def whole(api: Api) -> Json:
     """The greedy answer to `QUESTION`, with logprobs."""
-    answer = completion(api, QUESTION, logprobs=True, top_logprobs=5)
+    answer = completion(api, QUESTION, logprobs=True, top_logprobs=5, max_tokens=60)
     assert answer["usage"]["completion_tokens"] > 15, "the tests below need a longer one"
     return answer
 
@@ -375,15 +375,17 @@ def test_cht_09_prompt_and_answer_share_the_context(api: Api) -> None:
 # CHT-10, CHT-11, CHT-13 ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 def test_cht_10_temperature_0_is_repeatable(api: Api, text: str) -> None:
-    assert [reply(api, QUESTION, seed=seed) for seed in (1, 2)] == [text, text]
+    first, second = (reply(api, QUESTION, seed=seed, max_tokens=8) for seed in (1, 2))
+    assert first == second
+    assert text.startswith(first)
 
 
 def test_cht_10_hardly_above_0_is_greedy(api: Api, text: str) -> None:
     assert reply(api, QUESTION, temperature=1e-30) == text
 
 
-@pytest.mark.also_real
 @pytest.mark.parametrize("parameters", [{"top_p": 1e-6}, {"top_k": 1}, {"min_p": 1}], ids=str)
 def test_cht_10_only_the_most_probable_is_left_to_draw(api: Api, text: str, parameters: dict[str, Any]) -> None:
     assert reply(api, QUESTION, temperature=2, **parameters) == text
@@ -538,7 +540,7 @@ def test_cht_14_without_alternatives(api: Api, text: str) -> None:
 
 @pytest.mark.real
 def test_cht_14_drawn_tokens_are_scored_too(api: Api) -> None:
-    answer = completion(api, QUESTION, logprobs=True, top_logprobs=2, temperature=2, seed=3, max_tokens=30)
+    answer = completion(api, QUESTION, logprobs=True, top_logprobs=2, temperature=2, seed=3, max_tokens=10)
     tokens = tokens_of(answer)
     assert_scored(tokens, 2)
     assert any(token["token"] != token["top_logprobs"][0]["token"] for token in tokens)
@@ -591,7 +593,7 @@ def test_cht_15_penalties_lead_to_other_words(api: Api, name: str) -> None:
 
 def num_kinds(api: Api, **penalty: float) -> int:
     """Different tokens of an answer to "Hello" that may not end."""
-    answer = completion(api, logprobs=True, max_tokens=80, **never_ending(), **penalty)
+    answer = completion(api, logprobs=True, max_tokens=40, **never_ending(), **penalty)
     return len({token["token"] for token in tokens_of(answer)})
 
 

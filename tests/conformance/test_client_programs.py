@@ -126,10 +126,9 @@ def audio_url(clip: Clip) -> Iterator[str]:
 
 
 def assert_tells(text: str | None, clip: Clip) -> None:
-    """These programs ask for no transcript, but most of its words are there."""
-    assert text
-    words = set(normalised(clip.text).split())
-    assert len(words & set(normalised(text).split())) > len(words) / 2
+    """These programs ask for no transcript, but some of its longer words are there."""
+    words = {word for word in normalised(clip.text).split() if len(word) > 5}
+    assert words & set(normalised(text or "").split()), text
 
 
 @pytest.mark.also_real
