@@ -29,17 +29,18 @@ MONOLOGUE = """
 """
 MAX_MONOLOGUE_ERROR_RATE = 0.22
 
-# The first article of the Universal Declaration of Human Rights, spoken by espeak-ng. Measured: 0, 0.333, 0.278, 0.381.
+# The first article of the Universal Declaration of Human Rights, spoken by espeak-ng. Measured: 0, 0.333, 0.278, 0.450.
+# (Its French is beyond Whisper base: 0.762.)
 ARTICLE = {
     "en-us": "All human beings are born free and equal in dignity and rights. "
     "They are endowed with reason and conscience.",
     "de": "Alle Menschen sind frei und gleich an Würde und Rechten geboren. Sie sind mit Vernunft und Gewissen begabt.",
     "es": "Todos los seres humanos nacen libres e iguales en dignidad y derechos. Están dotados de razón y conciencia.",
-    "fr": "Tous les êtres humains naissent libres et égaux en dignité et en droits. "
-    "Ils sont doués de raison et de conscience.",
+    "it": "Tutti gli esseri umani nascono liberi ed eguali in dignità e diritti. "
+    "Essi sono dotati di ragione e di coscienza.",
 }
-MAX_ARTICLE_ERROR_RATE = {"en-us": 0.06, "de": 0.45, "es": 0.40, "fr": 0.50}
-LANGUAGES = {"en-us": "english", "de": "german", "es": "spanish", "fr": "french"}
+MAX_ARTICLE_ERROR_RATE = {"en-us": 0.06, "de": 0.40, "es": 0.34, "it": 0.51}
+LANGUAGES = {"en-us": "english", "de": "german", "es": "spanish", "it": "italian"}
 
 # Seconds between a word's beginning and espeak-ng's own word of it. Measured: 0.14 on average, 0.48 at most.
 MAX_MEAN_WORD_ERROR_S, MAX_WORD_ERROR_S = 0.2, 0.7
