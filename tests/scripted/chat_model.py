@@ -20,7 +20,7 @@ from pipelines.chat_types import (
 )
 from pipelines.errors import ContextLengthExceeded, InvalidRequest
 from pipelines.stops import StopTexts
-from pipelines.types import SAMPLE_RATE_HZ, Token, Work
+from pipelines.types import SAMPLE_RATE_HZ, FinishReason, Token, Work
 from tests.scripted.engines import Observe
 from tests.scripted.recordings import listen, recordings
 
@@ -122,9 +122,9 @@ def _write(
 ) -> Iterator[ChatDelta]:
     stops = StopTexts(options.stop)
 
-    def delta(text: str, word: str | None, num_written: int, reason: str | None) -> ChatDelta:
+    def delta(text: str, word: str | None, num_written: int, reason: FinishReason | None) -> ChatDelta:
         tokens = () if word is None or options.top_logprobs is None else (_scored(word, options.top_logprobs),)
-        return ChatDelta(text, ChatUsage(num_tokens, num_audio_tokens, num_written), tokens, reason)  # type: ignore[arg-type]
+        return ChatDelta(text, ChatUsage(num_tokens, num_audio_tokens, num_written), tokens, reason)
 
     number = 0
     for number, word in enumerate(words, 1):
