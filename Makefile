@@ -33,6 +33,8 @@ $(BIN)/python:
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing (2 to 5 minutes the first time)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@# librosa's time warping is compiled once: here, and not when the server starts for the first time
+	@$(BIN)/python -c "import numpy, librosa.sequence; librosa.sequence.dtw(C=numpy.zeros((1, 1)))"
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

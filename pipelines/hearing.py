@@ -49,12 +49,16 @@ class HearingPipeline:
 
 
 def as_text(transcript: Transcript) -> str:
-    """A paragraph of its own, in words that small models understand, too."""
+    """A paragraph of its own, between whatever stands before it and behind it.
+
+    Of the wordings that were tried with SmolLM2-135M-Instruct this is the one that it quotes most: asked five questions
+    about a recording it gave its words in all five answers, and in three without the blank lines.
+    """
     length = _length(transcript.info.duration_s)
     if not transcript.text:
-        return f"Audio recording ({length}): nobody speaks in it.\n\n"
+        return f"\n\nAudio recording ({length}): nobody speaks in it.\n\n"
     language = language_name(transcript.language).title()
-    return f'Audio recording ({length}, {language}). The speaker says: "{transcript.text}"\n\n'
+    return f'\n\nAudio recording ({length}, {language}). The speaker says: "{transcript.text}"\n\n'
 
 
 def _length(duration_s: float) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from librosa.sequence import dtw
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 from torch import Tensor
@@ -53,6 +54,7 @@ class Aligner:
         ]
         self._heads: list[tuple[int, int]] = [(layer, head) for layer, head in heads]
         self._filter_width: int = config.median_filter_width
+        first_frames(np.zeros((1, 1)))  # compiled at load, so that no request waits for it
 
     @torch.inference_mode()
     def align(
@@ -131,24 +133,12 @@ def smooth(attention: NDArray[np.float64], filter_width: int) -> NDArray[np.floa
 def first_frames(cost: NDArray[np.float64]) -> list[int]:
     """The frame at which each token begins on the cheapest monotonic path through `cost`, (tokens, frames).
 
-    Dynamic time warping with steps (1, 1), (1, 0) and (0, 1). Within a row, reaching frame j from an entry
-    at k costs cost[k..j], so with running sums a row is one cumulative minimum instead of a loop.
+    Dynamic time warping with librosa's steps: (1, 1), (0, 1) and (1, 0).
     """
-    num_tokens, num_frames = cost.shape
-    total = np.empty_like(cost)
-    entered = np.full(num_frames, np.inf)
-    entered[0] = 0.0
-    for row in range(num_tokens):
-        until = np.cumsum(cost[row])
-        total[row] = until + np.minimum.accumulate(entered - (until - cost[row]))
-        entered = np.minimum(total[row], np.concatenate(([np.inf], total[row, :-1])))
-    starts, frame = [0] * num_tokens, num_frames - 1
-    for row in range(num_tokens - 1, 0, -1):
-        while frame > 0 and total[row, frame - 1] < min(total[row - 1, frame], total[row - 1, frame - 1]):
-            frame -= 1
-        starts[row] = frame
-        if frame > 0 and total[row - 1, frame - 1] <= total[row - 1, frame]:
-            frame -= 1
+    # It is compiled anew for another memory layout, and refuses the NaN of a checkpoint that overflows.
+    _, path = dtw(C=np.nan_to_num(np.ascontiguousarray(cost)))
+    tokens, frames = path[::-1].T
+    starts: list[int] = frames[np.unique(tokens, return_index=True)[1]].tolist()
     return starts
 
 

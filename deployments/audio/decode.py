@@ -1,46 +1,26 @@
-"""Any container and codec to 16 kHz mono float32, a block at a time, bounded on every side (PyAV).
+"""An upload to 16 kHz mono float32, a block at a time, bounded on every side.
 
-An upload is hostile until it is decoded: only plain audio and video containers may be opened, no demuxer
-may open another file or address, and bytes, seconds, channels and sample rate are limited.
+An upload is hostile until it is decoded: bytes, seconds, channels and sample rate are limited. WAV files are
+read by soundfile, all else by PyAV.
 """
 
-import io
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from itertools import chain, groupby
-from typing import Any
+from contextlib import contextmanager
+from itertools import groupby
 
-import av
-import av.error
 import numpy as np
 import soxr
-from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream
-from av.container import InputContainer
-from av.packet import Packet
 
-from deployments.audio.mp4 import refuse_forged_counts
+from deployments.audio.libav import open_libav
+from deployments.audio.source import Piece, Source
+from deployments.audio.wave import open_wave
 from pipelines.errors import AudioTooLong, AudioTooShort, UndecodableAudio
 from pipelines.types import SAMPLE_RATE_HZ, AudioInfo, DecodeLimits, Samples
-
-# What the contract names, and what else people record: never playlists, scripts, images or network protocols.
-DEMUXERS = "aac,ac3,aiff,amr,amrnb,amrwb,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav"
 
 BLOCK_S = 10.0
 MIN_DURATION_S = 0.1
 ROUNDING_S = 1e-4
 """Adding up frames must not refuse a file of exactly a limit's length."""
-MIN_SAMPLE_RATE_HZ = 1_000
-MAX_DAMAGED_PACKETS = 1_000
-MAX_STREAMS = 64
-
-# A frame costs the same whatever it holds: 25 MB of frames of one sample would take a quarter of an hour.
-MAX_TINY_FRAMES = 50_000
-MIN_FRAME_SAMPLES = 16
-
-# PyAV raises IndexError for a packet of a track that appears in mid-file.
-DAMAGE = (av.error.FFmpegError, ValueError, IndexError, MemoryError)
 
 
 def probe(upload: bytes, limits: DecodeLimits, is_cancelled: Callable[[], bool] = lambda: False) -> AudioInfo:
@@ -54,21 +34,19 @@ def probe(upload: bytes, limits: DecodeLimits, is_cancelled: Callable[[], bool] 
         AudioTooShort: under 0.1 s.
         AudioTooLong: over `limits.max_duration_s`; decoding stops there.
     """
-    with closing(_open(upload)) as container:
-        stream = _audio_stream(container, limits)
-        info = AudioInfo(0.0, container.format.name, stream.codec_context.name)
+    with _open(upload, limits) as source:
         duration_s = 0.0
-        for frame in _frames(container, stream, limits):
-            duration_s += frame.samples / frame.sample_rate
+        for length_s in source.lengths_s():
+            duration_s += length_s
             if duration_s > limits.max_duration_s + ROUNDING_S:
-                raise AudioTooLong(_too_long(duration_s, container, limits))
+                raise AudioTooLong(_too_long(duration_s, source.claimed_s, limits))
             if is_cancelled():
                 break
     if duration_s == 0:
         raise UndecodableAudio("The file holds no audio that could be decoded.")
     if duration_s < MIN_DURATION_S - ROUNDING_S:
         raise AudioTooShort(f"The audio is {duration_s:.3f} s long; at least {MIN_DURATION_S} s are needed.")
-    return AudioInfo(round(duration_s, 6), info.container, info.codec)
+    return AudioInfo(round(duration_s, 6), source.container, source.codec)
 
 
 def decode(upload: bytes, limits: DecodeLimits) -> Iterator[Samples]:
@@ -76,93 +54,36 @@ def decode(upload: bytes, limits: DecodeLimits) -> Iterator[Samples]:
 
     Raises what `probe` raises but for the length: ask `probe` first.
     """
-    with closing(_open(upload)) as container:
-        stream = _audio_stream(container, limits)
-        yield from _blocks(_resampled(_frames(container, stream, limits)))
+    with _open(upload, limits) as source:
+        yield from _blocks(resampled(source.pieces()))
 
 
-def _open(upload: bytes) -> InputContainer:
+@contextmanager
+def _open(upload: bytes, limits: DecodeLimits) -> Iterator[Source]:
     if not upload:
         raise UndecodableAudio("The file is empty.")
-    refuse_forged_counts(upload)
-    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "", "max_streams": str(MAX_STREAMS)}
-    try:
-        container = av.open(io.BytesIO(upload), mode="r", options=options, metadata_errors="ignore")
-    except (av.error.FFmpegError, ValueError, OSError):
-        raise UndecodableAudio("The file could not be read as audio. Its format is unknown or it is damaged.") from None
-    assert isinstance(container, InputContainer)
-    return container
-
-
-def _audio_stream(container: InputContainer, limits: DecodeLimits) -> AudioStream:
-    if not container.streams.audio:
-        raise UndecodableAudio("The file holds no audio track.")
-    stream = container.streams.audio[0]
-    context = stream.codec_context
-    if context is None:
-        raise UndecodableAudio("The file's audio codec is not supported.")
-    _check_format(context.sample_rate, context.channels, limits)
-    context.thread_count = 1
-    return stream
-
-
-def _check_format(sample_rate_hz: int, num_channels: int, limits: DecodeLimits) -> None:
-    # Some codecs tell neither before the first frame: 0 means not known yet.
-    if sample_rate_hz and not MIN_SAMPLE_RATE_HZ <= sample_rate_hz <= limits.max_sample_rate_hz:
-        raise UndecodableAudio(
-            f"The sample rate of {sample_rate_hz} Hz is not supported: it must lie between "
-            f"{MIN_SAMPLE_RATE_HZ} and {limits.max_sample_rate_hz} Hz."
-        )
-    if num_channels > limits.max_channels:
-        raise UndecodableAudio(f"{num_channels} channels are not supported: at most {limits.max_channels} are.")
-
-
-def _frames(container: InputContainer, stream: AudioStream, limits: DecodeLimits) -> Iterator[AudioFrame]:
-    """Yield decoded frames, stepping over damaged packets as players do, but not for ever."""
-    num_frames = num_samples = 0
-    for packet in _packets(container, stream):
-        try:
-            frames = packet.decode()
-        except EOFError:
+    with open_wave(upload, limits) as wave:
+        if wave is not None:
+            yield wave
             return
-        except DAMAGE:
-            continue
-        for frame in frames:
-            if isinstance(frame, AudioFrame) and frame.samples and frame.sample_rate:
-                _check_format(frame.sample_rate, frame.layout.nb_channels, limits)
-                num_frames += 1
-                num_samples += frame.samples
-                if num_frames > MAX_TINY_FRAMES and num_samples < MIN_FRAME_SAMPLES * num_frames:
-                    raise UndecodableAudio("The file is cut into too many frames of hardly any sound.")
-                yield frame
+    with open_libav(upload, limits) as source:
+        yield source
 
 
-def _packets(container: InputContainer, stream: AudioStream) -> Iterator["Packet[Any]"]:
-    for _ in range(MAX_DAMAGED_PACKETS):
-        try:
-            yield from container.demux(stream)
-        except EOFError:
-            return
-        except DAMAGE:
-            continue  # the demuxer's generator has ended with its error; the next one reads on behind it
-        else:
-            return
-
-
-def _resampled(frames: Iterator[AudioFrame]) -> Iterator[Samples]:
-    """Down-mix by the mean of all channels and resample; a stream may change its format on the way."""
-    for _, alike in groupby(frames, key=lambda frame: (frame.sample_rate, frame.format.name, frame.layout.name)):
-        first = next(alike)
-        # Interleaved: PyAV's planar frames have room for 7 planes, and end the process at the eighth.
-        to_float = AudioResampler(format="flt", layout=first.layout, rate=first.sample_rate)
-        resampler = soxr.ResampleStream(first.sample_rate, SAMPLE_RATE_HZ, 1, dtype="float32")
-        for frame in chain([first], alike):
-            frame.pts = None  # gaps in time stamps are not silence to be filled in
-            for converted in to_float.resample(frame):
-                samples = converted.to_ndarray().reshape(-1, converted.layout.nb_channels)
-                samples = np.clip(np.nan_to_num(samples), -1.0, 1.0)
-                yield _in_range(resampler.resample_chunk(samples.mean(axis=1, dtype=np.float32)))
+def resampled(pieces: Iterator[Piece]) -> Iterator[Samples]:
+    """Pieces to 16 kHz mono within [-1, 1]; a stream may change its sample rate on the way."""
+    for rate_hz, alike in groupby(pieces, key=lambda piece: piece.sample_rate_hz):
+        resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32")
+        for piece in alike:
+            yield _in_range(resampler.resample_chunk(_mono(piece.samples)))
         yield _in_range(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+
+
+def _mono(samples: Samples) -> Samples:
+    """The mean of all channels, each in range; what is no number is silence."""
+    channels = np.ascontiguousarray(samples.T)  # a mean over few adjacent values is slow
+    mono: Samples = np.clip(np.nan_to_num(channels), -1.0, 1.0).mean(axis=0, dtype=np.float32)
+    return mono
 
 
 def _in_range(samples: Samples) -> Samples:
@@ -184,7 +105,6 @@ def _blocks(pieces: Iterator[Samples]) -> Iterator[Samples]:
         yield np.concatenate(waiting)
 
 
-def _too_long(decoded_s: float, container: InputContainer, limits: DecodeLimits) -> str:
-    claimed_s = (container.duration or 0) / av.time_base
+def _too_long(decoded_s: float, claimed_s: float, limits: DecodeLimits) -> str:
     length = f"{claimed_s:.0f} s" if claimed_s > decoded_s else f"more than {decoded_s:.0f} s"
     return f"The audio is {length} long; this server accepts at most {limits.max_duration_s:.0f} s."

@@ -8,6 +8,7 @@ from deployments.settings import (
     ChatModel,
     Diarization,
     Media,
+    Sampling,
     Settings,
     SpeechModel,
     allowed_media_hosts,
@@ -202,6 +203,20 @@ MISTAKES: list[tuple[Any, str]] = [
     ({"models": [chat(max_audio_s=float("inf"))]}, "models.0.max_audio_s: Input should be a finite number."),
     ({"models": [chat(engine="vllm")]}, "Unknown engine 'vllm': use 'transformers' or 'module:Class'."),
     ({"models": [chat(engine="json:Engine")]}, "Engine 'json:Engine': module 'json' has no 'Engine'."),
+    (
+        {"models": [model(), chat(hears="whisper-1")]},
+        "'org/Chat-1B' hears by 'whisper-1', which is not the id of a transcription model beside it.",
+    ),
+    (
+        {"models": [chat(hears="org/Chat-1B")]},
+        "'org/Chat-1B' hears by 'org/Chat-1B', which is not the id of a transcription model beside it.",
+    ),
+    ({"models": [chat(hears=["a"])]}, "models.0.hears: Input should be a valid string."),
+    (
+        {"models": [chat(sampling={"temperature": 3})]},
+        "models.0.sampling.temperature: Input should be less than or equal to 2.",
+    ),
+    ({"models": [chat(sampling={"seed": 1})]}, "Unknown key 'models.0.sampling.seed'."),
     ({"models": [model()], "chat": {"id": "x"}}, "Unknown key 'chat'."),
     ({"models": [model()], "transcription": {}}, "Unknown key 'transcription'."),
     ({"models": [model()], "limits": {"chat": 1}}, "Unknown key 'limits.chat'."),
@@ -311,6 +326,7 @@ def test_defaults_of_a_chat_model() -> None:
     assert (served.name, served.source, served.deployment_name) == ("org-Chat-1B", "org/Chat-1B", "chat-org-Chat-1B")
     assert (served.engine, served.device, served.dtype, served.aliases) == ("transformers", "auto", "auto", ())
     assert (served.max_context_tokens, served.max_audios, served.max_audio_s) == (None, 8, 600.0)
+    assert (served.hears, served.sampling) == (None, Sampling())
 
 
 def test_every_key_of_a_chat_model() -> None:
@@ -327,8 +343,10 @@ def test_every_key_of_a_chat_model() -> None:
         "max_context_tokens": 16,
         "max_audios": 0,
         "max_audio_s": 0.5,
+        "hears": "openai/whisper-tiny",
+        "sampling": {"temperature": 0.0, "top_p": 0.5, "top_k": -1, "min_p": 0.1, "repetition_penalty": 1.1},
     }
-    settings = Settings.model_validate({"models": [given]})
+    settings = Settings.model_validate({"models": [given, model()]})
     assert given.keys() == ChatModel.model_fields.keys()
     assert settings.chat_models[0].model_dump() == given
     assert settings.chat_models[0].deployment_name == "chat-small"

@@ -72,10 +72,10 @@ def test_a_transcript_is_marked_with_length_and_language(duration_s: float, lang
 
 
 def test_a_transcript_is_a_paragraph_of_its_own() -> None:
-    text = as_text(transcript(" Ask not what your country can do. "))
-    assert '"Ask not what your country can do."' in text
-    assert text.endswith("\n\n")
-    assert text == text.lstrip()
+    for said in (" Ask not what your country can do. ", ""):
+        text = as_text(transcript(said))
+        assert text == f"\n\n{text.strip()}\n\n"
+        assert f'"{said.strip()}"' in text or not said
 
 
 def test_silence_is_said_to_be_silence() -> None:

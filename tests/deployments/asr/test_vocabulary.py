@@ -29,7 +29,7 @@ def test_special_tokens_are_where_the_tokenizer_has_them(vocabulary: Vocabulary,
     assert vocabulary.start_of_transcript == id_of("<|startoftranscript|>")
     assert vocabulary.start_of_previous == id_of("<|startofprev|>")
     assert vocabulary.no_timestamps == id_of("<|notimestamps|>")
-    assert vocabulary.timestamp_begin == id_of("<|0.00|>")
+    assert vocabulary.timestamp_begin == id_of("<|notimestamps|>") + 1  # not every tokenizer names the times
     assert vocabulary.no_speech in {id_of("<|nospeech|>"), id_of("<|nocaptions|>")}
     assert {code: id_of(f"<|{code}|>") for code in vocabulary.language_ids} == vocabulary.language_ids
     assert {task: id_of(f"<|{task}|>") for task in vocabulary.task_ids} == vocabulary.task_ids
@@ -61,7 +61,9 @@ def test_special_tokens_have_no_text(vocabulary: Vocabulary) -> None:
 
 
 def test_every_text_token_has_bytes(vocabulary: Vocabulary) -> None:
-    assert all(vocabulary.data(token) for token in range(vocabulary.end_of_text))
+    """But for the multilingual Whispers' last one, which is no text at all."""
+    empty = [token for token in range(vocabulary.end_of_text) if not vocabulary.data(token)]
+    assert empty == [vocabulary.end_of_text - 1]
 
 
 def test_prefix(vocabulary: Vocabulary) -> None:

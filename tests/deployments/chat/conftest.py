@@ -1,4 +1,4 @@
-"""The embedded checkpoint, loaded once, and held-out sentences."""
+"""A small random checkpoint of Qwen2-Audio, made and loaded once, and sentences for it to hear."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -16,23 +16,24 @@ from deployments.chat.engine import ChatEngineArgs
 from deployments.chat.transformers_chat import TransformersChat
 from pipelines.audio import to_pcm
 from pipelines.chat_types import AudioPart
+from tests.deployments.chat.families import qwen2_audio
 
-ROOT = Path(__file__).parents[3]
-CHECKPOINT = ROOT / "models" / "chat-embedded"
-DATA = ROOT / "tests" / "data"
+DATA = Path(__file__).parents[2] / "data"
 
 Heard = Callable[[str], AudioPart]
 
 
 @pytest.fixture(scope="session")
-def checkpoint() -> Path:
-    return CHECKPOINT
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("qwen2-audio")
+    qwen2_audio(directory)
+    return directory
 
 
 @pytest.fixture(scope="session")
-def loaded_engine() -> TransformersChat:
+def loaded_engine(checkpoint: Path) -> TransformersChat:
     """One thread: threads that wait for a busy core would cost more than they bring."""
-    return TransformersChat(ChatEngineArgs(str(CHECKPOINT), "cpu", "float32", num_threads=1))
+    return TransformersChat(ChatEngineArgs(str(checkpoint), "cpu", "float32", num_threads=1))
 
 
 @pytest.fixture
@@ -44,14 +45,14 @@ def engine(loaded_engine: TransformersChat) -> Iterator[TransformersChat]:
 
 
 @pytest.fixture(scope="session")
-def reference() -> Any:
+def reference(checkpoint: Path) -> Any:
     """The same checkpoint, as transformers loads it."""
-    return AutoModelForMultimodalLM.from_pretrained(CHECKPOINT, dtype=torch.float32).eval()
+    return AutoModelForMultimodalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
 
 
 @pytest.fixture(scope="session")
-def processor() -> Any:
-    return AutoProcessor.from_pretrained(CHECKPOINT)
+def processor(checkpoint: Path) -> Any:
+    return AutoProcessor.from_pretrained(checkpoint)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from transformers import (
     BloomConfig,
     Gemma2Config,
     Gemma3TextConfig,
+    GenerationConfig,
     GlmAsrConfig,
     GlmAsrEncoderConfig,
     GlmAsrForConditionalGeneration,
@@ -40,6 +41,8 @@ from transformers import (
     Qwen2_5OmniForConditionalGeneration,
     Qwen2_5OmniThinkerConfig,
     Qwen2_5OmniThinkerForConditionalGeneration,
+    Qwen2AudioConfig,
+    Qwen2AudioForConditionalGeneration,
     Qwen2AudioProcessor,
     Qwen2Config,
     Qwen3ASRConfig,
@@ -167,6 +170,20 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def features() -> WhisperFeatureExtractor:
     return WhisperFeatureExtractor(feature_size=NUM_MELS)
+
+
+def qwen2_audio(directory: Path) -> None:
+    """Answers greedily where nothing else is said."""
+    config = Qwen2AudioConfig(
+        text_config={**SIZES, "model_type": "qwen2", "max_position_embeddings": 2048},
+        audio_config={**OLD_ENCODER_SIZES, "model_type": "qwen2_audio_encoder", "max_source_positions": 1500},
+        audio_token_index=AUDIO_ID,
+        pad_token_id=0,
+        eos_token_id=2,
+    )
+    model = Qwen2AudioForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(do_sample=False, eos_token_id=[2, 0], pad_token_id=0)
+    save(directory, model, Qwen2AudioProcessor(features(), tokenizer(), chat_template=PARTS_TEMPLATE))
 
 
 def granite_speech(directory: Path, plus: bool = False, has_adapter: bool = True) -> None:

@@ -7,7 +7,6 @@ from transformers import GenerationConfig
 
 from deployments.chat.defaults import sampling_defaults
 from pipelines.chat_types import SamplingDefaults
-from tests.conftest import ROOT
 
 GREEDY = SamplingDefaults(temperature=0.0)
 QWEN2_AUDIO = {"do_sample": True, "temperature": 0.7, "top_p": 0.5, "top_k": 20, "repetition_penalty": 1.1}
@@ -32,5 +31,5 @@ def test_what_a_generation_config_says(tmp_path: Path, said: dict[str, Any], def
     assert sampling_defaults(GenerationConfig.from_pretrained(tmp_path)) == defaults
 
 
-def test_the_embedded_model_s_answers_are_greedy() -> None:
-    assert sampling_defaults(GenerationConfig.from_pretrained(ROOT / "models" / "chat-embedded")) == GREEDY
+def test_what_a_checkpoint_of_its_own_says(checkpoint: Path) -> None:
+    assert sampling_defaults(GenerationConfig.from_pretrained(checkpoint)) == GREEDY

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from transformers import Lfm2Config, Lfm2ForCausalLM, Mamba2Config, Mamba2ForCausalLM, PreTrainedModel
+from transformers import Lfm2Config, Lfm2ForCausalLM, Mamba2Config, Mamba2ForCausalLM, PreTrainedModel, WhisperConfig
 
 from deployments.chat.engine import ChatEngineArgs
 from deployments.chat.transformers_chat import TransformersChat
 from pipelines.errors import ConfigurationError
-from tests.deployments.chat.conftest import ROOT
 from tests.deployments.chat.families import SIZES, text_model
 from tests.deployments.chat.small_tokenizers import CHAT_TEMPLATE, byte_level
 
@@ -38,12 +37,14 @@ def test_no_such_model_on_the_hub() -> None:
     refused("nobody/nothing")
 
 
-def test_a_speech_recogniser() -> None:
-    assert "it is a WhisperConfig" in refused(ROOT / "models" / "whisper-embedded")
+def test_a_speech_recogniser(tmp_path: Path) -> None:
+    WhisperConfig().save_pretrained(tmp_path)
+    assert "it is a WhisperConfig" in refused(tmp_path)
 
 
-def test_other_models() -> None:
-    refused(ROOT / "models" / "diarization-embedded")
+def test_other_models(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("pipeline: {}")
+    refused(tmp_path)
 
 
 def without_weights(directory: Path) -> None:

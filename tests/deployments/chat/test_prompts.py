@@ -1,4 +1,4 @@
-"""Conversations as the model reads them, by the embedded checkpoint's processor and by others made of its parts."""
+"""Conversations as the model reads them, by Qwen2-Audio's processor and by others made of its parts."""
 
 import random
 import time

@@ -8,13 +8,14 @@ import torch
 from transformers import Qwen2AudioForConditionalGeneration
 
 from deployments.chat.qwen2_audio import UnpaddedEncoder, hear_only_what_there_is
+from tests.deployments.chat.families import NUM_MELS
 
 NUM_FRAMES = 3_000
 
 
 def features(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Noise that goes on into the padding, which nobody must hear; and a mask of what is no padding."""
-    noise = torch.randn(len(lengths), 80, NUM_FRAMES, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(len(lengths), NUM_MELS, NUM_FRAMES, generator=torch.Generator().manual_seed(1))
     return noise, torch.arange(NUM_FRAMES)[None] < torch.tensor(lengths)[:, None]
 
 
@@ -55,7 +56,7 @@ def test_the_whole_model_says_the_same(checkpoint: Path, reference: Any) -> None
     given, mask = features(500)
     audio = [reference.config.audio_token_id] * 125
     inputs = {
-        "input_ids": torch.tensor([[1, 2, 3, *audio, 4, 5]]),
+        "input_ids": torch.tensor([[1, 20, 30, *audio, 40, 2]]),
         "input_features": given,
         "feature_attention_mask": mask.long(),
     }

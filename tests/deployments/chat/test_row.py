@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import AddedToken
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
 from deployments.chat.row import Prompt, Row
 from deployments.chat.vocabulary import Vocabulary
 from pipelines.chat_types import ChatDelta, ChatUsage, SamplingOptions, ScoredToken, join_deltas
-from tests.deployments.chat.conftest import CHECKPOINT
+from tests.deployments.chat import families
 from tests.deployments.chat.small_tokenizers import (
     BLANK,
     STRANGE,
@@ -22,7 +22,7 @@ from tests.deployments.chat.small_tokenizers import (
 )
 
 TOKENIZERS: dict[str, Any] = {
-    "checkpoint": AutoTokenizer.from_pretrained(CHECKPOINT),
+    "qwen2_audio": families.tokenizer(),
     "byte_level": byte_level(),
     "sentencepiece": sentencepiece_bpe(),
     "sentencepiece_that_keeps_its_space": sentencepiece_bpe(False, [AddedToken(BLANK * 2, normalized=False)]),
@@ -70,7 +70,7 @@ def test_the_tokens_bytes_are_the_text_s(name: str, text: str) -> None:
     assert len(answer.tokens) == answer.usage.num_output_tokens
 
 
-@pytest.mark.parametrize("name", ["checkpoint", "byte_level", "sentencepiece"])
+@pytest.mark.parametrize("name", ["qwen2_audio", "byte_level", "sentencepiece"])
 def test_half_a_character_is_held_back(name: str) -> None:
     tokenizer = TOKENIZERS[name]
     deltas = write(tokenizer, tokenizer.encode("a🎉b", add_special_tokens=False))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import numpy as np
@@ -73,13 +74,16 @@ class FakeChatModel:
     gated: int = -1
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     options: list[SamplingOptions] = field(default_factory=list)
+    messages: list[Sequence[Message]] = field(default_factory=list)
     num_writing: int = 0
     info_gate: asyncio.Event | None = None
+    hears_audio: bool = True
 
     async def generate(
         self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
     ) -> AsyncGenerator[ChatDelta, None]:
         self.options.append(options)
+        self.messages.append(messages)
         self.num_writing += 1
         written: list[ChatDelta] = []
         try:
@@ -99,7 +103,7 @@ class FakeChatModel:
     async def info(self) -> ChatModelInfo:
         if self.info_gate:
             await self.info_gate.wait()
-        return ChatModelInfo(hears_audio=True, max_audio_s=None, max_context_tokens=100)
+        return ChatModelInfo(self.hears_audio, max_audio_s=None, max_context_tokens=100)
 
 
 def api(
@@ -108,6 +112,7 @@ def api(
     chat_model: FakeChatModel | None = None,
     api_keys: frozenset[str] = frozenset(),
     limits: Limits | None = None,
+    **chat_settings: Any,
 ) -> FastAPI:
     metrics = IngressMetrics()
 
@@ -117,7 +122,7 @@ def api(
     async def metrics_text() -> bytes:
         return to_prometheus_text([metrics.snapshot()])
 
-    models = [{"id": MODEL}, {"id": CHAT_MODEL, "task": "chat", "aliases": ["an-alias"]}]
+    models = [{"id": MODEL}, {"id": CHAT_MODEL, "task": "chat", "aliases": ["an-alias"], **chat_settings}]
     return create_api(
         Services(
             catalogue=Catalogue(Settings.model_validate({"models": models}), created_at=0),
@@ -139,6 +144,7 @@ def api_client(
     api_keys: frozenset[str] = frozenset(),
     chat_model: FakeChatModel | None = None,
     limits: Limits | None = None,
+    **chat_settings: Any,
 ) -> httpx.AsyncClient:
-    app = api(reader, recognizer, chat_model, api_keys, limits)
+    app = api(reader, recognizer, chat_model, api_keys, limits, **chat_settings)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://auricle")

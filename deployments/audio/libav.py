@@ -1,0 +1,143 @@
+"""Any container and codec by PyAV (FFmpeg's libraries).
+
+Only plain audio and video containers may be opened, and no demuxer may open another file or address.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import groupby
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+from av.audio.fifo import AudioFifo
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+
+from deployments.audio.mp4 import refuse_forged_counts
+from deployments.audio.source import Piece, check_format, piece_length
+from pipelines.errors import UndecodableAudio
+from pipelines.types import DecodeLimits
+
+# What the contract names, and what else people record: never playlists, scripts, images or network protocols.
+DEMUXERS = "aac,ac3,aiff,amr,amrnb,amrwb,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav"
+
+MAX_DAMAGED_PACKETS = 1_000
+MAX_STREAMS = 64
+
+# A frame costs the same whatever it holds: 25 MB of frames of one sample would take a quarter of an hour.
+MAX_TINY_FRAMES = 50_000
+MIN_FRAME_SAMPLES = 16
+
+# PyAV raises IndexError for a packet of a track that appears in mid-file.
+DAMAGE = (av.error.FFmpegError, ValueError, IndexError, MemoryError)
+
+
+class LibavSource:
+    """The first audio track of any file; see `Source`."""
+
+    def __init__(self, container: InputContainer, limits: DecodeLimits) -> None:
+        self._container = container
+        self._stream = _audio_stream(container, limits)
+        self._limits = limits
+        self.container = container.format.name
+        self.codec = self._stream.codec_context.name
+        self.claimed_s = (container.duration or 0) / av.time_base
+
+    def lengths_s(self) -> Iterator[float]:
+        for frame in self._frames():
+            yield frame.samples / frame.sample_rate
+
+    def pieces(self) -> Iterator[Piece]:
+        """A stream may change its format on the way."""
+        frames = self._frames()
+        for _, alike in groupby(frames, key=lambda frame: (frame.sample_rate, frame.format.name, frame.layout.name)):
+            yield from _gathered(alike)
+
+    def _frames(self) -> Iterator[AudioFrame]:
+        """Yield decoded frames, stepping over damaged packets as players do, but not for ever."""
+        num_frames = num_samples = 0
+        for packet in _packets(self._container, self._stream):
+            try:
+                frames = packet.decode()
+            except EOFError:
+                return
+            except DAMAGE:
+                continue
+            for frame in frames:
+                if isinstance(frame, AudioFrame) and frame.samples and frame.sample_rate:
+                    check_format(frame.sample_rate, frame.layout.nb_channels, self._limits)
+                    num_frames += 1
+                    num_samples += frame.samples
+                    if num_frames > MAX_TINY_FRAMES and num_samples < MIN_FRAME_SAMPLES * num_frames:
+                        raise UndecodableAudio("The file is cut into too many frames of hardly any sound.")
+                    yield frame
+
+
+@contextmanager
+def open_libav(upload: bytes, limits: DecodeLimits) -> Iterator[LibavSource]:
+    """
+    Raises:
+        UndecodableAudio: not audio, no audio track, or a format outside the limits.
+    """
+    refuse_forged_counts(upload)
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "", "max_streams": str(MAX_STREAMS)}
+    try:
+        container = av.open(io.BytesIO(upload), mode="r", options=options, metadata_errors="ignore")
+    except (av.error.FFmpegError, ValueError, OSError):
+        raise UndecodableAudio("The file could not be read as audio. Its format is unknown or it is damaged.") from None
+    assert isinstance(container, InputContainer)
+    with closing(container):
+        yield LibavSource(container, limits)
+
+
+def _audio_stream(container: InputContainer, limits: DecodeLimits) -> AudioStream:
+    if not container.streams.audio:
+        raise UndecodableAudio("The file holds no audio track.")
+    stream = container.streams.audio[0]
+    context = stream.codec_context
+    if context is None:
+        raise UndecodableAudio("The file's audio codec is not supported.")
+    check_format(context.sample_rate, context.channels, limits)
+    context.thread_count = 1
+    return stream
+
+
+def _packets(container: InputContainer, stream: AudioStream) -> Iterator["Packet[Any]"]:
+    for _ in range(MAX_DAMAGED_PACKETS):
+        try:
+            yield from container.demux(stream)
+        except EOFError:
+            return
+        except DAMAGE:
+            continue  # the demuxer's generator has ended with its error; the next one reads on behind it
+        else:
+            return
+
+
+def _gathered(frames: Iterator[AudioFrame]) -> Iterator[Piece]:
+    """Frames of one format to pieces: what is done in Python for one of 20 ms costs more than decoding it."""
+    fifo = AudioFifo()
+    to_float: AudioResampler | None = None
+    for frame in frames:
+        if to_float is None:
+            # Interleaved: PyAV's planar frames have room for 7 planes, and end the process at the eighth.
+            to_float = AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
+        frame.pts = None  # gaps in time stamps are not silence to be filled in
+        fifo.write(frame)
+        if fifo.samples >= piece_length(frame.sample_rate, frame.layout.nb_channels):
+            yield from _converted(fifo, to_float)
+    if to_float is not None:
+        yield from _converted(fifo, to_float)
+
+
+def _converted(fifo: AudioFifo, to_float: AudioResampler) -> Iterator[Piece]:
+    frame = fifo.read()
+    for converted in to_float.resample(frame) if frame is not None else ():
+        samples = converted.to_ndarray().reshape(-1, converted.layout.nb_channels)
+        yield Piece(converted.sample_rate, samples.astype(np.float32, copy=False))

@@ -1,0 +1,79 @@
+"""WAV files by soundfile (libsndfile), which reads them in large blocks where PyAV makes a frame of every 4 kB.
+
+Only plain samples in RIFF and RF64. Other containers that libsndfile knows stay with PyAV: libsndfile leaves out
+what follows the first of concatenated Ogg, FLAC or MP3 streams, and ends FLAC at its first damage.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import soundfile
+
+from deployments.audio.source import Piece, check_format, piece_length
+from pipelines.types import DecodeLimits
+
+MAGICS = (b"RIFF", b"RF64")
+
+CODECS = {
+    "PCM_U8": "pcm_u8",
+    "PCM_16": "pcm_s16le",
+    "PCM_24": "pcm_s24le",
+    "PCM_32": "pcm_s32le",
+    "FLOAT": "pcm_f32le",
+    "DOUBLE": "pcm_f64le",
+    "ALAW": "pcm_alaw",
+    "ULAW": "pcm_mulaw",
+}
+"""libsndfile's names to FFmpeg's: one codec is called the same whoever reads it."""
+
+
+class WaveSource:
+    """A WAV file of plain samples; see `Source`."""
+
+    container = "wav"
+
+    def __init__(self, file: soundfile.SoundFile) -> None:
+        self.codec = CODECS[file.subtype]
+        self.claimed_s = file.frames / file.samplerate
+        self._file = file
+
+    def lengths_s(self) -> Iterator[float]:
+        for piece in self.pieces():
+            yield len(piece.samples) / piece.sample_rate_hz
+
+    def pieces(self) -> Iterator[Piece]:
+        length = piece_length(self._file.samplerate, self._file.channels)
+        while len(samples := self._file.read(length, dtype="float32", always_2d=True)):
+            yield Piece(self._file.samplerate, np.asarray(samples, np.float32))
+
+
+@contextmanager
+def open_wave(upload: bytes, limits: DecodeLimits) -> Iterator[WaveSource | None]:
+    """None for what is no WAV file of plain samples, or one that libsndfile does not open.
+
+    Raises:
+        UndecodableAudio: too many channels, or a sample rate outside the limits.
+    """
+    file = _opened(upload)
+    if file is None:
+        yield None
+        return
+    with file:
+        check_format(file.samplerate, file.channels, limits)
+        yield WaveSource(file)
+
+
+def _opened(upload: bytes) -> soundfile.SoundFile | None:
+    if upload[:4] not in MAGICS or upload[8:12] != b"WAVE":
+        return None
+    try:
+        file = soundfile.SoundFile(io.BytesIO(upload))
+    except soundfile.SoundFileError:
+        return None
+    # A header that tells no length, as a recorder leaves it, is read on by PyAV.
+    if file.subtype in CODECS and file.samplerate and file.frames:
+        return file
+    file.close()
+    return None

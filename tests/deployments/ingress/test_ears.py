@@ -1,0 +1,159 @@
+"""CHT-35 over the API: a chat model that reads what a transcription model of the graph has heard."""
+
+import asyncio
+import json
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pipelines.chat_types import TextPart
+from pipelines.errors import (
+    AudioServerError,
+    AudioTooLong,
+    ContextLengthExceeded,
+    ModelUnavailable,
+    Overloaded,
+    UndecodableAudio,
+)
+from pipelines.types import AudioChunk, ChunkTranscript, DecodingOptions
+from tests.deployments.ingress.fakes import CHAT_MODEL, MODEL, FakeChatModel, FakeReader, FakeRecognizer, api_client
+
+SPEECH = {"type": "input_audio", "input_audio": {"data": b64encode(b"audio").decode(), "format": "wav"}}
+QUESTION = {"type": "text", "text": "What is said?"}
+SPOKEN = [{"role": "user", "content": [SPEECH, QUESTION]}]
+
+
+@dataclass
+class BrokenReader(FakeReader):
+    error: Exception | None = None
+
+    async def read(self, *args: Any) -> Any:
+        if self.error:
+            raise self.error
+        async for one in super().read(*args):
+            yield one
+
+    async def read_recording(self, *args: Any) -> Any:
+        raise AssertionError("nobody needs the samples of what is only read")
+
+
+def reading(**services: Any) -> httpx.AsyncClient:
+    """A server whose chat model does not hear by itself."""
+    chat_model = services.pop("chat_model", None) or FakeChatModel(hears_audio=False)
+    return api_client(services.pop("reader", BrokenReader()), chat_model=chat_model, hears=MODEL, **services)
+
+
+async def chat(client: httpx.AsyncClient, messages: Any = SPOKEN, **fields: Any) -> httpx.Response:
+    body = {"model": CHAT_MODEL, "messages": messages, **fields}
+    async with client:
+        return await client.post("/v1/chat/completions", json=body)
+
+
+async def test_a_transcript_stands_where_its_audio_stood() -> None:
+    model = FakeChatModel(hears_audio=False)
+    first, second = {"role": "user", "content": [QUESTION, SPEECH]}, {"role": "user", "content": [SPEECH, QUESTION]}
+    messages = [first, {"role": "assistant", "content": "Hm."}, second]
+    response = await chat(reading(chat_model=model, reader=BrokenReader(2)), messages)
+    assert response.status_code == 200, response.text
+    (read,) = model.messages
+    question, heard = read[0].parts
+    assert question == TextPart("What is said?")
+    assert isinstance(heard, TextPart)
+    assert '"Hello. Hello."' in heard.text
+    assert "2 seconds, English" in heard.text
+    assert read[2].parts == (heard, question)
+
+
+@pytest.mark.parametrize("num_audios", [0, 1, 3])
+async def test_cht_30_usage_counts_25_tokens_a_second(num_audios: int) -> None:
+    messages = [{"role": "user", "content": [*[SPEECH] * num_audios, QUESTION]}]
+    usage = (await chat(reading(reader=BrokenReader(2)), messages, n=2)).json()["usage"]
+    num_audio_tokens = 2 + 50 * num_audios  # two are the fake's own
+    assert usage["prompt_tokens_details"]["audio_tokens"] == num_audio_tokens
+    assert usage["prompt_tokens"] == 5 + 50 * num_audios
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+async def test_an_audio_may_be_as_long_as_an_upload() -> None:
+    """Ten times as long as what a model may have that hears by itself."""
+    model = FakeChatModel(hears_audio=False)
+    response = await chat(reading(chat_model=model, reader=BrokenReader(6_000)))
+    assert response.json()["usage"]["prompt_tokens_details"]["audio_tokens"] == 2 + 150_000
+    assert "100 minutes" in str(model.messages)
+
+
+async def test_seconds_that_were_heard_are_counted() -> None:
+    client = reading(reader=BrokenReader(7))
+    async with client:
+        await client.post("/v1/chat/completions", json={"model": CHAT_MODEL, "messages": SPOKEN})
+        metrics = (await client.get("/metrics")).text
+    counted = {
+        sample.labels["model"]: sample.value
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name == "auricle_audio_seconds_total"
+    }
+    assert counted == {CHAT_MODEL: 7.0}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (UndecodableAudio("It is no audio."), 400, "invalid_value"),
+        (AudioTooLong("It is too long."), 400, "invalid_value"),
+        (Overloaded("Busy."), 429, "rate_limit_exceeded"),
+        (ModelUnavailable("Lost."), 503, "service_unavailable"),
+        (AudioServerError("Known."), 500, "internal_error"),
+    ],
+    ids=repr,
+)
+async def test_what_is_wrong_is_told_as_of_an_upload(error: Exception, status: int, code: str, stream: bool) -> None:
+    response = await chat(reading(reader=BrokenReader(error=error)), stream=stream)
+    told = response.json()["error"]
+    assert (response.status_code, told["code"]) == (status, code)
+    assert told["param"] == ("messages[0].content[0].input_audio.data" if status == 400 else None)
+
+
+async def test_a_full_queue_is_a_429() -> None:
+    assert (await chat(reading(recognizer=FakeRecognizer([Overloaded("Busy.")])))).status_code == 429
+
+
+async def test_a_transcript_beyond_the_context() -> None:
+    response = await chat(reading(chat_model=FakeChatModel([ContextLengthExceeded("Too long.")], hears_audio=False)))
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "context_length_exceeded")
+
+
+async def test_who_neither_hears_nor_reads_refuses_audio() -> None:
+    response = await chat(api_client(chat_model=FakeChatModel(hears_audio=False)))
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "unsupported_content_type")
+
+
+async def test_streaming_begins_with_the_last_transcript() -> None:
+    class Gated(FakeRecognizer):
+        async def transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
+            await gate.wait()
+            return await super().transcribe(chunk, options)
+
+    gate, model = asyncio.Event(), FakeChatModel(hears_audio=False)
+    asked = asyncio.create_task(chat(reading(chat_model=model, recognizer=Gated()), stream=True))
+    await asyncio.sleep(0.05)
+    assert not model.messages
+    gate.set()
+    lines = [line for line in (await asked).text.split("\n") if line]
+    texts = [json.loads(line.removeprefix("data: "))["choices"][0]["delta"].get("content", "") for line in lines[:-1]]
+    assert "".join(texts) == "0 1 2 "
+
+
+async def test_settings_say_how_answers_are_written_where_a_request_does_not() -> None:
+    model = FakeChatModel()
+    client = api_client(chat_model=model, sampling={"temperature": 0.2, "top_p": 0.9})
+    async with client:
+        for fields in ({}, {"temperature": 1.5}):
+            body = {"model": CHAT_MODEL, "messages": [{"role": "user", "content": "Hi"}], **fields}
+            await client.post("/v1/chat/completions", json=body)
+    assert [(options.temperature, options.top_p) for options in model.options] == [(0.2, 0.9), (1.5, 0.9)]
