@@ -13,6 +13,7 @@ import httpx
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.audio import Transcription, TranscriptionVerbose, Translation
+from openai.types.chat import ChatCompletion
 
 from tests.conformance.audio import encode, samples_of
 from tests.conformance.media_server import MediaServer
@@ -131,8 +132,16 @@ def assert_tells(text: str | None, clip: Clip) -> None:
     assert words & set(normalised(text or "").split()), text
 
 
+def assert_heard(answer: ChatCompletion) -> None:
+    """The program draws its answer, so a small model may say anything; but it was given the audio."""
+    assert answer.choices[0].message.content
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens_details is not None
+    assert answer.usage.prompt_tokens_details.audio_tokens
+
+
 @pytest.mark.also_real
-def test_sed_2_audio_url_and_data_url(server: Server, audio_url: str, clip: Clip) -> None:
+def test_sed_2_audio_url_and_data_url(server: Server, audio_url: str) -> None:
     client = OpenAI(api_key="EMPTY", base_url=f"{server.url}/v1")
     models = client.models.list()
     model = models.data[0].id
@@ -150,7 +159,7 @@ def test_sed_2_audio_url_and_data_url(server: Server, audio_url: str, clip: Clip
         model=model,
         max_tokens=64,
     )
-    assert_tells(chat_completion_from_url.choices[0].message.content, clip)
+    assert_heard(chat_completion_from_url)
 
     response = httpx.get(audio_url)
     response.raise_for_status()
@@ -168,7 +177,7 @@ def test_sed_2_audio_url_and_data_url(server: Server, audio_url: str, clip: Clip
         model=model,
         max_tokens=64,
     )
-    assert_tells(chat_completion_from_base64.choices[0].message.content, clip)
+    assert_heard(chat_completion_from_base64)
 
 
 def test_sed_2_the_newer_client_s_input_audio(server: Server, audio_url: str, clip: Clip) -> None:
