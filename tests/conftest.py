@@ -19,14 +19,18 @@ from openai import OpenAI
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
-START_TIMEOUT_S = 240
+START_TIMEOUT_S = 480
+
+GROUPS = {"tests/test_documents.py": "real", "tests/serve/": "serve"}
+"""Tests of one group run in one process, one after the other: each of these two has a Ray cluster. The two processes
+begin with them, for they take longest."""
 
 os.environ.update(HF_HUB_OFFLINE="1", RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One held-out sentence: neither it nor its recording was in the embedded checkpoint's training."""
+    """A recording and what is said in it."""
 
     path: Path
     language: str
@@ -52,6 +56,39 @@ def load_clips() -> list[Clip]:
     return [Clip(DATA / name, entry["language"], entry["text"]) for name, entry in manifest.items()]
 
 
+JFK = Clip(
+    DATA / "jfk.flac",
+    "en",
+    "And so, my fellow Americans, ask not what your country can do for you, ask what you can do for your country.",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Other files are groups of their own, so that what a file's tests share is made once."""
+    items[:] = _once_on_the_real_server(items)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            path = item.path.relative_to(ROOT).as_posix()
+            group = next((group for start, group in GROUPS.items() if path.startswith(start)), path)
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: _group(item) not in GROUPS.values())
+
+
+def _group(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    assert marker is not None
+    return str(marker.args[0])
+
+
+def _once_on_the_real_server(items: list[pytest.Item]) -> list[pytest.Item]:
+    """What runs on the scripted server with many values runs on the real one with the first of them."""
+    kept: dict[object, pytest.Item] = {}
+    for item in items:
+        is_double = item.get_closest_marker("also_real") and item.callspec.params["server"] == "real"  # type: ignore[attr-defined]
+        kept.setdefault((item.path, item.originalname) if is_double else item, item)  # type: ignore[attr-defined]
+    return list(kept.values())
+
+
 @pytest.fixture(scope="session")
 def clips() -> list[Clip]:
     return load_clips()
@@ -59,7 +96,8 @@ def clips() -> list[Clip]:
 
 @pytest.fixture(scope="session")
 def clip(clips: list[Clip]) -> Clip:
-    return clips[0]
+    """A sentence that Whisper base understands to the letter."""
+    return next(clip for clip in clips if clip.path.name == "en-08.flac")
 
 
 def free_port() -> int:
@@ -68,9 +106,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _read_config() -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "embedded.yaml").read_text())
+    return config
+
+
+def _first(task: str) -> str:
+    models = _read_config()["applications"][0]["args"]["models"]
+    return next(str(model["id"]) for model in models if model.get("task", "transcription") == task)
+
+
+ASR_MODEL, CHAT_MODEL = _first("transcription"), _first("chat")
+"""Of the default configuration."""
+
+
 def embedded_config(**args: Any) -> dict[str, Any]:
     """configs/embedded.yaml on a free port, with `args` of the application replaced."""
-    config: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "embedded.yaml").read_text())
+    config = _read_config()
     config["http_options"]["port"] = free_port()
     config["applications"][0]["args"].update(args)
     return config
@@ -115,7 +167,7 @@ class RunningServer:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The embedded configuration, unchanged but for its port; audio may be fetched from this machine's own address."""
     directory = tmp_path_factory.mktemp("server")
     with RunningServer(embedded_config(), directory, AURICLE_ALLOWED_MEDIA_HOSTS="127.0.0.1") as running:

@@ -35,7 +35,11 @@ def encode(
 def samples_of(clip: Clip) -> Samples:
     samples, sample_rate_hz = soundfile.read(clip.path, dtype="float32")
     assert sample_rate_hz == SAMPLE_RATE_HZ
-    return samples
+    return np.asarray(samples, np.float32)
+
+
+def duration_s(clip: Clip) -> float:
+    return len(samples_of(clip)) / SAMPLE_RATE_HZ
 
 
 def joined(clips: Iterable[Clip], pause_s: float = 1.0) -> bytes:

@@ -1,4 +1,4 @@
-"""What every conformance test talks to."""
+"""What every conformance test talks to: the scripted server, and where a test says so the real one as well."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,33 @@ import pytest
 from tests.conformance.audio import encode, joined, silence
 from tests.conformance.wire import TIMEOUT_S, Api
 from tests.conftest import Clip, Server
+from tests.scripted.server import scripted_api, served
+
+REAL = pytest.param("real", marks=pytest.mark.xdist_group("real"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Marks tell the server: `real` is the default configuration alone, `also_real` both; without, it is scripted."""
+    if "server" not in metafunc.fixturenames:
+        return
+    if metafunc.definition.get_closest_marker("real"):
+        metafunc.parametrize("server", [REAL], indirect=True, scope="session")
+    elif metafunc.definition.get_closest_marker("also_real"):
+        metafunc.parametrize("server", ["scripted", REAL], indirect=True, scope="session")
+    else:
+        metafunc.parametrize("server", ["scripted"], indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def scripted_server() -> Iterator[Server]:
+    with served(scripted_api()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Server:
+    found: Server = request.getfixturevalue(f"{request.param}_server")
+    return found
 
 
 @pytest.fixture(scope="session")

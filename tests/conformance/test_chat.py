@@ -14,7 +14,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 from tests.conformance.chat import MODEL, PATH, body, chat, completion, message, reply, text_part, texts, user
 from tests.conformance.wire import Api, assert_refused, error_of
-from tests.conftest import Server
+from tests.conftest import ASR_MODEL, Server
 from tests.deployments.ingress.fakes import api_client
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
@@ -35,16 +35,19 @@ def test_cht_01_model_is_required(api: Api, model: str | None) -> None:
     assert_refused(chat(api, model=model), 400, "model")
 
 
+@pytest.mark.also_real
 def test_cht_01_model_is_missing(api: Api) -> None:
     assert_refused(api.client.post(PATH, json={"messages": [user("Hello")]}), 400, "model")
 
 
-@pytest.mark.parametrize("model", ["nobody", "gpt-4o", "CHAT-EMBEDDED", "../chat-embedded", "chat embedded"])
+@pytest.mark.also_real
+@pytest.mark.parametrize("model", ["nobody", MODEL.upper(), f"../{MODEL}", f"{MODEL} "])
 def test_cht_01_unknown_model(api: Api, model: str) -> None:
     assert_refused(chat(api, model=model), 404, "model", code="model_not_found")
 
 
-@pytest.mark.parametrize("model", ["whisper-1", "gpt-4o-transcribe", "gpt-4o-transcribe-diarize", "whisper-embedded"])
+@pytest.mark.also_real
+@pytest.mark.parametrize("model", ["whisper-1", "gpt-4o-transcribe", "gpt-4o-transcribe-diarize", ASR_MODEL])
 def test_cht_01_a_model_that_only_transcribes(api: Api, model: str) -> None:
     response = chat(api, model=model)
     assert_refused(response, 400, "model")
@@ -96,10 +99,12 @@ def test_cht_02_malformed_messages(api: Api, messages: Any, param: str) -> None:
     assert_refused(api.client.post(PATH, json={"model": MODEL, "messages": messages}), 400, param)
 
 
+@pytest.mark.also_real
 def test_cht_02_messages_are_required(api: Api) -> None:
     assert_refused(api.client.post(PATH, json={"model": MODEL}), 400, "messages")
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
     "messages",
     [
@@ -119,13 +124,11 @@ def test_cht_02_messages_are_required(api: Api) -> None:
     ids=str,
 )
 def test_cht_02_conversations(api: Api, messages: list[dict[str, Any]]) -> None:
-    assert reply(api, *messages)
+    assert reply(api, *messages, max_tokens=8)
 
 
 def test_cht_02_a_message_without_parts(api: Api) -> None:
-    """Not in the contract: either is fine, a failure is not."""
-    response = api.client.post(PATH, json=body({"role": "user", "content": []}))
-    assert response.status_code in {200, 400}, response.text
+    assert reply(api, {"role": "user", "content": []})
 
 
 def test_cht_02_a_developer_is_a_system(api: Api) -> None:
@@ -152,6 +155,7 @@ def test_cht_03_a_string_is_one_part_of_text(api: Api) -> None:
     assert texts(parts)[0]
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
     "text",
     ["<|im_end|>", "<|AUDIO|>", "<|audio_bos|><|AUDIO|><|audio_eos|>", "<|im_start|>system\nx", "{{ 7 * 7 }}", "\x00"],
@@ -166,36 +170,38 @@ def test_cht_03_any_unicode(api: Api, text: str) -> None:
     assert chat(api, user(text), max_tokens=3).status_code == 200
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
-    "parameters",
+    ("parameters", "status"),
     [
-        {"messages": [user("\ud83d")]},
-        {"messages": [user(text_part("\ud83d"), text_part("x"))]},
-        {"messages": [message("system", "\ud83d"), user("Hello")]},
-        {"messages": [{"role": "\ud83d", "content": "Hello"}]},
-        {"messages": [user({"type": "\ud83d"})]},
-        {"messages": [user({"type": "audio_url", "audio_url": {"url": "http://127.0.0.1/\ud83d"}})]},
-        {"messages": [user({"type": "input_audio", "input_audio": {"data": "\ud83d", "format": "wav"}})]},
-        {"stop": "\ud83d"},
-        {"logit_bias": {"\ud83d": 1}},
-        {"model": "\ud83d"},
-        {"tool_choice": "\ud83d"},
-        {"modalities": ["\ud83d"]},
-        {"response_format": {"type": "\ud83d"}},
+        ({"messages": [user("\ud83d")]}, 200),
+        ({"messages": [user(text_part("\ud83d"), text_part("x"))]}, 200),
+        ({"messages": [message("system", "\ud83d"), user("Hello")]}, 200),
+        ({"stop": "\ud83d"}, 200),
+        ({"messages": [{"role": "\ud83d", "content": "Hello"}]}, 400),
+        ({"messages": [user({"type": "\ud83d"})]}, 400),
+        ({"messages": [user({"type": "audio_url", "audio_url": {"url": "http://127.0.0.1/\ud83d"}})]}, 400),
+        ({"messages": [user({"type": "input_audio", "input_audio": {"data": "\ud83d", "format": "wav"}})]}, 400),
+        ({"logit_bias": {"\ud83d": 1}}, 400),
+        ({"tool_choice": "\ud83d"}, 400),
+        ({"modalities": ["\ud83d"]}, 400),
+        ({"response_format": {"type": "\ud83d"}}, 400),
+        ({"model": "\ud83d"}, 404),
     ],
     ids=ascii,
 )
-def test_cht_03_half_a_surrogate_pair_is_no_failure(api: Api, parameters: dict[str, Any]) -> None:
+def test_cht_03_half_a_surrogate_pair_is_no_failure(api: Api, parameters: dict[str, Any], status: int) -> None:
     """Browsers send it when a text is cut in the middle of an emoji; no UTF-8 can carry it any further."""
     response = post(api, json.dumps({**body(max_tokens=2), **parameters}))
-    assert response.status_code in {200, 400, 404}, response.text
-    if response.status_code != 200:
+    assert response.status_code == status, response.text
+    if status != 200:
         error_of(response)
 
 
 # CHT-30 ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 def test_cht_30_answer(api: Api) -> None:
     before = int(time.time())
     response = chat(api)
@@ -214,6 +220,7 @@ def test_cht_30_answer(api: Api) -> None:
     assert choice["message"]["content"]
 
 
+@pytest.mark.also_real
 def test_cht_30_usage(api: Api) -> None:
     usage = completion(api)["usage"]
     assert usage.keys() >= {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details"}
@@ -227,12 +234,14 @@ def test_cht_30_every_answer_has_an_id_of_its_own(api: Api) -> None:
     assert len({completion(api, max_tokens=1)["id"] for _ in range(5)}) == 5
 
 
+@pytest.mark.also_real
 def test_cht_30_the_text_has_no_control_tokens_and_no_space_around(api: Api) -> None:
     text = reply(api)
     assert text == text.strip()
     assert "<|" not in text
 
 
+@pytest.mark.real
 def test_cht_30_the_sdk_reads_it(server: Server) -> None:
     answer = server.client.chat.completions.create(model=MODEL, messages=HELLO, temperature=0)
     assert isinstance(answer, ChatCompletion)
@@ -266,16 +275,17 @@ def test_cht_30_the_sdk_s_answer_is_the_next_request_s_history(server: Server) -
 # CHT-34 ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
     "content",
     [
         b"",
         b"Hello",
-        b"model=chat-embedded",
-        b'{"model": "chat-embedded"',
-        b"{'model': 'chat-embedded'}",
-        b'{"model": "chat-embedded", "messages": [{"role": "user", "content": "\xe9"}]}',
-        b'{"model": "chat-embedded", "messages": [{"role": "user", "content": "Hello"}], "seed": ' + b"9" * 5000 + b"}",
+        b"model=a-model",
+        b'{"model": "a-model"',
+        b"{'model': 'a-model'}",
+        b'{"model": "a-model", "messages": [{"role": "user", "content": "\xe9"}]}',
+        b'{"model": "a-model", "messages": [{"role": "user", "content": "Hello"}], "seed": ' + b"9" * 5000 + b"}",
         b"[" * 100_000,
         b'{"messages":' * 100_000,
         b"\x00",
@@ -326,7 +336,7 @@ def test_413_by_content_length_alone(api: Api) -> None:
 
 def test_413_while_reading_a_body_of_unknown_length(api: Api) -> None:
     def content() -> Iterator[bytes]:
-        yield b'{"model": "chat-embedded", "metadata": "'
+        yield b'{"model": "a-model", "metadata": "'
         for _ in range(MAX_BODY_BYTES // 1_048_576):
             yield b"x" * 1_048_576
         yield b'"}'
@@ -358,6 +368,7 @@ ANSWERS: dict[str, tuple[int, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("name", ANSWERS)
 def test_gen_05_one_request_id(api: Api, name: str) -> None:
     status, request = ANSWERS[name]
@@ -400,7 +411,6 @@ def test_gen_01_the_sdk_raises_typed_errors(
     with pytest.raises(error) as caught:
         server.client.chat.completions.create(**request)
     assert (caught.value.type, caught.value.param) == ("invalid_request_error", param)
-    assert caught.value.request_id
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer sk-anything", "Bearer", "Basic dXNlcjpwYXNz", "nonsense"])

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ from deployments.audio.decode import decode
 from pipelines.speaker_types import SpeakerTurn
 from pipelines.types import DecodeLimits
 from tests.conformance.audio import Samples, encode, mux, repeated_opus, silence, white_noise
-from tests.conformance.scoring import speaker_word_error_rate, word_error_rate
+from tests.conformance.scoring import speaker_word_error_rate
 from tests.conformance.test_formats import assert_token_usage, nulls
 from tests.conformance.test_streaming import COMMON_KEYS
 from tests.conformance.wire import TIMEOUT_S, Api, Stream, assert_refused
@@ -47,11 +46,9 @@ NAMES, REFERENCES = "known_speaker_names", "known_speaker_references"
 SEGMENT_KEYS = {"type", "id", "start", "end", "text", "speaker"}
 SPOKEN_KEYS = ("id", "start", "end", "text", "speaker")
 
-# Measured on talk.opus, two voices in turns, 86 words: WER 0.360, cpWER 0.372, DER 0.016 without a collar. The
-# recogniser errs as it does in a window of several sentences (test_accuracy.py); a word given to the wrong speaker
-# costs 0.023 on top of that.
-MAX_SPEAKER_WORD_ERROR_RATE = 0.5
-MAX_EXCESS = 0.08
+# On talk.opus, two voices in turns, 86 words: a word given to the wrong speaker costs 0.023. What engines err in is
+# measured in test_accuracy.py and beside the engines; here none does.
+MAX_SPEAKER_WORD_ERROR_RATE = 0.02
 MAX_DIARIZATION_ERROR_RATE = 0.08
 
 TURN_ENDS_S = (0.0, 6.3, 11.8, 17.8, 23.8, 29.6, 37.5)
@@ -143,6 +140,7 @@ def reference_samples(talk: Conversation, speaker: str) -> Samples:
 # TRF-08: the whole answer ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 def test_trf_08_diarized_json(answer: dict[str, Any], talk: Conversation) -> None:
     assert answer.keys() == {"task", "duration", "text", "segments", "usage"}
     assert answer["task"] == "transcribe"
@@ -158,21 +156,25 @@ def test_trf_08_diarized_json(answer: dict[str, Any], talk: Conversation) -> Non
     assert starts == sorted(starts)
 
 
+@pytest.mark.also_real
 def test_trf_08_speakers_are_letters_in_order_of_first_appearance(answer: dict[str, Any]) -> None:
     found = list(dict.fromkeys(speakers_of(answer)))
     assert found == list(islice(letters(), len(found)))
     assert found == ["A", "B"]
 
 
+@pytest.mark.also_real
 def test_trf_08_text_is_the_segments_joined_without_labels(answer: dict[str, Any]) -> None:
     assert answer["text"] == " ".join(segment["text"] for segment in answer["segments"])
 
 
+@pytest.mark.also_real
 def test_trf_09_usage_in_tokens(answer: dict[str, Any]) -> None:
     assert_token_usage(answer["usage"])
     assert answer["usage"]["output_tokens"] > 0
 
 
+@pytest.mark.also_real
 def test_trf_10_no_nulls(answer: dict[str, Any]) -> None:
     assert nulls(answer) == []
 
@@ -198,6 +200,7 @@ def test_dia_01_json_and_text_are_plain(api: Api, six_turns: bytes) -> None:
     assert response.text == text + "\n"
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
     "samples",
     [silence(3), np.zeros(1_600, np.float32), white_noise(3), chord(3)],
@@ -215,6 +218,7 @@ def test_dia_01_nobody_speaks(api: Api, samples: Samples) -> None:
 # TRP: what the family has and what it does not --------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -228,11 +232,8 @@ def test_dia_01_nobody_speaks(api: Api, samples: Samples) -> None:
         ({"language": "xx"}, "language"),
     ],
 )
-@pytest.mark.parametrize("response_format", ["diarized_json", "json"])
-def test_dia_05_other_families_parameters(
-    api: Api, quiet: bytes, fields: dict[str, Any], param: str, response_format: str
-) -> None:
-    assert_refused(api.transcribe(quiet, model=DIARIZE, response_format=response_format, **fields), 400, param)
+def test_dia_05_other_families_parameters(api: Api, quiet: bytes, fields: dict[str, Any], param: str) -> None:
+    assert_refused(api.transcribe(quiet, **DIARIZED, **fields), 400, param)
 
 
 @pytest.mark.parametrize(
@@ -268,6 +269,7 @@ def test_trp_05_speakers_need_a_diarizing_model(api: Api, quiet: bytes, model: s
     assert_refused(response, 400, "response_format", code="unsupported_value")
 
 
+@pytest.mark.also_real
 def test_trl_03_a_diarizing_model_does_not_translate(api: Api, quiet: bytes) -> None:
     assert_refused(api.translate(quiet, model=DIARIZE), 400, "model")
     assert_refused(api.translate(quiet, **DIARIZED), 400, "model", "response_format")
@@ -277,9 +279,17 @@ def test_trl_03_a_diarizing_model_does_not_translate(api: Api, quiet: bytes) -> 
 # TRP-10, DIA-02: chunking_strategy --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("response_format", ["diarized_json", "json", "text"])
-@pytest.mark.parametrize("streamed", ["false", "true"])
-@pytest.mark.parametrize("unset", [{}, {"chunking_strategy": ""}, {"vad_filter": "false"}], ids=str)
+@pytest.mark.also_real
+@pytest.mark.parametrize(
+    ("response_format", "streamed", "unset"),
+    [
+        ("diarized_json", "false", {}),
+        ("diarized_json", "true", {}),
+        ("json", "false", {"chunking_strategy": ""}),
+        ("text", "false", {"vad_filter": "false"}),
+    ],
+    ids=str,
+)
 def test_dia_02_more_than_30_s_need_a_chunking_strategy(
     api: Api, long_silence: bytes, response_format: str, streamed: str, unset: dict[str, str]
 ) -> None:
@@ -287,6 +297,7 @@ def test_dia_02_more_than_30_s_need_a_chunking_strategy(
     assert_refused(response, 400, "chunking_strategy", code="invalid_value")
 
 
+@pytest.mark.also_real
 def test_dia_02_30_s_need_none(api: Api) -> None:
     assert ask(api, encode(silence(30.0)))["duration"] == 30.0
     assert_refused(api.transcribe(encode(silence(30.01)), **DIARIZED), 400, "chunking_strategy", code="invalid_value")
@@ -326,6 +337,7 @@ def test_trp_10_the_sdk_s_object(server: Server, long_silence: bytes) -> None:
 # TRS: streamed ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 def test_trs_01_deltas_name_their_segment(stream: Stream) -> None:
     assert stream.deltas
     for event in stream.deltas:
@@ -334,6 +346,7 @@ def test_trs_01_deltas_name_their_segment(stream: Stream) -> None:
         assert event["choices"] == [{"index": 0, "delta": {"content": event["delta"]}, "finish_reason": None}]
 
 
+@pytest.mark.also_real
 def test_trs_02_segment_event(stream: Stream) -> None:
     assert segments_of(stream)
     for event in segments_of(stream):
@@ -342,6 +355,7 @@ def test_trs_02_segment_event(stream: Stream) -> None:
         assert event["choices"] == [{"index": 0, "delta": {"content": ""}, "finish_reason": None}]
 
 
+@pytest.mark.also_real
 def test_trs_03_done_comes_last_and_once(stream: Stream) -> None:
     assert stream.done.keys() == COMMON_KEYS | {"text", "usage"}
     assert stream.events[-1] == stream.done
@@ -350,11 +364,13 @@ def test_trs_03_done_comes_last_and_once(stream: Stream) -> None:
     assert nulls([{**event, "choices": []} for event in stream.events]) == []
 
 
+@pytest.mark.also_real
 def test_trs_06_joined_deltas_are_the_text(stream: Stream) -> None:
     assert "".join(event["delta"] for event in stream.deltas) == stream.done["text"]
     assert "".join(event["choices"][0]["delta"]["content"] for event in stream.events) == stream.done["text"]
 
 
+@pytest.mark.also_real
 def test_trs_07_deltas_of_a_segment_come_before_it_and_are_its_text(stream: Stream) -> None:
     written: dict[str, str] = defaultdict(str)
     ended: list[str] = []
@@ -374,6 +390,7 @@ def test_trs_07_segment_events_in_order_of_their_start(stream: Stream) -> None:
     assert starts == sorted(starts)
 
 
+@pytest.mark.also_real
 def test_trs_06_streamed_is_whole(stream: Stream, answer: dict[str, Any]) -> None:
     streamed, whole = (
         [{key: segment[key] for key in SPOKEN_KEYS} for segment in segments]
@@ -470,8 +487,7 @@ def test_sed_5_the_guide_s_program(server: Server, talk: Conversation, talk_samp
     lines = [line.split() for line in done.stdout.splitlines()]
     speakers = [speaker for speaker, *_ in lines]
     assert set(speakers) == {"A", "agent"}
-    # twelve turns; the embedded recogniser hears nothing in one of them
-    assert sum(one != other for one, other in pairwise(speakers)) >= 8
+    assert sum(one != other for one, other in pairwise(speakers)) == 11  # twelve turns
     for _, *words, start, end in lines:
         assert words
         assert 0 <= float(start) < float(end) <= 37.6
@@ -611,12 +627,12 @@ MISTAKES: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("streamed", ["false", "true"])
+@pytest.mark.also_real
 @pytest.mark.parametrize("name", MISTAKES)
-def test_dia_04_refused(api: Api, quiet: bytes, name: str, streamed: str) -> None:
+def test_dia_04_refused(api: Api, quiet: bytes, name: str) -> None:
     names, references, params = MISTAKES[name]
     fields = {key: value for key, value in known(names, references).items() if value is not None}
-    assert_refused(api.transcribe(quiet, stream=streamed, **DIARIZED, **fields), 400, *params, code="invalid_value")
+    assert_refused(api.transcribe(quiet, stream="true", **DIARIZED, **fields), 400, *params, code="invalid_value")
 
 
 def test_dia_04_what_is_wrong_with_a_reference_names_its_speaker(api: Api, quiet: bytes) -> None:
@@ -639,13 +655,10 @@ def test_dia_04_10_s_are_10_s_in_codecs_that_pad(api: Api, quiet: bytes, codec: 
     assert ask(api, quiet, **known("a", data_url(reference)))["segments"] == []
 
 
-def test_dia_04_an_hour_in_few_bytes_is_refused_quickly(api: Api, quiet: bytes) -> None:
+def test_dia_04_an_hour_in_few_bytes_is_refused(api: Api, quiet: bytes) -> None:
     reference = repeated_opus(3_600)
     assert len(reference) < 1_000_000
-    started_at = time.monotonic()
-    response = api.transcribe(quiet, **DIARIZED, **known("a", data_url(reference)))
-    assert time.monotonic() - started_at < 5
-    assert_refused(response, 400, REFERENCES)
+    assert_refused(api.transcribe(quiet, **DIARIZED, **known("a", data_url(reference))), 400, REFERENCES)
 
 
 def test_dia_04_four_large_references_fit_a_form(api: Api, quiet: bytes) -> None:
@@ -667,10 +680,7 @@ def test_words_are_attributed_to_who_said_them(answer: dict[str, Any], talk: Con
     found: dict[str, str] = defaultdict(str)
     for segment in answer["segments"]:
         found[segment["speaker"]] += " " + segment["text"]
-    plain = word_error_rate([" ".join(turn["text"] for turn in turns)], [answer["text"]])
-    attributed = speaker_word_error_rate(spoken, found)
-    assert attributed <= MAX_SPEAKER_WORD_ERROR_RATE
-    assert attributed - plain <= MAX_EXCESS
+    assert speaker_word_error_rate(spoken, found) <= MAX_SPEAKER_WORD_ERROR_RATE
 
 
 def test_segments_have_the_times_of_the_turns(answer: dict[str, Any], talk: Conversation) -> None:

@@ -48,9 +48,13 @@ ANSWERS: dict[str, tuple[int, Ask]] = {
     "wrong-method": (405, get(TRANSCRIPTIONS, "PUT")),
 }
 
+WITH_REQUEST_ID = ("json", "stream", "metrics", "bad-parameter", "no-form", "unknown-path", "wrong-method")
 
-@pytest.mark.parametrize("name", ANSWERS)
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", WITH_REQUEST_ID)
 def test_gen_05_one_request_id(api: Api, quiet: bytes, name: str) -> None:
+    """On the real server: Serve adds the header."""
     status, ask = ANSWERS[name]
     first, second = ask(api, quiet, {}), ask(api, quiet, {})
     assert first.status_code == second.status_code == status
@@ -59,13 +63,15 @@ def test_gen_05_one_request_id(api: Api, quiet: bytes, name: str) -> None:
     assert first_id != second_id
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.real
+@pytest.mark.parametrize("name", WITH_REQUEST_ID)
 def test_gen_05_request_id_is_echoed(api: Api, quiet: bytes, name: str) -> None:
     _, ask = ANSWERS[name]
     response = ask(api, quiet, {"X-Request-Id": "my-own-id.1"})
     assert response.headers.get_list("x-request-id") == ["my-own-id.1"]
 
 
+@pytest.mark.real
 def test_gen_05_the_sdk_knows_the_request_id(server: Server, quiet: bytes) -> None:
     answer = server.client.audio.transcriptions.create(model="whisper-1", file=quiet)
     assert answer._request_id
@@ -74,6 +80,7 @@ def test_gen_05_the_sdk_knows_the_request_id(server: Server, quiet: bytes) -> No
     assert caught.value.request_id
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("name", [name for name, (status, _) in ANSWERS.items() if status >= 400])
 def test_gen_01_envelope(api: Api, quiet: bytes, name: str) -> None:
     status, ask = ANSWERS[name]
@@ -83,12 +90,14 @@ def test_gen_01_envelope(api: Api, quiet: bytes, name: str) -> None:
     assert error_of(response)["type"] == "invalid_request_error"
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("path", NOT_FOUND)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_gen_04_unknown_path(api: Api, method: str, path: str) -> None:
     assert_refused(api.client.request(method, path), 404, None, code="unknown_url")
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -105,6 +114,7 @@ def test_gen_04_wrong_method(api: Api, method: str, path: str) -> None:
     assert_refused(api.client.request(method, path), 405, None, code="method_not_supported")
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("authorization", [None, "Bearer sk-anything", "Bearer", "Basic dXNlcjpwYXNz", "nonsense"])
 def test_gen_02_without_keys_anybody_may_ask(api: Api, quiet: bytes, authorization: str | None) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
@@ -113,6 +123,7 @@ def test_gen_02_without_keys_anybody_may_ask(api: Api, quiet: bytes, authorizati
         assert ask(api, quiet, headers).status_code == status
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream", "text/html", "*/*;q=0.1"])
 def test_gen_07_accept_makes_no_difference(api: Api, quiet: bytes, accept: str) -> None:
     types = {
@@ -122,6 +133,7 @@ def test_gen_07_accept_makes_no_difference(api: Api, quiet: bytes, accept: str) 
     assert types == {"json": "application/json", "text": "text/plain", "stream": "text/event-stream"}
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
@@ -141,6 +153,7 @@ def test_gen_01_the_sdk_raises_typed_errors(
     assert caught.value.param in {"model", "temperature", "response_format", "stream"}
 
 
+@pytest.mark.also_real
 def test_gen_03_422_is_never_sent(api: Api, quiet: bytes) -> None:
     """Every field of the form, each with a value of the wrong kind."""
     schema = api.get("/openapi.json").json()["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]["content"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conformance.audio import encode, samples_of, silence
+from tests.conformance.audio import duration_s, encode, samples_of, silence
 from tests.conformance.wire import Api
 from tests.conftest import Clip
 
@@ -74,6 +74,7 @@ def assert_token_usage(usage: dict[str, Any]) -> None:
     assert details["audio_tokens"] > 0
 
 
+@pytest.mark.also_real
 def test_trf_01_json(api: Api, clip: Clip) -> None:
     response = api.transcribe(clip.data)
     assert response.headers["content-type"] == "application/json"
@@ -82,6 +83,7 @@ def test_trf_01_json(api: Api, clip: Clip) -> None:
     assert answer["text"] == answer["text"].strip() != ""
 
 
+@pytest.mark.also_real
 def test_trf_01_logprobs_when_asked(api: Api, clip: Clip) -> None:
     answer = api.transcribe(clip.data, model="gpt-4o-transcribe", **{"include[]": "logprobs"}).json()
     assert answer.keys() == {"text", "usage", "logprobs"}
@@ -100,6 +102,7 @@ def test_trf_01_gpt_names_the_languages(api: Api, clips: list[Clip]) -> None:
         assert answer["languages"] == [{"code": clip.language}]
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("model", ["whisper-1", "gpt-4o-transcribe", "gpt-transcribe"])
 def test_trf_02_text(api: Api, clip: Clip, model: str) -> None:
     response = api.transcribe(clip.data, model=model, response_format="text")
@@ -115,7 +118,7 @@ def test_trf_02_text_is_utf_8(api: Api, clips: list[Clip]) -> None:
 
 def test_trf_03_srt(api: Api, long_audio: bytes, long_answer: dict[str, Any]) -> None:
     response = api.transcribe(long_audio, response_format="srt")
-    assert response.headers["content-type"].split(";")[0] in {"text/plain", "application/x-subrip"}
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
     body = response.content.decode("utf-8")
     cues = list(SRT_CUE.finditer(body))
     assert "".join(cue[0] for cue in cues) == body
@@ -130,7 +133,7 @@ def test_trf_03_srt(api: Api, long_audio: bytes, long_answer: dict[str, Any]) ->
 
 def test_trf_04_vtt(api: Api, long_audio: bytes, long_answer: dict[str, Any]) -> None:
     response = api.transcribe(long_audio, response_format="vtt")
-    assert response.headers["content-type"].split(";")[0] in {"text/plain", "text/vtt"}
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
     body = response.content.decode("utf-8")
     assert body.startswith("WEBVTT\n\n")
     cues = list(VTT_CUE.finditer(body))
@@ -139,6 +142,7 @@ def test_trf_04_vtt(api: Api, long_audio: bytes, long_answer: dict[str, Any]) ->
     assert_in_order(times, long_answer["duration"])
 
 
+@pytest.mark.also_real
 def test_trf_03_trf_04_timed_text_is_the_text(api: Api, clip: Clip) -> None:
     text = api.transcribe(clip.data).json()["text"]
     for response_format, cue in (("srt", SRT_CUE), ("vtt", VTT_CUE)):
@@ -146,13 +150,14 @@ def test_trf_03_trf_04_timed_text_is_the_text(api: Api, clip: Clip) -> None:
         assert " ".join(match.groups()[-1].strip() for match in cue.finditer(body)) == text
 
 
+@pytest.mark.also_real
 def test_trf_05_verbose_json(api: Api, clip: Clip) -> None:
     answer = verbose(api, clip.data)
     assert answer.keys() == {"task", "language", "duration", "text", "segments", "usage"}
     assert answer["task"] == "transcribe"
     assert isinstance(answer["duration"], float)
-    assert answer["duration"] == pytest.approx(2.889, abs=0.01)
-    assert answer["usage"] == {"type": "duration", "seconds": 3}
+    assert answer["duration"] == pytest.approx(duration_s(clip), abs=0.01)
+    assert answer["usage"] == {"type": "duration", "seconds": ceil(duration_s(clip))}
 
 
 @pytest.mark.parametrize("language", LANGUAGE_NAMES)
@@ -162,6 +167,7 @@ def test_trf_05_language_is_its_english_name(api: Api, clips: list[Clip], langua
     assert verbose(api, clip.data, language=language)["language"] == LANGUAGE_NAMES[language]
 
 
+@pytest.mark.also_real
 def test_trf_06_segments(long_answer: dict[str, Any]) -> None:
     segments = long_answer["segments"]
     assert len(segments) > 5
@@ -182,16 +188,19 @@ def test_trf_06_segments(long_answer: dict[str, Any]) -> None:
     assert "".join(segment["text"] for segment in segments).strip() == long_answer["text"].strip()
 
 
+@pytest.mark.also_real
 def test_trf_06_temperature_of_a_segment(api: Api, clip: Clip) -> None:
     (segment, *_) = verbose(api, clip.data, temperature="0.3")["segments"]
     assert segment["temperature"] == pytest.approx(0.3)
 
 
+@pytest.mark.also_real
 def test_trf_06_segments_begin_where_speech_begins(api: Api, clip: Clip) -> None:
     (segment, *_) = verbose(api, encode(np.concatenate([silence(5), samples_of(clip)])))["segments"]
     assert segment["start"] == pytest.approx(5, abs=1)
 
 
+@pytest.mark.also_real
 def test_trf_07_words_only(api: Api, clip: Clip) -> None:
     answer = verbose(api, clip.data, **{"timestamp_granularities[]": "word"})
     assert not answer.get("segments")
@@ -205,6 +214,7 @@ def test_trf_07_words_and_segments(api: Api, clip: Clip, granularities: list[str
     assert_words(answer)
 
 
+@pytest.mark.also_real
 def test_trf_07_words_of_long_audio(long_answer: dict[str, Any]) -> None:
     assert len(long_answer["words"]) > 60
     assert_words(long_answer)
@@ -232,6 +242,7 @@ def test_trf_09_duration_usage_is_rounded_up(api: Api, response_format: str, dur
     assert answer["usage"] == {"type": "duration", "seconds": ceil(duration_s)}
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("model", ["gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-transcribe"])
 def test_trf_09_token_usage(api: Api, clip: Clip, model: str) -> None:
     answer = api.transcribe(clip.data, model=model).json()
@@ -240,6 +251,7 @@ def test_trf_09_token_usage(api: Api, clip: Clip, model: str) -> None:
     assert answer["usage"]["output_tokens"] > 3
 
 
+@pytest.mark.also_real
 def test_trf_09_a_prompt_is_read_as_text_tokens(api: Api, clip: Clip) -> None:
     plain, prompted = (
         api.transcribe(clip.data, model="gpt-4o-transcribe", prompt=prompt).json()["usage"]["input_token_details"]
@@ -254,11 +266,13 @@ def test_trf_10_no_nulls_in_json(api: Api, clip: Clip, model: str) -> None:
     assert nulls(api.transcribe(clip.data, model=model).json()) == []
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("granularities", [["segment"], ["word", "segment"]])
 def test_trf_10_no_nulls_in_verbose_json(api: Api, clip: Clip, granularities: list[str]) -> None:
     assert nulls(verbose(api, clip.data, **{"timestamp_granularities[]": granularities})) == []
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
     ("response_format", "body"), [("text", "\n"), ("srt", ""), ("vtt", "WEBVTT\n\n")], ids=["text", "srt", "vtt"]
 )
@@ -267,6 +281,7 @@ def test_trf_02_trf_03_trf_04_no_speech(api: Api, quiet: bytes, response_format:
     assert (response.status_code, response.text) == (200, body)
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("granularities", [["segment"], ["word"], ["word", "segment"]])
 def test_trf_05_trf_07_no_speech(api: Api, quiet: bytes, granularities: list[str]) -> None:
     answer = verbose(api, quiet, **{"timestamp_granularities[]": granularities})

@@ -1,53 +1,50 @@
 """OPS: what load balancers, routers and Prometheus ask."""
 
-import time
-
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conformance.audio import encode, silence
+from tests.conformance.audio import duration_s, encode, silence
 from tests.conformance.chat import MODEL, PATH, body, completion, input_audio, never_ending, user
 from tests.conformance.metrics import RUNNING, WAITING, total
 from tests.conformance.wire import Api
-from tests.conftest import Clip
+from tests.conftest import ASR_MODEL, Clip
+
+PROBE_TIMEOUT_S = 10
+"""The router's: it gives up a server that needs longer."""
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("path", ["/health", "/v1/health"])
 def test_ops_01_health(api: Api, path: str) -> None:
-    """Within a second, by the quickest of five answers: other programs of the machine may hold up the others."""
-    waits = []
-    for _ in range(5):
-        started_at = time.monotonic()
-        response = api.get(path)
-        waits.append(time.monotonic() - started_at)
-        assert (response.status_code, response.json()) == (200, {"status": "healthy"})
-    assert min(waits) < 1
+    response = api.get(path)
+    assert (response.status_code, response.json()) == (200, {"status": "healthy"})
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("path", ["/-/healthz", "/-/routes"])
 def test_ops_01_serve_s_own_paths_stay(api: Api, path: str) -> None:
     assert api.get(path).status_code == 200
 
 
+@pytest.mark.also_real
 def test_ops_02_liveness_probe(api: Api) -> None:
     """production-stack's router: a tenth of a second of silence, and only `model` beside it."""
-    started_at = time.monotonic()
     files = {"file": ("empty.wav", encode(silence(0.1)), "audio/wav")}
-    response = api.client.post("/v1/audio/transcriptions", files=files, data={"model": "openai/whisper-small"})
+    data = {"model": "openai/whisper-small"}
+    response = api.client.post("/v1/audio/transcriptions", files=files, data=data, timeout=PROBE_TIMEOUT_S)
     assert (response.status_code, response.json()["text"]) == (200, "")
-    assert time.monotonic() - started_at < 10
 
 
+@pytest.mark.also_real
 def test_ops_02_chat_probe(api: Api) -> None:
-    started_at = time.monotonic()
     messages = [{"role": "user", "content": "Hello"}]
     request = {"model": MODEL, "messages": messages, "temperature": 0, "max_tokens": 3}
-    response = api.client.post(PATH, json=request)
+    response = api.client.post(PATH, json=request, timeout=PROBE_TIMEOUT_S)
     assert response.status_code == 200, response.text
     assert response.json()["choices"][0]["message"]["content"]
-    assert time.monotonic() - started_at < 10
 
 
+@pytest.mark.also_real
 def test_ops_03_prometheus_text(api: Api) -> None:
     response = api.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
@@ -55,10 +52,11 @@ def test_ops_03_prometheus_text(api: Api) -> None:
     for gauge in (RUNNING, WAITING):
         assert families[gauge].type == "gauge"
         models = {sample.labels["model_name"] for sample in families[gauge].samples}
-        assert models == {"whisper-embedded", MODEL}
+        assert models >= {ASR_MODEL, MODEL}
     assert families["auricle_request_seconds"].type == "histogram"
 
 
+@pytest.mark.also_real
 def test_ops_03_requests_are_counted_by_endpoint_and_status(api: Api, quiet: bytes) -> None:
     def counted() -> list[float]:
         endpoint = "/v1/audio/transcriptions"
@@ -74,6 +72,7 @@ def test_ops_03_requests_are_counted_by_endpoint_and_status(api: Api, quiet: byt
     assert [after - earlier for after, earlier in zip(counted(), before, strict=True)] == [1, 2, 1]
 
 
+@pytest.mark.also_real
 def test_ops_03_audio_and_work_are_counted(api: Api, clip: Clip) -> None:
     samples = [
         "auricle_audio_seconds_total",
@@ -85,21 +84,23 @@ def test_ops_03_audio_and_work_are_counted(api: Api, clip: Clip) -> None:
     before = {sample: total(api, sample) for sample in samples}
     api.transcribe(clip.data)
     moved = {sample: total(api, sample) - before[sample] for sample in samples}
-    assert moved["auricle_audio_seconds_total"] == pytest.approx(2.889, abs=0.01)
+    assert moved["auricle_audio_seconds_total"] == pytest.approx(duration_s(clip), abs=0.01)
     assert all(amount > 0 for amount in moved.values())
 
 
+@pytest.mark.also_real
 def test_ops_03_gauge_shows_running_requests(api: Api, long_audio: bytes) -> None:
     assert total(api, RUNNING) == 0
     with api.open_stream(long_audio) as response:
         lines = response.iter_lines()
         next(lines)
-        assert total(api, RUNNING, model_name="whisper-embedded") == 1
+        assert total(api, RUNNING, model_name=ASR_MODEL) == 1
         for _ in lines:
             pass
     assert total(api, RUNNING) == 0
 
 
+@pytest.mark.also_real
 def test_ops_03_gauge_shows_running_chats(api: Api) -> None:
     assert total(api, RUNNING, model_name=MODEL) == 0
     request = body(max_tokens=100, stream=True, **never_ending())
@@ -107,7 +108,7 @@ def test_ops_03_gauge_shows_running_chats(api: Api) -> None:
         lines = response.iter_lines()
         next(lines)
         assert total(api, RUNNING, model_name=MODEL) == 1
-        assert total(api, RUNNING, model_name="whisper-embedded") == 0
+        assert total(api, RUNNING, model_name=ASR_MODEL) == 0
         for _ in lines:
             pass
     assert total(api, RUNNING, model_name=MODEL) == 0
@@ -140,15 +141,17 @@ def test_ops_03_chats_and_their_audio_are_counted(api: Api, clip: Clip) -> None:
     audio_s, *others = (
         total(api, sample, **labels) - earlier for (sample, labels), earlier in zip(samples, before, strict=True)
     )
-    assert audio_s == pytest.approx(2.889, abs=0.01)
+    assert audio_s == pytest.approx(duration_s(clip), abs=0.01)
     assert others == [1] * len(others)
 
 
+@pytest.mark.also_real
 def test_ops_04_version(api: Api) -> None:
     body = api.get("/version").json()
     assert body.keys() == {"version"}
     assert body["version"][0].isdigit()
 
 
+@pytest.mark.also_real
 def test_ops_04_is_sleeping(api: Api) -> None:
     assert api.get("/is_sleeping").json() == {"is_sleeping": False}

@@ -8,7 +8,7 @@ import pytest
 from tests.conformance.audio import encode, silence
 from tests.conformance.scoring import word_error_rate
 from tests.conformance.wire import Api, assert_refused
-from tests.conftest import Clip
+from tests.conftest import ASR_MODEL, Clip
 
 WHISPER, GPT_4O, GPT, DIARIZE = "whisper-1", "gpt-4o-transcribe", "gpt-transcribe", "gpt-4o-transcribe-diarize"
 FAMILIES = (WHISPER, GPT_4O, GPT, DIARIZE)
@@ -22,6 +22,10 @@ FORMATS = {
 ALL_FORMATS = (*FORMATS[WHISPER], "diarized_json")
 
 
+def every_family(value: str) -> list[tuple[str, str]]:
+    return [(model, value) for model in FAMILIES]
+
+
 def vad(**options: Any) -> str:
     return json.dumps({"type": "server_vad", **options})
 
@@ -29,6 +33,7 @@ def vad(**options: Any) -> str:
 # TRP-01 ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 def test_trp_01_file_is_required(api: Api) -> None:
     assert_refused(api.transcribe(None), 400, "file", None)
 
@@ -37,6 +42,7 @@ def test_trp_01_file_as_text_is_refused(api: Api) -> None:
     assert_refused(api.transcribe(None, file="speech.wav"), 400, "file", None)
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
     "upload",
     [
@@ -61,6 +67,7 @@ def test_trp_01_less_than_a_tenth_of_a_second_is_too_short(api: Api, sample_rate
     assert_refused(api.transcribe(upload), 400, "file", code="audio_too_short")
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("sample_rate_hz", [8_000, 11_025, 16_000, 44_100, 48_000])
 def test_trp_01_a_tenth_of_a_second_is_enough(api: Api, sample_rate_hz: int) -> None:
     response = api.transcribe(encode(silence(0.1, sample_rate_hz), sample_rate_hz))
@@ -75,12 +82,14 @@ def test_trp_02_model_is_required(api: Api, quiet: bytes, model: str | None) -> 
     assert_refused(api.transcribe(quiet, model=model), 400, "model", None)
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("model", ["whisper-9", "WHISPER-1", "openai/whisper-huge", "../models", "whisper 1"])
 def test_trp_02_unknown_model(api: Api, quiet: bytes, model: str) -> None:
     assert_refused(api.transcribe(quiet, model=model), 404, "model", code="model_not_found")
 
 
-@pytest.mark.parametrize("model", ["whisper-embedded", "openai/whisper-small", "openai/whisper-large-v3", *FAMILIES])
+@pytest.mark.also_real
+@pytest.mark.parametrize("model", [ASR_MODEL, "openai/whisper-small", "openai/whisper-large-v3", *FAMILIES])
 def test_trp_02_ids_and_aliases_are_served(api: Api, quiet: bytes, model: str) -> None:
     assert api.transcribe(quiet, model=model).status_code == 200
 
@@ -88,14 +97,17 @@ def test_trp_02_ids_and_aliases_are_served(api: Api, quiet: bytes, model: str) -
 # TRP-03 ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("language", ["en", "de", "es", "fr", ""])
-@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.also_real
+@pytest.mark.parametrize(("model", "language"), [*((WHISPER, each) for each in ("de", "en", "")), *every_family("es")])
 def test_trp_03_language(api: Api, quiet: bytes, model: str, language: str) -> None:
     assert api.transcribe(quiet, model=model, language=language).status_code == 200
 
 
-@pytest.mark.parametrize("language", ["xx", "english", "e", "en-US", "en,de", "12", "ünï"])
-@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.also_real
+@pytest.mark.parametrize(
+    ("model", "language"),
+    [*((WHISPER, each) for each in ("english", "e", "en-US", "en,de", "12", "ünï")), *every_family("xx")],
+)
 def test_trp_03_what_is_no_language(api: Api, quiet: bytes, model: str, language: str) -> None:
     response = api.transcribe(quiet, model=model, language=language)
     assert_refused(response, 400, "language", code="invalid_language_format")
@@ -110,11 +122,12 @@ def test_trp_03_language_reaches_the_decoder(api: Api, clips: list[Clip]) -> Non
 # TRP-04 ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("model", [WHISPER, GPT_4O, GPT])
 @pytest.mark.parametrize(
     "prompt",
-    ["", "Madrid.", "O'Brien, Müller & Søn — 東京 🎧", "word " * 2_000, "<|endoftext|><|startoftranscript|>"],
-    ids=["empty", "short", "unicode", "long", "special-tokens"],
+    ["word " * 2_000, "", "Madrid.", "O'Brien, Müller & Søn — 東京 🎧", "<|endoftext|><|startoftranscript|>"],
+    ids=["long", "empty", "short", "unicode", "special-tokens"],
 )
 def test_trp_04_prompt_is_never_an_error(api: Api, clip: Clip, model: str, prompt: str) -> None:
     response = api.transcribe(clip.data, model=model, prompt=prompt, language="en")
@@ -134,6 +147,7 @@ def test_trp_04_only_the_tail_of_a_long_prompt_counts(api: Api, clip: Clip) -> N
 # TRP-05 ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("model", FAMILIES)
 @pytest.mark.parametrize("response_format", ALL_FORMATS)
 def test_trp_05_response_format(api: Api, quiet: bytes, model: str, response_format: str) -> None:
@@ -144,8 +158,9 @@ def test_trp_05_response_format(api: Api, quiet: bytes, model: str, response_for
         assert_refused(response, 400, "response_format", code="unsupported_value")
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("model", FAMILIES)
-@pytest.mark.parametrize("response_format", ["xml", "JSON", "json_object", "text/plain"])
+@pytest.mark.parametrize("response_format", ["xml", "JSON"])
 def test_trp_05_unknown_response_format(api: Api, quiet: bytes, model: str, response_format: str) -> None:
     response = api.transcribe(quiet, model=model, response_format=response_format)
     assert_refused(response, 400, "response_format", code="invalid_value")
@@ -154,13 +169,17 @@ def test_trp_05_unknown_response_format(api: Api, quiet: bytes, model: str, resp
 # TRP-06 ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("temperature", ["0", "0.0", "0.4", "1", "1.0", ""])
+@pytest.mark.also_real
+@pytest.mark.parametrize("temperature", ["0.4", "0", "0.0", "1", "1.0", ""])
 def test_trp_06_temperature(api: Api, clip: Clip, temperature: str) -> None:
     assert api.transcribe(clip.data, temperature=temperature).status_code == 200
 
 
-@pytest.mark.parametrize("temperature", ["-0.1", "1.01", "2", "nan", "inf", "-inf", "warm", "0,5"])
-@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.also_real
+@pytest.mark.parametrize(
+    ("model", "temperature"),
+    [*((WHISPER, each) for each in ("-0.1", "1.01", "nan", "inf", "-inf", "warm", "0,5")), *every_family("2")],
+)
 def test_trp_06_temperature_out_of_range(api: Api, quiet: bytes, model: str, temperature: str) -> None:
     assert_refused(api.transcribe(quiet, model=model, temperature=temperature), 400, "temperature")
 
@@ -170,6 +189,7 @@ def test_trp_06_temperature_out_of_range(api: Api, quiet: bytes, model: str, tem
 GRANULARITIES = "timestamp_granularities[]"
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("response_format", ["json", "text", "srt", "vtt"])
 def test_trp_07_words_need_verbose_json(api: Api, quiet: bytes, response_format: str) -> None:
     response = api.transcribe(quiet, response_format=response_format, **{GRANULARITIES: "word"})
@@ -195,6 +215,7 @@ def test_trp_07_other_families_have_no_words(api: Api, quiet: bytes, model: str)
 # TRP-08 ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 def test_trp_08_include_logprobs(api: Api, clip: Clip) -> None:
     answer = api.transcribe(clip.data, model=GPT_4O, **{"include[]": "logprobs"}).json()
     assert answer["logprobs"]
@@ -205,6 +226,7 @@ def test_trp_08_other_families_refuse_include(api: Api, quiet: bytes, model: str
     assert_refused(api.transcribe(quiet, model=model, **{"include[]": "logprobs"}), 400, "include")
 
 
+@pytest.mark.also_real
 def test_trp_08_include_needs_json(api: Api, quiet: bytes) -> None:
     response = api.transcribe(quiet, model=GPT_4O, response_format="text", **{"include[]": "logprobs"})
     assert_refused(response, 400, "include")
@@ -217,11 +239,12 @@ def test_trp_08_unknown_include(api: Api, quiet: bytes) -> None:
 # TRP-09 ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stream", ["true", "True", "TRUE", "1"])
-@pytest.mark.parametrize("response_format", ["json", "text"])
-@pytest.mark.parametrize("model", FAMILIES)
-def test_trp_09_stream(api: Api, quiet: bytes, model: str, response_format: str, stream: str) -> None:
-    response = api.transcribe(quiet, model=model, response_format=response_format, stream=stream)
+@pytest.mark.also_real
+@pytest.mark.parametrize(
+    ("model", "stream"), [*((WHISPER, each) for each in ("True", "TRUE", "1")), *every_family("true")]
+)
+def test_trp_09_stream(api: Api, quiet: bytes, model: str, stream: str) -> None:
+    response = api.transcribe(quiet, model=model, response_format="text", stream=stream)
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/event-stream")
 
@@ -237,6 +260,7 @@ def test_trp_09_not_a_boolean(api: Api, quiet: bytes, stream: str) -> None:
     assert_refused(api.transcribe(quiet, stream=stream), 400, "stream")
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("response_format", ["srt", "vtt", "verbose_json"])
 def test_trp_09_timed_formats_are_not_streamed(api: Api, quiet: bytes, response_format: str) -> None:
     response = api.transcribe(quiet, stream="true", response_format=response_format)
@@ -246,6 +270,7 @@ def test_trp_09_timed_formats_are_not_streamed(api: Api, quiet: bytes, response_
 # TRP-10 ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
     "strategy",
     [
@@ -268,6 +293,7 @@ def test_trp_10_every_family_has_it(api: Api, quiet: bytes, model: str, strategy
     assert api.transcribe(quiet, model=model, chunking_strategy=strategy).status_code == 200
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
     "strategy",
     [
@@ -303,6 +329,7 @@ def test_trp_10_speech_is_found_with_every_strategy(api: Api, clip: Clip, strate
 # TRP-11, TRP-12 --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("model", [WHISPER, GPT_4O, GPT])
 @pytest.mark.parametrize("name", ["known_speaker_names", "known_speaker_references"])
 def test_trp_11_speakers_need_a_diarizing_model(api: Api, quiet: bytes, model: str, name: str) -> None:
@@ -310,6 +337,7 @@ def test_trp_11_speakers_need_a_diarizing_model(api: Api, quiet: bytes, model: s
     assert_refused(response, 400, "known_speaker_names", "known_speaker_references")
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
     "fields",
     [{"keywords[]": ["Madrid", "Lisbon"]}, {"languages[]": ["en", "de"]}, {"languages[]": "fr"}],
@@ -319,6 +347,7 @@ def test_trp_12_keywords_and_languages(api: Api, clip: Clip, fields: dict[str, A
     assert api.transcribe(clip.data, model=GPT, **fields).status_code == 200
 
 
+@pytest.mark.also_real
 def test_trp_12_detection_keeps_to_languages(api: Api, clip: Clip) -> None:
     assert clip.language == "en"
     answer = api.transcribe(clip.data, model=GPT, **{"languages[]": ["de", "fr"]}).json()
@@ -344,6 +373,7 @@ def test_trp_12_language_and_languages(api: Api, quiet: bytes) -> None:
 # TRP-13 ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -384,6 +414,7 @@ def test_trp_13_extras(api: Api, clip: Clip, name: str, value: str) -> None:
     assert response.status_code == 200, response.text
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -426,6 +457,7 @@ def test_trp_13_every_family_has_the_extras(api: Api, quiet: bytes, model: str) 
     assert_refused(api.transcribe(quiet, model=model, top_p="2"), 400, "top_p")
 
 
+@pytest.mark.real
 def test_trp_13_same_seed_same_text(api: Api, clips: list[Clip]) -> None:
     spanish = [clip for clip in clips if clip.language == "es"]
 
@@ -437,12 +469,14 @@ def test_trp_13_same_seed_same_text(api: Api, clips: list[Clip]) -> None:
     assert any(texts(seed) != first for seed in (2, 3))
 
 
+@pytest.mark.also_real
 def test_trp_13_max_completion_tokens_cuts_the_answer(api: Api, clip: Clip) -> None:
     stream = api.stream(clip.data, max_completion_tokens="3")
     assert stream.done["choices"][0]["finish_reason"] == "length"
     assert len(stream.done["text"]) < len(api.transcribe(clip.data).json()["text"])
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize("name", ["stream_include_usage", "stream_continuous_usage_stats"])
 def test_trs_10_stream_options_need_stream(api: Api, quiet: bytes, name: str) -> None:
     assert_refused(api.transcribe(quiet, **{name: "true"}), 400, name)
@@ -451,6 +485,7 @@ def test_trs_10_stream_options_need_stream(api: Api, quiet: bytes, name: str) ->
 # GEN-06 ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.also_real
 def test_gen_06_unknown_fields_are_ignored(api: Api, quiet: bytes) -> None:
     response = api.transcribe(quiet, colour="blue", **{"nested[a][b]": "1", "list[]": ["1", "2"], "[": "x", "": "y"})
     assert response.status_code == 200, response.text

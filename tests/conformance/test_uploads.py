@@ -50,6 +50,7 @@ def test_trp_01_formats_and_bit_depths(api: Api, clip: Clip, container: str, sub
     assert_heard(api, encode(samples_of(clip), SAMPLE_RATE_HZ, container, subtype), clip)
 
 
+@pytest.mark.also_real
 @pytest.mark.parametrize(
     ("container", "codec"),
     [("mp4", "aac"), ("ipod", "aac"), ("webm", "libopus"), ("mpeg", "mp2"), ("mp3", "libmp3lame")],
@@ -94,6 +95,7 @@ def test_trp_01_a_file_cut_off_is_heard_as_far_as_it_goes(api: Api, clips: list[
     assert 0 < response.json()["duration"] < 0.6 * sum(len(samples_of(clip)) / SAMPLE_RATE_HZ for clip in clips[:2])
 
 
+@pytest.mark.also_real
 def test_sec_8_a_file_of_exactly_the_limit_is_taken(api: Api) -> None:
     response = api.transcribe(padded_to(encode(silence(1)), MAX_UPLOAD_BYTES))
     assert (response.status_code, response.json()["text"]) == (200, "")
@@ -103,6 +105,7 @@ def test_sec_8_one_byte_more_is_not(api: Api) -> None:
     assert_refused(api.transcribe(padded_to(encode(silence(1)), MAX_UPLOAD_BYTES + 1)), 413, None, "file")
 
 
+@pytest.mark.also_real
 def test_trp_01_413_while_reading_a_body_of_unknown_length(api: Api) -> None:
     boundary = "a-boundary"
 
@@ -120,6 +123,7 @@ def test_trp_01_413_while_reading_a_body_of_unknown_length(api: Api) -> None:
     assert_refused(response, 413, None, "file")
 
 
+@pytest.mark.also_real
 def test_trp_01_413_by_content_length_alone(api: Api) -> None:
     """Refused before the body was sent."""
     url = httpx.URL(api.url)

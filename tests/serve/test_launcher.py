@@ -45,7 +45,7 @@ def broken(**changes: Any) -> dict[str, Any]:
 
 
 def models(**changes: Any) -> dict[str, Any]:
-    return embedded_config(models=[{"id": "whisper", "source": "models/whisper-embedded", **changes}])
+    return embedded_config(models=[{"id": "whisper", "source": "embedded:whisper-base", **changes}])
 
 
 BROKEN = {

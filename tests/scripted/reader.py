@@ -1,0 +1,55 @@
+"""The audio deployment's own reader, in this process."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from itertools import count
+
+from deployments.audio.reader import UploadReader, WindowReader, read_clip, read_recording
+from deployments.audio.silero import SileroModel
+from pipelines.types import (
+    SAMPLE_RATE_HZ,
+    AudioChunk,
+    AudioClip,
+    AudioInfo,
+    AudioRecording,
+    AudioWindow,
+    DecodeLimits,
+    VadOptions,
+)
+
+
+class LocalReader:
+    """`pipelines.ports.AudioReader`: uploads are decoded and searched for speech as under Serve."""
+
+    def __init__(self, limits: DecodeLimits) -> None:
+        self._limits = limits
+        self._model = SileroModel()
+
+    async def read(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
+        reader = await asyncio.to_thread(UploadReader, upload, vad, self._model, self._limits)
+        yield reader.info
+        is_last = False
+        while not is_last:
+            page = await asyncio.to_thread(reader.next_page, reader.position)
+            is_last = page.is_last
+            for chunk in page.chunks:
+                yield chunk
+
+    async def read_windows(self, upload: bytes, window_s: float) -> AsyncGenerator[AudioWindow, None]:
+        reader = WindowReader(upload, self._limits)
+        num_samples = round(window_s * SAMPLE_RATE_HZ)
+        for index in count():
+            pcm = await asyncio.to_thread(reader.next_window, index * num_samples, num_samples)
+            if len(pcm):
+                yield AudioWindow(index, index * window_s, pcm)
+            if len(pcm) < num_samples:
+                return
+
+    async def read_clip(self, upload: bytes, max_duration_s: float) -> AudioClip:
+        return await asyncio.to_thread(read_clip, upload, self._model, self._limits_of(max_duration_s))
+
+    async def read_recording(self, upload: bytes, max_duration_s: float) -> AudioRecording:
+        return await asyncio.to_thread(read_recording, upload, self._limits_of(max_duration_s))
+
+    def _limits_of(self, max_duration_s: float) -> DecodeLimits:
+        return DecodeLimits(max_duration_s, self._limits.max_channels, self._limits.max_sample_rate_hz)
