@@ -77,7 +77,7 @@ def test_a_config_is_read(tmp_path: Path) -> None:
 
 
 def with_diarization(config: dict[str, Any], **options: Any) -> None:
-    application(config)["args"].update(diarization={"source": "models/diarization-embedded"})
+    application(config)["args"].update(diarization={"source": "embedded:speaker-diarization"})
     if options:
         application(config)["deployments"].append({"name": "diarization", **options})
 

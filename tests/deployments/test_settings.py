@@ -24,7 +24,7 @@ def model(**changes: Any) -> dict[str, Any]:
 
 
 def diarized(**changes: Any) -> dict[str, Any]:
-    return {"models": [model()], "diarization": {"source": "models/diarization-embedded", **changes}}
+    return {"models": [model()], "diarization": {"source": "embedded:speaker-diarization", **changes}}
 
 
 def chat(**changes: Any) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def test_defaults_of_diarization() -> None:
     diarization = Settings.model_validate(diarized()).diarization
     assert diarization == Diarization(
         engine="pyannote",
-        source="models/diarization-embedded",
+        source="embedded:speaker-diarization",
         device="auto",
         batch_size=16,
         max_window_s=600.0,
@@ -136,7 +136,7 @@ def test_a_given_family_counts_more_than_the_id() -> None:
     [
         ({"aliases": ["whisper-1", "gpt-4o-transcribe-diarize"]}, "gpt-4o-transcribe-diarize"),
         ({"aliases": [{"id": "meetings", "family": "diarize"}]}, "meetings"),
-        ({"id": "diarizer", "source": "models/whisper-embedded"}, "diarizer"),
+        ({"id": "diarizer", "source": "embedded:whisper-base"}, "diarizer"),
         ({"family": "diarize"}, "openai/whisper-tiny"),
     ],
 )
@@ -337,7 +337,7 @@ def test_every_key_of_a_chat_model() -> None:
         "name": "small",
         "aliases": ({"id": "gpt-4o-audio-preview", "family": "whisper"},),
         "engine": "deployments.chat.engine:ChatEngine",
-        "source": "models/chat-embedded",
+        "source": "embedded:smollm2-135m-instruct",
         "device": "cuda",
         "dtype": "bfloat16",
         "max_context_tokens": 16,
