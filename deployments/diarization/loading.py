@@ -7,6 +7,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import warnings
 from pathlib import Path
+from pickle import UnpicklingError
 from urllib.parse import urlsplit
 
 from huggingface_hub import get_token
@@ -66,6 +67,11 @@ def _sentence(source: str, error: Exception) -> str:
             return f"The hub did not give the diarization pipeline '{source}': {_first_line(error)}."
         case HFValidationError() | FileNotFoundError() if not (Path(source) / "config.yaml").exists():
             return f"'{source}' is neither a directory with a config.yaml of a pipeline nor an id on the hub."
+        case UnpicklingError():
+            return (
+                f"The diarization pipeline '{source}' could not be loaded: a file of weights in it is damaged, "
+                "or would run something if it were read."
+            )
         case FileNotFoundError():
             return f"The diarization pipeline '{source}' is not complete: {error.filename} is missing."
     return f"The diarization pipeline '{source}' could not be loaded: {type(error).__name__}: {_first_line(error)}."

@@ -1,6 +1,5 @@
 """The embedded pipeline on its published weights, loaded once, and what it hears in the conversations."""
 
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,31 +11,15 @@ from deployments.diarization.engine import DiarizerArgs
 from deployments.diarization.pyannote import PyannoteDiarizer
 from deployments.settings import Diarization as DiarizationSettings
 from deployments.settings import Settings
+from models.sources import resolve
 from pipelines.speaker_types import Diarization
-from tests.conftest import ROOT, embedded_config
-
-CONFIG = ROOT / "models" / "speaker-diarization" / "config.yaml"
-
-
-def embedded_directory() -> Path:
-    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "auricle" / "models"
-    return Path(os.environ.get("AURICLE_MODELS") or cached) / "speaker-diarization"
+from tests.conftest import embedded_config
 
 
 @pytest.fixture(scope="session")
-def weights() -> Path:
-    """Where the published weights lie."""
-    return embedded_directory()
-
-
-@pytest.fixture(scope="session")
-def checkpoint(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The published weights under this tree's own configuration."""
-    directory = tmp_path_factory.mktemp("speaker-diarization")
-    for part in ("segmentation", "embedding"):
-        (directory / part).symlink_to(weights / part)
-    (directory / "config.yaml").write_text(CONFIG.read_text())
-    return directory
+def checkpoint() -> Path:
+    """The published weights and the configuration of this tree."""
+    return Path(resolve("embedded:speaker-diarization"))
 
 
 @pytest.fixture(scope="session")

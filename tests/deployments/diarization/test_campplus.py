@@ -22,8 +22,8 @@ MIN_SAME_COSINE = 0.9999
 
 
 @pytest.fixture(scope="module")
-def path(weights: Path) -> Path:
-    return weights / "embedding" / EMBEDDING_FILE
+def path(checkpoint: Path) -> Path:
+    return checkpoint / "embedding" / EMBEDDING_FILE
 
 
 @pytest.fixture(scope="module")
