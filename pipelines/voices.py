@@ -12,7 +12,7 @@ from pipelines.speaker_types import Embedding, Speaker
 class VoiceOptions:
     """How alike embeddings of one speaker are, as cosines: it depends on the model.
 
-    For CAM++ a speaker is 0.67 and more like a reference of 2 s, and another person at most 0.44.
+    For CAM++ a speaker is 0.67 and more like a reference of 2 s, and others in the same conversation at most 0.43.
 
     min_known_similarity: of a speaker to the reference of a known one; below it a stranger stays a stranger.
     min_linked_similarity: of a speaker in one window of a recording to one in the windows before.

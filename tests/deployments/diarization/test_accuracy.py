@@ -36,7 +36,7 @@ MAX_ERROR_RATES = {
 # Twenty speak. Measured: 20.
 CROWD = range(18, 23)
 
-# Of all 40 who speak in conversations with references. Measured: none, with references of 5 s and of 2 s.
+# Of all 40 who speak in conversations with references, of 5 s or of 2 s.
 MAX_UNNAMED = 1
 
 Diarized = Callable[[str], Diarization]

@@ -162,7 +162,7 @@ async def test_trs_05_cht_33_what_is_found_later_is_an_event() -> None:
         (api(chat_model=SlowChatModel([InvalidRequest("No.", "messages")])), CHAT, {}, "messages"),
         (api(chat_model=SlowChatModel(slow_s=SLOW_S)), CHAT, {"n": 0}, "n"),
     ],
-    ids=str,
+    ids=["upload", "upload-loading", "language", "temperature", "chat-audio", "chat-model", "chat-n"],
 )
 async def test_what_is_known_in_time_is_a_status(app: FastAPI, path: str, fields: dict[str, Any], param: str) -> None:
     answer = await asked(app, path, **fields)
