@@ -63,6 +63,7 @@ JFK = Clip(
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Other files are groups of their own, so that what a file's tests share is made once."""
     items[:] = _once_on_the_real_server(items)
