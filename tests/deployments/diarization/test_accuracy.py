@@ -33,10 +33,14 @@ MAX_ERROR_RATES = {
     "tst": (0.7, 0.65),
 }
 
+# Half of the tts and libri conversations, of two, three and four: all of them take `benchmarks.diarization_accuracy`
+# minutes, and tell the same.
+LEFT_OUT = {"tts-01", "tts-02", "tts-04", "tts-06", "tts-07", "libri-01", "libri-03", "libri-05"}
+
 # Twenty speak. Measured: 20.
 CROWD = range(18, 23)
 
-# Of all 40 who speak in conversations with references, of 5 s or of 2 s.
+# Of all who speak in conversations with references, of 5 s or of 2 s.
 MAX_UNNAMED = 1
 
 Diarized = Callable[[str], Diarization]
@@ -72,9 +76,13 @@ def recognised(diarization: Diarization, known: Mapping[str, Embedding], options
 
 
 def of_kind(conversations: Conversations, kind: str) -> list[Conversation]:
-    found = [conversation for conversation in conversations.values() if kind_of(conversation) == kind]
+    found = [conversation for conversation in measured(conversations) if kind_of(conversation) == kind]
     assert found
     return found
+
+
+def measured(conversations: Conversations) -> list[Conversation]:
+    return [conversation for name, conversation in conversations.items() if name not in LEFT_OUT]
 
 
 @pytest.mark.parametrize("kind", MAX_ERROR_RATES)
@@ -125,7 +133,7 @@ def strange_voices(diarizer: PyannoteDiarizer) -> dict[str, Embedding]:
 
 
 def with_references(conversations: Conversations) -> list[Conversation]:
-    return [conversation for conversation in conversations.values() if conversation.references]
+    return [conversation for conversation in measured(conversations) if conversation.references]
 
 
 def own(conversation: Conversation, voices: Mapping[str, Embedding]) -> dict[str, Embedding]:
