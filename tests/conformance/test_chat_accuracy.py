@@ -15,9 +15,9 @@ pytestmark = pytest.mark.real
 AUDIO_TOKENS_PER_S = 25
 
 
-@pytest.mark.parametrize("question", [TRANSCRIBE, "What's in this audio?", "Repeat what is said."])
+@pytest.mark.parametrize("question", [TRANSCRIBE, "What's in this audio?"])
 def test_cht_35_the_answer_has_the_recording_s_words(api: Api, question: str) -> None:
-    """The question first, as vLLM's client asks; measured: all three quote the whole sentence."""
+    """The question first, as vLLM's client asks; measured: both quote the whole sentence."""
     answer = completion(api, user(question, input_audio(JFK.data)), max_tokens=60)
     assert set(normalised(JFK.text).split()) <= set(normalised(texts(answer)[0]).split()), texts(answer)
     assert answer["usage"]["prompt_tokens_details"]["audio_tokens"] == 11 * AUDIO_TOKENS_PER_S
