@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.configuration import check_resources, load_config, local_resources
+from deployments.config_file import check_resources, load_config, local_resources
 from deployments.settings import API_KEYS_VARIABLE, Settings
 from models.sources import resolve
 from pipelines.errors import ConfigurationError

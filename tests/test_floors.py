@@ -1,6 +1,7 @@
 """Imports go down only."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,14 @@ PIPELINE_FLOORS = [
     {"transcription", "speakers", "chat"},
     {"diarization", "hearing", "realtime"},
 ]
-RAY_FILES = {"deployment", "handles", "resources", "app", "configuration", "__main__"}
+RAY_FILES = {"deployment", "resources", "app", "config_file", "__main__"}
+RAY_ROOMS = {"remote"}
+
+
+def rooms() -> dict[str, int]:
+    """Room to floor, as the table of `docs/walk.md` says: a file, or a package by its path and a slash."""
+    rows = re.findall(r"^\| (\d+) \| (.+?) \|", (ROOT / "docs" / "walk.md").read_text(), re.M)
+    return {room: int(floor) for floor, named in rows for room in re.findall(r"`([^`]+)`", named)}
 
 
 def sources(package: str) -> dict[str, Path]:
@@ -25,8 +33,8 @@ def sources(package: str) -> dict[str, Path]:
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
 
 
-SOURCES = {**sources("pipelines"), **sources("deployments")}
-PACKAGES = {path.parent.name for path in (ROOT / "deployments").glob("*/__init__.py")}
+SOURCES = {**sources("pipelines"), **sources("models"), **sources("deployments")}
+ROOMS = rooms()
 
 
 def imports(module: str) -> set[str]:
@@ -53,9 +61,12 @@ def edges(importer: str, imported: str) -> list[tuple[str, str]]:
     )
 
 
-def package_of(module: str) -> str | None:
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] in PACKAGES else None
+def room_of(module: str) -> str:
+    """The smallest one that holds it."""
+    path = SOURCES[module].relative_to(ROOT).as_posix()
+    fitting = [room for room in ROOMS if path == room or (room.endswith("/") and path.startswith(room))]
+    assert fitting, f"{path} is in no room of docs/walk.md"
+    return max(fitting, key=len)
 
 
 def pipeline_floor(module: str) -> int:
@@ -63,32 +74,15 @@ def pipeline_floor(module: str) -> int:
     return next(floor for floor, names in enumerate(PIPELINE_FLOORS) if name in names)
 
 
-def deployment_floor(module: str) -> int:
-    """-1 what engines share, 0 engines, 1 settings, 2 routes, 3 handles, 4 deployments, 5 the graph and its checks,
-    6 the program."""
-    package, name = package_of(module), module.split(".")[-1]
-    if package:
-        return 4 if name == "deployment" else 2 if package == "ingress" else 0
-    return {
-        "batching": -1,
-        "engines": -1,
-        "cache": -1,
-        "sampling": -1,
-        "devices": -1,
-        "settings": 1,
-        "handles": 3,
-        "resources": 3,
-        "app": 5,
-        "configuration": 5,
-        "__main__": 6,
-    }[name]
-
-
 def test_there_are_sources() -> None:
     assert len(sources("pipelines")) >= 9
     assert len(sources("deployments")) >= 30
-    assert {"asr", "audio", "diarization", "ingress"} <= PACKAGES
     assert edges("deployments", "pipelines")
+
+
+def test_every_room_of_the_walk_is_there() -> None:
+    assert len(ROOMS) >= 20
+    assert [room for room in ROOMS if not (ROOT / room).exists()] == []
 
 
 def test_nobody_imports_tests() -> None:
@@ -114,35 +108,30 @@ def test_every_pipeline_module_has_a_floor() -> None:
     assert {pipeline_floor(module) for module in modules} == {0, 1, 2, 3, 4}
 
 
-def test_deployments_import_lower_floors_or_their_own_package() -> None:
-    inside = edges("deployments", "deployments")
-    inside = [edge for edge in inside if edge[1].count(".") and edge[1].split(".")[-1] not in PACKAGES]
-    assert len(inside) >= 30
-    upwards = [
-        (module, name)
-        for module, name in inside
-        if deployment_floor(name) > deployment_floor(module)
-        or (deployment_floor(name) == deployment_floor(module) and package_of(name) != package_of(module))
-    ]
-    assert upwards == []
-
-
-def test_packages_never_import_each_other() -> None:
+def test_rooms_import_lower_floors_or_themselves() -> None:
     between = [
         (module, name)
-        for module, name in edges("deployments", "deployments")
-        if package_of(module) and package_of(name) and package_of(module) != package_of(name)
+        for module in SOURCES
+        for name in imports(module) & SOURCES.keys()
+        if SOURCES[name].name != "__init__.py" and room_of(module) != room_of(name)
     ]
-    assert between == []
+    assert len(between) >= 100
+    assert [edge for edge in between if ROOMS[room_of(edge[1])] >= ROOMS[room_of(edge[0])]] == []
 
 
-def test_handles_know_nothing_of_the_deployments_behind_them() -> None:
-    assert imports("deployments.handles")
-    assert [name for name in imports("deployments.handles") if name.split(".")[0] == "deployments"] == []
+def test_remote_knows_nothing_of_the_deployments_behind_it() -> None:
+    remote = [module for module in SOURCES if module.startswith("deployments.remote.")]
+    assert len(remote) >= 5
+    others = [(module, name) for module in remote for name in imports(module) if name.startswith("deployments.")]
+    assert [edge for edge in others if not edge[1].startswith("deployments.remote")] == []
 
 
-def test_only_a_deployment_imports_the_handles() -> None:
-    importers = {module for module, name in edges("deployments", "deployments") if name == "deployments.handles"}
+def test_only_a_deployment_imports_remote() -> None:
+    importers = {
+        module
+        for module, name in edges("deployments", "deployments")
+        if name.startswith("deployments.remote") and not module.startswith("deployments.remote")
+    }
     assert importers
     assert {module.split(".")[-1] for module in importers} == {"deployment"}
 
@@ -150,7 +139,8 @@ def test_only_a_deployment_imports_the_handles() -> None:
 def test_ray_is_imported_in_few_files() -> None:
     importers = {module for module, _ in edges("deployments", "ray")}
     assert importers
-    assert {module for module in importers if module.split(".")[-1] not in RAY_FILES} == set()
+    strangers = {module for module in importers if module.split(".")[-1] not in RAY_FILES}
+    assert {module for module in strangers if module.split(".")[1] not in RAY_ROOMS} == set()
 
 
 def test_packages_import_nothing_by_themselves() -> None:

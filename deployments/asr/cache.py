@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from transformers import DynamicCache, EncoderDecoderCache
 
-from deployments.cache import BatchCache
+from deployments.decoding.cache import BatchCache
 
 
 class WhisperCache(BatchCache):

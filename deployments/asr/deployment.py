@@ -8,7 +8,7 @@ from typing import Any
 from ray import serve
 
 from deployments.asr.engine import ENGINES, AsrEngine
-from deployments.batching import EngineLoop, UserConfig
+from deployments.decoding.loop import EngineLoop, UserConfig
 from deployments.engines import EngineArgs, load_engine
 from deployments.resources import assigned_device, assigned_threads
 from models.sources import resolve

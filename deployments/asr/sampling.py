@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deployments.asr.vocabulary import Vocabulary
-from deployments.sampling import apply_penalties, draw
+from deployments.decoding.sampling import apply_penalties, draw
 from pipelines.types import DecodingOptions
 
 NEVER = -math.inf

@@ -14,7 +14,7 @@ from deployments.asr.review import Reviewer
 from deployments.asr.row import Attempt, Row
 from deployments.asr.sampling import TokenChooser
 from deployments.asr.vocabulary import Vocabulary
-from deployments.devices import resolve_device, resolve_dtype
+from deployments.decoding.devices import resolve_device, resolve_dtype
 from deployments.engines import EngineArgs, StepOutput
 from pipelines.errors import InvalidRequest, UnsupportedLanguage
 from pipelines.types import (

@@ -11,8 +11,8 @@ from typing import Any
 
 from ray import serve
 
-from deployments.batching import EngineLoop, UserConfig
 from deployments.chat.engine import ENGINES, ChatEngine, ChatEngineArgs
+from deployments.decoding.loop import EngineLoop, UserConfig
 from deployments.engines import load_engine
 from deployments.resources import assigned_device, assigned_threads
 from models.sources import resolve

@@ -25,9 +25,9 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
 )
 
+from deployments.chat.families.qwen2_audio import hear_only_what_there_is
+from deployments.chat.families.voxtral import load_voxtral_prompts
 from deployments.chat.gguf_checkpoint import find_gguf, load_gguf_model, load_gguf_tokenizer
-from deployments.chat.qwen2_audio import hear_only_what_there_is
-from deployments.chat.voxtral import load_voxtral_prompts
 from pipelines.errors import ConfigurationError
 
 AUTO_CLASSES = (

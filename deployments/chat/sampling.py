@@ -7,7 +7,7 @@ from torch import Tensor
 
 from deployments.chat.row import Row
 from deployments.chat.vocabulary import Vocabulary
-from deployments.sampling import apply_penalties, draw
+from deployments.decoding.sampling import apply_penalties, draw
 from pipelines.chat_types import ScoredToken
 
 

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deployments.cache import BatchCache
 from deployments.chat.defaults import sampling_defaults
 from deployments.chat.engine import ChatEngineArgs, ChatOutput
-from deployments.chat.granite_speech import AudioAdapter
+from deployments.chat.families.granite_speech import AudioAdapter
 from deployments.chat.loading import audio_token_id, load_model, load_processor, tokenizer_of
 from deployments.chat.prompts import Prompter
 from deployments.chat.row import Prompt, Row
 from deployments.chat.sampling import TokenChooser
 from deployments.chat.vocabulary import Vocabulary
-from deployments.devices import resolve_device, resolve_dtype
+from deployments.decoding.cache import BatchCache
+from deployments.decoding.devices import resolve_device, resolve_dtype
 from deployments.engines import StepOutput
 from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions
 from pipelines.errors import ConfigurationError, InvalidRequest, ModelUnavailable

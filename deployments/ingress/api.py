@@ -6,14 +6,15 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 
-from deployments.ingress import errors
-from deployments.ingress.admission import Admission
-from deployments.ingress.chat import chat_router
-from deployments.ingress.middleware import BodyLimit, Observation
-from deployments.ingress.models import models_router
-from deployments.ingress.operations import operations_router
+from deployments.ingress.chat.route import chat_router
+from deployments.ingress.http import errors
+from deployments.ingress.http.admission import Admission
+from deployments.ingress.http.body_limit import BodyLimit
+from deployments.ingress.observation import Observation
+from deployments.ingress.operations.health import operations_router
+from deployments.ingress.operations.models import models_router
 from deployments.ingress.services import Services
-from deployments.ingress.transcriptions import transcriptions_router
+from deployments.ingress.transcription.route import transcriptions_router
 
 BODY_OVERHEAD_BYTES = 17 * 1_048_576
 """What a body may hold beside its file: four references of 10 s at 48 kHz in stereo and 24 bit take 15.4 MB, and a

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from deployments.ingress.catalogue import Catalogue
-from deployments.ingress.fetch import FetchLimits, MediaFetcher
+from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
 from deployments.ingress.metrics import IngressMetrics
 from deployments.settings import Diarization, Limits
 from pipelines.ports import AudioReader, ChatModel, Diarizer, Recognizer

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
-from deployments.ingress.fetch import FetchLimits, MediaFetcher
+from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
 from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
 from deployments.ingress.services import Services
 from deployments.settings import Settings

@@ -1,0 +1,153 @@
+"""Reads a Serve config file strictly, before anything starts.
+
+Serve itself ignores unknown keys in a deployment's override and waits for ever for resources that cannot
+be had; here both are one clear sentence.
+"""
+
+import glob
+import os
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from ray.serve import Deployment
+from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
+
+from deployments.asr.deployment import Asr
+from deployments.audio.deployment import Audio
+from deployments.chat.deployment import Chat
+from deployments.decoding.loop import UserConfig
+from deployments.diarization.deployment import DiarizationDeployment
+from deployments.ingress.deployment import Ingress
+from deployments.settings import Settings
+from pipelines.errors import ConfigurationError
+
+BATCHING = (Asr.name, Chat.name)
+"""The deployments that have a `user_config`, by their names in the code."""
+
+
+def load_config(path: Path) -> ServeDeploySchema:
+    """Read and check a config file.
+
+    Raises:
+        ConfigurationError: naming the file and the mistake.
+    """
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: Not YAML: {' '.join(str(error).split())}.") from None
+    try:
+        config = ServeDeploySchema.model_validate(data)
+        _refuse_unknown_keys(data, ServeDeploySchema, "the file")
+        if not config.applications:
+            raise ConfigurationError("There is no application to run.")
+        for application in config.applications:
+            _check_application(application)
+    except ValidationError as error:
+        mistake = error.errors()[0]
+        place = ".".join(str(step) for step in mistake["loc"]) or "the file"
+        raise ConfigurationError(f"{path}: {place}: {mistake['msg']}.") from None
+    except (AttributeError, TypeError):  # Serve's own validators trip over what has quite another shape
+        raise ConfigurationError(f"{path}: This is not the shape of a Serve config file.") from None
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error.message}") from None
+    return config
+
+
+def check_resources(config: ServeDeploySchema, num_cpus: float, num_gpus: float) -> None:
+    """Refuse what can never start on `num_cpus` and `num_gpus`.
+
+    Raises:
+        ConfigurationError
+    """
+    needed = {"CPU": 0.0, "GPU": 0.0}
+    for application in config.applications:
+        overrides = {override.name: override for override in application.deployments}
+        for name, default in _built(application).items():
+            num_replicas, options = _at_start(default, overrides.get(name))
+            needed["CPU"] += num_replicas * options.get("num_cpus", 1.0)
+            needed["GPU"] += num_replicas * options.get("num_gpus", 0.0)
+    for kind, available in (("CPU", num_cpus), ("GPU", num_gpus)):
+        if round(needed[kind], 4) > available:  # 0.4 + 0.2 is a little more than 0.6
+            raise ConfigurationError(
+                f"This configuration needs {needed[kind]:g} {kind}s to start, but there are {available:g}: "
+                f"lower num_{kind.lower()}s or the number of replicas under 'deployments'."
+            )
+
+
+def local_resources() -> tuple[float, float]:
+    """CPUs and NVIDIA GPUs of this machine."""
+    return float(os.cpu_count() or 1), float(len(glob.glob("/dev/nvidia[0-9]*")))
+
+
+def _check_application(application: ServeApplicationSchema) -> None:
+    built = _built(application)
+    names = [deployment.name for deployment in application.deployments]
+    if len(names) != len(set(names)):
+        raise ConfigurationError("A deployment is configured twice.")
+    for deployment in application.deployments:
+        if deployment.name not in built:
+            raise ConfigurationError(
+                f"There is no deployment '{deployment.name}'; there are: {', '.join(sorted(built))}."
+            )
+        # what is no dict is Serve's own default
+        if built[deployment.name].name in BATCHING and isinstance(deployment.user_config, dict):
+            UserConfig.model_validate(deployment.user_config)
+
+
+def _built(application: ServeApplicationSchema) -> dict[str, Deployment]:
+    """The deployments that `deployments.app:build` would make, by name."""
+    settings = Settings.model_validate(application.args)
+    return {
+        "ingress": Ingress,
+        "audio": Audio,
+        **{model.deployment_name: Asr for model in settings.speech_models},
+        **{model.deployment_name: Chat for model in settings.chat_models},
+        **({"diarization": DiarizationDeployment} if settings.diarization else {}),
+    }
+
+
+def _at_start(default: Deployment, override: DeploymentSchema | None) -> tuple[int, dict[str, Any]]:
+    """How many replicas there are at first, and what each needs. An override replaces the code's options whole."""
+    given = override.model_dump(exclude_unset=True) if override else {}
+    options = given.get("ray_actor_options", default.ray_actor_options) or {}
+    autoscaling = given.get("autoscaling_config")
+    if autoscaling is not None or given.get("num_replicas") == "auto":
+        autoscaling = autoscaling or {}
+        initial = autoscaling.get("initial_replicas")
+        return int(initial if initial is not None else autoscaling.get("min_replicas", 1)), options
+    return int(given.get("num_replicas") or default.num_replicas), options
+
+
+# Where Serve's schema says no more than "a dictionary"
+HIDDEN_MODELS: dict[str, type[BaseModel]] = {"autoscaling_config": AutoscalingConfig}
+
+
+def _refuse_unknown_keys(data: dict[str, Any], model: type[BaseModel], place: str) -> None:
+    """Compare a valid config with Serve's own models, which let unknown keys pass."""
+    for key, value in data.items():
+        if key not in model.model_fields:
+            raise ConfigurationError(f"Unknown key '{key}' in {place}.")
+        inner = HIDDEN_MODELS.get(key) or _model_in(model.model_fields[key].annotation)
+        if inner is None:
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                _refuse_unknown_keys(item, inner, _place_of(key, item, data))
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model that an annotation such as `Optional[Model]` or `List[Model]` is about."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
+
+
+def _place_of(key: str, item: dict[str, Any], owner: dict[str, Any]) -> str:
+    if key in ("applications", "deployments"):
+        return f"{key[:-1]} '{item.get('name')}'"
+    return f"{key} of '{owner['name']}'" if "name" in owner else key

@@ -1,0 +1,34 @@
+"""What a request asks for, in the pipelines' words."""
+
+from deployments.ingress.http.fields import sampled
+from deployments.ingress.transcription.schema import ServerVad, TranscriptionRequest
+from pipelines.types import DecodingOptions, Task, VadOptions
+
+
+def to_options(request: TranscriptionRequest, task: Task) -> DecodingOptions:
+    hotwords = (request.hotwords,) if request.hotwords else ()
+    return DecodingOptions(
+        task=task,
+        language=request.language,
+        languages=tuple(request.languages),
+        prompt=request.prompt,
+        keywords=(*request.keywords, *hotwords),
+        timestamps=not request.without_timestamps,
+        word_timestamps="word" in request.timestamp_granularities,
+        temperature=sampled(request.temperature),
+        seed=request.seed,
+        top_p=request.top_p,
+        top_k=max(request.top_k, 0),
+        min_p=request.min_p,
+        repetition_penalty=request.repetition_penalty,
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
+        max_tokens=request.max_completion_tokens,
+    )
+
+
+def to_vad_options(request: TranscriptionRequest) -> VadOptions:
+    strategy = request.chunking_strategy
+    if not isinstance(strategy, ServerVad):
+        return VadOptions()
+    return VadOptions(strategy.threshold, strategy.prefix_padding_ms, strategy.silence_duration_ms)

@@ -1,0 +1,191 @@
+"""POST /v1/audio/transcriptions and /v1/audio/translations."""
+
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from deployments.ingress.catalogue import ServedModel
+from deployments.ingress.http.admission import Admission
+from deployments.ingress.http.deadlines import deadline, until_deadline
+from deployments.ingress.http.streams import open_stream
+from deployments.ingress.http.together import together
+from deployments.ingress.services import Services
+from deployments.ingress.transcription.form import check_file_size, parse_request, read_file, read_form
+from deployments.ingress.transcription.known_speakers import known_speaker_clips, read_known_speakers
+from deployments.ingress.transcription.options import to_options, to_vad_options
+from deployments.ingress.transcription.render import StreamRenderer, render_transcript
+from deployments.ingress.transcription.rules import check_duration, check_transcription, check_translation
+from deployments.ingress.transcription.schema import ServerVad, TranscriptionRequest, as_json
+from deployments.settings import Family
+from pipelines.diarization import DiarizedTranscriptionPipeline
+from pipelines.errors import InvalidRequest, UnsupportedLanguage
+from pipelines.speaker_types import KnownSpeaker
+from pipelines.transcription import TranscriptionPipeline
+from pipelines.types import (
+    AudioInfo,
+    SegmentFinished,
+    Task,
+    TextDelta,
+    TranscriptFinished,
+    TranscriptionEvent,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    task: Task
+    check: Callable[[TranscriptionRequest, Family], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request that was found good, and all that is needed to work on it."""
+
+    request: TranscriptionRequest
+    model: ServedModel
+    task: Task
+    upload: bytes
+
+
+TRANSCRIPTIONS = Endpoint("transcribe", check_transcription)
+TRANSLATIONS = Endpoint("translate", check_translation)
+
+
+def _form_schema() -> dict[str, Any]:
+    schema = TranscriptionRequest.model_json_schema()
+    schema["properties"]["chunking_strategy"]["anyOf"] = [{"const": "auto"}, ServerVad.model_json_schema()]
+    properties = {"file": {"type": "string", "format": "binary"}, **schema["properties"]}
+    form = {"schema": {"type": "object", "required": ["file", "model"], "properties": properties}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
+
+
+def transcriptions_router(services: Services, admission: Admission) -> APIRouter:
+    router = APIRouter(tags=["audio"])
+
+    @router.post("/v1/audio/transcriptions", openapi_extra=_form_schema())
+    async def create_transcription(request: Request) -> Response:
+        return await _answer(request, services, admission, TRANSCRIPTIONS)
+
+    @router.post("/v1/audio/translations", openapi_extra=_form_schema())
+    async def create_translation(request: Request) -> Response:
+        return await _answer(request, services, admission, TRANSLATIONS)
+
+    return router
+
+
+async def _answer(http_request: Request, services: Services, admission: Admission, endpoint: Endpoint) -> Response:
+    with ExitStack() as held:
+        request, model, upload = await _read(http_request, services, admission, endpoint, held)
+        clips = known_speaker_clips(request)
+        request = request.model_copy(update={"known_speaker_references": []})  # megabytes that nobody needs any more
+        job = Job(request, model, endpoint.task, upload)
+        events = until_deadline(_events(services, job, clips), services.limits.max_request_s)
+        if request.stream:
+            renderer = StreamRenderer(request, model, endpoint.task)
+            arrived_at_s = http_request.state.arrived_at_s
+            response = await open_stream(events, lambda event: _render(event, renderer), arrived_at_s)
+            response.on_close(held.pop_all().close)
+            return response
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, TranscriptFinished):
+                    return render_transcript(event.transcript, request, model, endpoint.task)
+    raise AssertionError("a transcription ends with TranscriptFinished")
+
+
+async def _read(
+    http_request: Request, services: Services, admission: Admission, endpoint: Endpoint, held: ExitStack
+) -> tuple[TranscriptionRequest, ServedModel, bytes]:
+    """The form, checked as far as it can be without a model; its place is `held` from here on."""
+    async with deadline(services.limits.max_upload_s, "to arrive"):
+        form = await read_form(http_request)
+    try:
+        held.enter_context(admission.admit())
+        check_file_size(form, services.limits.max_upload_bytes)
+        request = parse_request(form)
+        model = services.catalogue.speech_model(request.model, endpoint.task)
+        endpoint.check(request, model.family)
+        return request, model, await read_file(form)
+    finally:
+        await form.close()
+
+
+async def _check_model(services: Services, request: TranscriptionRequest, model: ServedModel, task: Task) -> None:
+    """What only the checkpoint knows; asked for only when it matters, because it may have to be loaded first."""
+    if task == "transcribe" and not request.language:
+        return
+    info = await services.recognizers[model.root].info()
+    if task not in info.tasks:
+        raise InvalidRequest(f"The model '{model.id}' does not {task}.", "model")
+    if request.language and request.language not in info.languages:
+        raise UnsupportedLanguage(f"The model '{model.id}' does not know the language '{request.language}'.")
+
+
+async def _events(services: Services, job: Job, clips: dict[str, bytes]) -> AsyncGenerator[TranscriptionEvent, None]:
+    """The pipeline's events from the first text on, counted."""
+    metrics, root, started_at = services.metrics, job.model.root, time.monotonic()
+    gauge = metrics.waiting.labels(root)
+    gauge.inc()
+    is_silent = True
+    try:
+        known_speakers = await read_known_speakers(clips, services.reader)
+        async with aclosing(_run(services, job, known_speakers)) as events:
+            info = await _info(services, job, events)
+            metrics.audio_seconds.labels(root, job.task).inc(info.duration_s)
+            gauge.dec()
+            gauge = metrics.running.labels(root)
+            gauge.inc()
+            async for event in events:
+                if isinstance(event, TextDelta) and is_silent:
+                    is_silent = False
+                    metrics.first_delta_seconds.labels(root).observe(time.monotonic() - started_at)
+                yield event
+    finally:
+        gauge.dec()
+
+
+async def _info(services: Services, job: Job, events: AsyncGenerator[TranscriptionEvent, None]) -> AudioInfo:
+    """What the upload is. It and the model are looked at side by side, so neither's mistake waits for the other."""
+    info, _ = await together(anext(events), _check_model(services, job.request, job.model, job.task))
+    assert isinstance(info, AudioInfo)
+    check_duration(job.request, job.model.family, info.duration_s)
+    return info
+
+
+def _run(
+    services: Services, job: Job, known_speakers: Sequence[KnownSpeaker]
+) -> AsyncGenerator[TranscriptionEvent, None]:
+    """Plain text needs no diarizer, whatever the model's family (DIA-01)."""
+    vad, options = to_vad_options(job.request), to_options(job.request, job.task)
+    pipeline = TranscriptionPipeline(
+        services.reader, services.recognizers[job.model.root], services.limits.max_chunks_in_flight
+    )
+    if job.request.response_format != "diarized_json":
+        return pipeline.run(job.upload, vad, options)
+    assert services.diarizer is not None, "the settings refuse the family 'diarize' without a diarizer"
+    assert services.diarization is not None
+    diarized = DiarizedTranscriptionPipeline(
+        pipeline,
+        services.reader,
+        services.diarizer,
+        services.diarization.voices(),
+        services.diarization.max_window_s,
+    )
+    return diarized.run(job.upload, vad, options, known_speakers)
+
+
+def _render(event: TranscriptionEvent, renderer: StreamRenderer) -> list[dict[str, Any]]:
+    match event:
+        case TextDelta():
+            return [as_json(renderer.delta(event))]
+        case SegmentFinished(segment):
+            return [as_json(renderer.segment(segment))]
+        case TranscriptFinished(transcript):
+            return [as_json(wire) for wire in renderer.done(transcript)]
+        case _:
+            return []

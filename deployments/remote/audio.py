@@ -1,0 +1,82 @@
+"""The audio deployment as the pipelines' port."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import ray
+from ray.serve.handle import DeploymentHandle
+
+from deployments.remote.calls import call, tell
+from pipelines.types import (
+    SAMPLE_RATE_HZ,
+    AudioChunk,
+    AudioClip,
+    AudioInfo,
+    AudioPage,
+    AudioRecording,
+    AudioWindow,
+    VadOptions,
+)
+
+
+class RemoteAudioReader:
+    """`pipelines.ports.AudioReader` over the audio deployment: asks for a part only when it is wanted."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    async def read(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
+        session_id = uuid4().hex
+        sticky = self._handle.options(session_id=session_id)
+        stored = await _store(upload)
+        page: AudioPage = await call(sticky.read_page, session_id, stored, vad, 0)
+        try:
+            yield page.info
+            while True:
+                for chunk in page.chunks:
+                    yield chunk
+                if page.is_last:
+                    return
+                next_chunk = page.chunks[-1].index + 1
+                page = await call(sticky.read_page, session_id, stored, vad, next_chunk, is_first_step=False)
+        finally:
+            if not page.is_last:
+                tell(sticky.release, session_id)
+
+    async def read_windows(self, upload: bytes, window_s: float) -> AsyncGenerator[AudioWindow, None]:
+        session_id = uuid4().hex
+        sticky = self._handle.options(session_id=session_id)
+        stored = await _store(upload)
+        num_samples = round(window_s * SAMPLE_RATE_HZ)
+        is_last = False
+        try:
+            for index in count():
+                first = index * num_samples
+                pcm = await call(sticky.read_window, session_id, stored, first, num_samples, is_first_step=False)
+                is_last = len(pcm) < num_samples
+                if len(pcm):
+                    yield AudioWindow(index, first / SAMPLE_RATE_HZ, pcm)
+                if is_last:
+                    return
+        finally:
+            if not is_last:
+                tell(sticky.release, session_id)
+
+    async def read_clip(self, upload: bytes, max_duration_s: float) -> AudioClip:
+        clip = await call(self._handle.read_clip, np.frombuffer(upload, np.uint8), max_duration_s)
+        assert isinstance(clip, AudioClip)
+        return clip
+
+    async def read_recording(self, upload: bytes, max_duration_s: float) -> AudioRecording:
+        recording = await call(self._handle.read_recording, np.frombuffer(upload, np.uint8), max_duration_s)
+        assert isinstance(recording, AudioRecording)
+        return recording
+
+
+async def _store(upload: bytes) -> Any:
+    """Put an upload into the object store, where its replica reads it without a copy."""
+    return await asyncio.to_thread(ray.put, np.frombuffer(upload, np.uint8))

@@ -1,0 +1,52 @@
+"""A chat deployment as the pipelines' port."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+
+from ray.serve.handle import DeploymentHandle
+
+from deployments.remote.calls import CALL_ERRORS, Retries, call, pieces
+from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions
+from pipelines.resuming import Resumer
+from pipelines.types import Work
+
+
+class RemoteChatModel:
+    """`pipelines.ports.ChatModel` over one chat deployment."""
+
+    def __init__(self, handle: DeploymentHandle, observe: Callable[[Work], None]) -> None:
+        self._handle = handle
+        self._streaming = handle.options(stream=True)
+        self._observe = observe
+        self._info: ChatModelInfo | None = None
+
+    async def generate(
+        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
+    ) -> AsyncGenerator[ChatDelta, None]:
+        """When the replica dies, another one writes the answer again, and what was delivered already is skipped."""
+        resumer, retries = Resumer(), Retries(is_first_step=True)
+        while True:
+            try:
+                async with aclosing(self._write(messages, options, in_pieces)) as deltas:
+                    async for delta in deltas:
+                        if news := resumer.push(delta):
+                            yield news
+                return
+            except CALL_ERRORS as error:
+                await retries.wait_after(error)
+            resumer.begin_anew()
+
+    async def _write(
+        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
+    ) -> AsyncGenerator[ChatDelta, None]:
+        """One replica's answer."""
+        async with aclosing(pieces(self._streaming.generate, messages, options, in_pieces)) as answers:
+            async for delta, work in answers:
+                if delta.finish_reason:
+                    self._observe(work)
+                yield delta
+
+    async def info(self) -> ChatModelInfo:
+        if self._info is None:
+            self._info = await call(self._handle.info)
+        return self._info

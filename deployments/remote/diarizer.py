@@ -1,0 +1,29 @@
+"""The diarization deployment as the pipelines' port."""
+
+from collections.abc import Callable
+from typing import cast
+
+from ray.serve.handle import DeploymentHandle
+
+from deployments.remote.calls import call
+from pipelines.speaker_types import Diarization, Embedding
+from pipelines.types import AudioWindow, Waveform, Work
+
+
+class RemoteDiarizer:
+    """`pipelines.ports.Diarizer` over the diarization deployment."""
+
+    def __init__(self, handle: DeploymentHandle, observe: Callable[[Work], None]) -> None:
+        self._handle = handle
+        self._observe = observe
+
+    async def diarize(self, window: AudioWindow) -> Diarization:
+        diarization, work = await call(self._handle.diarize, window)
+        self._observe(work)
+        assert isinstance(diarization, Diarization)
+        return diarization
+
+    async def embed(self, speech: Waveform) -> Embedding:
+        embedding, work = await call(self._handle.embed, speech)
+        self._observe(work)
+        return cast(Embedding, embedding)
