@@ -16,7 +16,7 @@ from benchmarks.scoring import normalise, word_error_rate
 from deployments.asr.engine import ENGINES, AsrEngine
 from deployments.engines import EngineArgs, load_engine
 from models.sources import resolve
-from pipelines.types import ChunkTranscript, DecodingOptions
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions
 
 
 def transcribe(engine: AsrEngine, path: Path) -> list[ChunkTranscript]:

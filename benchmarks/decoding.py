@@ -15,7 +15,7 @@ from deployments.audio.decode import decode, probe, resampled
 from deployments.audio.libav import open_libav
 from deployments.audio.source import Source
 from deployments.audio.wave import open_wave
-from pipelines.types import DecodeLimits
+from pipelines.audio_types import DecodeLimits
 
 LIMITS = DecodeLimits()
 

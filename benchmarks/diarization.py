@@ -25,7 +25,7 @@ import soundfile
 
 from deployments.audio.decode import decode
 from pipelines.audio import from_pcm, to_pcm
-from pipelines.types import SAMPLE_RATE_HZ, DecodeLimits, PcmSamples
+from pipelines.audio_types import SAMPLE_RATE_HZ, DecodeLimits, PcmSamples
 
 CONVERSATIONS = Path("tests/data/conversations")
 

@@ -29,8 +29,8 @@ from deployments.audio.silero import SileroModel
 from deployments.diarization.engine import DiarizerArgs
 from deployments.diarization.pyannote import PyannoteDiarizer
 from models.sources import resolve
+from pipelines.audio_types import SAMPLE_RATE_HZ, DecodeLimits, Waveform
 from pipelines.speaker_types import Diarization, Embedding
-from pipelines.types import SAMPLE_RATE_HZ, DecodeLimits, Waveform
 from pipelines.voices import unit
 
 KINDS = {

@@ -15,7 +15,8 @@ from deployments.audio.reader import UploadReader
 from deployments.audio.silero import SileroModel
 from deployments.engines import EngineArgs, load_engine
 from models.sources import resolve
-from pipelines.types import AudioChunk, DecodeLimits, DecodingOptions, VadOptions
+from pipelines.audio_types import AudioChunk, DecodeLimits, VadOptions
+from pipelines.transcript_types import DecodingOptions
 
 
 def read_chunks(paths: Sequence[Path]) -> list[AudioChunk]:

@@ -14,13 +14,8 @@ from pyannote.database.util import load_rttm
 from pyannote.metrics.diarization import DiarizationErrorRate
 
 from deployments.audio.reader import WindowReader
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioWindow, DecodeLimits, PcmSamples
 from pipelines.speaker_types import SpeakerTurn
-from pipelines.types import (
-    SAMPLE_RATE_HZ,
-    AudioWindow,
-    DecodeLimits,
-    PcmSamples,
-)
 
 COLLAR_S = 0.25
 

@@ -21,7 +21,7 @@ from benchmarks.engine import read_chunks, seconds_for
 from deployments.audio.decode import probe
 from deployments.engines import EngineArgs
 from models.sources import resolve
-from pipelines.types import DecodeLimits
+from pipelines.audio_types import DecodeLimits
 
 
 @dataclass(frozen=True, slots=True)

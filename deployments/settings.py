@@ -26,8 +26,9 @@ from deployments.chat.engine import ENGINES as CHAT_ENGINES
 from deployments.diarization.engine import ENGINES as DIARIZATION_ENGINES
 from deployments.engines import check_engine
 from models.sources import embedded_model
+from pipelines.audio_types import DecodeLimits
 from pipelines.errors import ConfigurationError
-from pipelines.types import DecodeLimits, Task
+from pipelines.transcript_types import Task
 from pipelines.voices import VoiceOptions
 
 Family = Literal["whisper", "4o", "gpt", "diarize"]

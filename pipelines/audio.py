@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipelines.types import PcmSamples, Samples
+from pipelines.audio_types import PcmSamples, Samples
 
 PCM_SCALE = 32_767
 

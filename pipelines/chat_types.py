@@ -1,10 +1,11 @@
-"""The words of those rooms that chat: frozen values, as in `pipelines.types`."""
+"""The words of those rooms that chat: frozen values, as in `pipelines.audio_types`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipelines.types import FinishReason, PcmSamples, Token
+from pipelines.audio_types import PcmSamples
+from pipelines.transcript_types import FinishReason, Token
 
 Role = Literal["system", "user", "assistant"]
 

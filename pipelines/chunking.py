@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from pipelines.types import MAX_CHUNK_S, SAMPLE_RATE_HZ, AudioChunk, Samples, SpeechSegment, Waveform
+from pipelines.audio_types import MAX_CHUNK_S, SAMPLE_RATE_HZ, AudioChunk, Samples, SpeechSegment, Waveform
 
 CUT_SEARCH_S = 10.0
 QUIET_WINDOW_S = 0.1

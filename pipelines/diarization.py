@@ -7,20 +7,14 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, TypeVar
 
+from pipelines.audio_types import AudioInfo, AudioWindow, VadOptions
 from pipelines.patience import patiently
 from pipelines.ports import AudioReader, Diarizer
 from pipelines.speaker_types import Diarization, Embedding, KnownSpeaker, Speaker
 from pipelines.speakers import SpeakerAttribution
+from pipelines.transcript_types import DecodingOptions
 from pipelines.transcription import TranscriptionPipeline
-from pipelines.types import (
-    AudioInfo,
-    AudioWindow,
-    DecodingOptions,
-    TextDelta,
-    TranscriptFinished,
-    TranscriptionEvent,
-    VadOptions,
-)
+from pipelines.transcription_events import TextDelta, TranscriptFinished, TranscriptionEvent
 from pipelines.voices import VoiceOptions, Voices
 
 EventT = TypeVar("EventT")

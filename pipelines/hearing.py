@@ -4,9 +4,11 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from math import ceil
 
+from pipelines.audio_types import VadOptions
 from pipelines.languages import language_name
+from pipelines.transcript_types import DecodingOptions, Transcript
 from pipelines.transcription import TranscriptionPipeline
-from pipelines.types import DecodingOptions, Transcript, TranscriptFinished, VadOptions
+from pipelines.transcription_events import TranscriptFinished
 
 AUDIO_TOKENS_PER_S = 25
 """As audio language models count them, Qwen2-Audio for one."""

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipelines.audio_types import AudioInfo
 from pipelines.languages import WRITTEN_WITHOUT_SPACES
-from pipelines.types import AudioInfo, ChunkTranscript, DecodingOptions, Segment, TextDelta, Transcript, Word
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, Segment, Transcript, Word
+from pipelines.transcription_events import TextDelta
 
 
 class TranscriptBuilder:

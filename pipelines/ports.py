@@ -3,20 +3,10 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
+from pipelines.audio_types import AudioChunk, AudioClip, AudioInfo, AudioRecording, AudioWindow, VadOptions, Waveform
 from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions
 from pipelines.speaker_types import Diarization, Embedding
-from pipelines.types import (
-    AudioChunk,
-    AudioClip,
-    AudioInfo,
-    AudioRecording,
-    AudioWindow,
-    ChunkTranscript,
-    DecodingOptions,
-    RecognizerInfo,
-    VadOptions,
-    Waveform,
-)
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo
 
 
 class AudioReader(Protocol):

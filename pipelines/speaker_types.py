@@ -1,4 +1,4 @@
-"""The words of those rooms that tell speakers apart: frozen values, as in `pipelines.types`."""
+"""The words of those rooms that tell speakers apart: frozen values, as in `pipelines.audio_types`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.types import Waveform
+from pipelines.audio_types import Waveform
 
 Embedding = NDArray[np.float32]
 """What a voice sounds like, shape (dimension,): the cosine of two of them tells whether they are one speaker's."""

@@ -12,14 +12,9 @@ from itertools import count, product
 from string import ascii_uppercase
 
 from pipelines.speaker_types import Diarization, Speaker
+from pipelines.transcript_types import SpeakerSegment, Token, Word
+from pipelines.transcription_events import SegmentFinished, TextDelta
 from pipelines.turns import Stretch, is_short_pause, to_stretches
-from pipelines.types import (
-    SegmentFinished,
-    SpeakerSegment,
-    TextDelta,
-    Token,
-    Word,
-)
 from pipelines.words import MAX_WORD_S, ends_sentence, sentences, spread_collapsed, whole_words
 
 MAX_DISTANCE_S = 1.0

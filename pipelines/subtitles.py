@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipelines.types import Segment
+from pipelines.transcript_types import Segment
 
 
 def to_srt(segments: Sequence[Segment]) -> str:

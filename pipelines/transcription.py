@@ -7,18 +7,12 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
+from pipelines.audio_types import AudioChunk, AudioInfo, VadOptions
 from pipelines.merging import TranscriptBuilder
 from pipelines.patience import patiently
 from pipelines.ports import AudioReader, Recognizer
-from pipelines.types import (
-    AudioChunk,
-    AudioInfo,
-    ChunkTranscript,
-    DecodingOptions,
-    TranscriptFinished,
-    TranscriptionEvent,
-    VadOptions,
-)
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions
+from pipelines.transcription_events import TranscriptFinished, TranscriptionEvent
 
 
 class TranscriptionPipeline:

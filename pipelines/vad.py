@@ -6,7 +6,7 @@ The two thresholds (a lower one ends speech than starts it) are those of Silero 
 
 from collections.abc import Iterable
 
-from pipelines.types import SpeechSegment, VadOptions
+from pipelines.audio_types import SpeechSegment, VadOptions
 
 FRAME_S = 0.032
 """Silero VAD judges 512 samples at 16 kHz at a time."""

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipelines.types import AudioChunk, SpeechSegment
+from pipelines.audio_types import AudioChunk, SpeechSegment
 
 TEMPERATURE_LADDER = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MIN_AVG_LOGPROB = -1.0

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
-from pipelines.types import Word
+from pipelines.transcript_types import Word
 
 MAX_WORD_S = 1.0
 """A word that seems to last longer was stretched over what the recogniser skipped: its beginning is right."""

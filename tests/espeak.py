@@ -12,7 +12,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from pipelines.types import SAMPLE_RATE_HZ, Samples
+from pipelines.audio_types import SAMPLE_RATE_HZ, Samples
 
 # from espeak-ng's speak_lib.h
 _SYNCHRONOUS, _UTF8 = 2, 1

@@ -16,7 +16,7 @@ from scipy.ndimage import median_filter
 from torch import Tensor
 from transformers import WhisperForConditionalGeneration
 
-from pipelines.types import Token
+from pipelines.transcript_types import Token
 
 ENCODER_FRAME_S = 0.02
 PREPENDED = "\"'“¿([{-"

@@ -12,8 +12,9 @@ from deployments.decoding.loop import EngineLoop, UserConfig
 from deployments.engines import EngineArgs, load_engine
 from deployments.resources import assigned_device, assigned_threads
 from models.sources import resolve
+from pipelines.audio_types import AudioChunk
 from pipelines.errors import AudioServerError
-from pipelines.types import AudioChunk, ChunkTranscript, DecodingOptions, RecognizerInfo, Work
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo, Work
 
 logger = logging.getLogger("ray.serve")
 

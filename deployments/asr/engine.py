@@ -3,7 +3,8 @@
 from typing import Protocol
 
 from deployments.engines import EngineArgs, StepOutput
-from pipelines.types import AudioChunk, ChunkTranscript, DecodingOptions, RecognizerInfo
+from pipelines.audio_types import AudioChunk
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo
 
 ENGINES = {"transformers": "deployments.asr.transformers_whisper:TransformersWhisper"}
 """Name in the configuration to import path; any other `module:Class` is taken as it is (`deployments.engines`)."""

@@ -8,7 +8,8 @@ import numpy as np
 from deployments.asr.alignment import AlignedWord, Aligner, TimedText
 from deployments.asr.row import Attempt, Row
 from deployments.asr.vocabulary import Vocabulary
-from pipelines.types import Segment, SpeechSegment, Token, Word
+from pipelines.audio_types import SpeechSegment
+from pipelines.transcript_types import Segment, Token, Word
 from pipelines.whisper import (
     MAX_COMPRESSION_RATIO,
     TEMPERATURE_LADDER,

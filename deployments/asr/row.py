@@ -7,15 +7,8 @@ import torch
 from torch import Tensor
 
 from deployments.asr.sampling import Choice
-from pipelines.types import (
-    SAMPLE_RATE_HZ,
-    AudioChunk,
-    DecodingOptions,
-    FinishReason,
-    Samples,
-    Segment,
-    SpeechSegment,
-)
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, Samples, SpeechSegment
+from pipelines.transcript_types import DecodingOptions, FinishReason, Segment
 
 
 @dataclass(slots=True)

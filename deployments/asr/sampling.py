@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deployments.asr.vocabulary import Vocabulary
 from deployments.decoding.sampling import apply_penalties, draw
-from pipelines.types import DecodingOptions
+from pipelines.transcript_types import DecodingOptions
 
 NEVER = -math.inf
 

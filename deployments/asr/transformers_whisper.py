@@ -16,15 +16,9 @@ from deployments.asr.sampling import TokenChooser
 from deployments.asr.vocabulary import Vocabulary
 from deployments.decoding.devices import resolve_device, resolve_dtype
 from deployments.engines import EngineArgs, StepOutput
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, SpeechSegment
 from pipelines.errors import InvalidRequest, UnsupportedLanguage
-from pipelines.types import (
-    SAMPLE_RATE_HZ,
-    AudioChunk,
-    ChunkTranscript,
-    DecodingOptions,
-    RecognizerInfo,
-    SpeechSegment,
-)
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo
 from pipelines.whisper import TEMPERATURE_LADDER
 
 MAX_WINDOWS_PER_CHUNK = 12

@@ -7,7 +7,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from pipelines.errors import ConfigurationError
 from pipelines.languages import LANGUAGES
-from pipelines.types import DecodingOptions
+from pipelines.transcript_types import DecodingOptions
 from pipelines.whisper import MAX_PROMPT_TOKENS
 
 TASKS = ("transcribe", "translate")

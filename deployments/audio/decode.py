@@ -14,8 +14,8 @@ import soxr
 from deployments.audio.libav import open_libav
 from deployments.audio.source import Piece, Source
 from deployments.audio.wave import open_wave
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioInfo, DecodeLimits, Samples
 from pipelines.errors import AudioTooLong, AudioTooShort, UndecodableAudio
-from pipelines.types import SAMPLE_RATE_HZ, AudioInfo, DecodeLimits, Samples
 
 BLOCK_S = 10.0
 MIN_DURATION_S = 0.1

@@ -18,8 +18,8 @@ from ray.serve.config import RequestRouterConfig
 
 from deployments.audio.reader import UploadReader, WindowReader, read_clip, read_recording
 from deployments.audio.silero import SileroModel
+from pipelines.audio_types import AudioClip, AudioPage, AudioRecording, DecodeLimits, PcmSamples, VadOptions
 from pipelines.errors import InvalidRequest
-from pipelines.types import AudioClip, AudioPage, AudioRecording, DecodeLimits, PcmSamples, VadOptions
 
 logger = logging.getLogger("ray.serve")
 

@@ -21,8 +21,8 @@ from av.packet import Packet
 
 from deployments.audio.mp4 import refuse_forged_counts
 from deployments.audio.source import Piece, check_format, piece_length
+from pipelines.audio_types import DecodeLimits
 from pipelines.errors import UndecodableAudio
-from pipelines.types import DecodeLimits
 
 # What the contract names, and what else people record: never playlists, scripts, images or network protocols.
 DEMUXERS = "aac,ac3,aiff,amr,amrnb,amrwb,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav"

@@ -9,8 +9,7 @@ import numpy as np
 from deployments.audio.decode import decode, probe
 from deployments.audio.silero import SileroModel, SileroStream
 from pipelines.audio import to_pcm
-from pipelines.chunking import ChunkBuilder
-from pipelines.types import (
+from pipelines.audio_types import (
     SAMPLE_RATE_HZ,
     AudioChunk,
     AudioClip,
@@ -22,6 +21,7 @@ from pipelines.types import (
     VadOptions,
     Waveform,
 )
+from pipelines.chunking import ChunkBuilder
 from pipelines.vad import SpeechDetector
 
 MAX_EXACT_SILENCE_MS = 1_000

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from pipelines.types import Samples
+from pipelines.audio_types import Samples
 
 FRAME_SAMPLES = 512
 CONTEXT_SAMPLES = 64

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipelines.audio_types import DecodeLimits, Samples
 from pipelines.errors import UndecodableAudio
-from pipelines.types import DecodeLimits, Samples
 
 MIN_SAMPLE_RATE_HZ = 1_000
 

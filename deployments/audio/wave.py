@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from deployments.audio.source import Piece, check_format, piece_length
-from pipelines.types import DecodeLimits
+from pipelines.audio_types import DecodeLimits
 
 MAGICS = (b"RIFF", b"RF64")
 

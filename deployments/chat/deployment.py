@@ -18,7 +18,7 @@ from deployments.resources import assigned_device, assigned_threads
 from models.sources import resolve
 from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions, join_deltas
 from pipelines.errors import AudioServerError, ConfigurationError
-from pipelines.types import Work
+from pipelines.transcript_types import Work
 
 logger = logging.getLogger("ray.serve")
 

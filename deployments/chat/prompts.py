@@ -14,9 +14,9 @@ from deployments.chat.control_tokens import ControlTokens
 from deployments.chat.loading import tokenizer_of
 from deployments.chat.row import Prompt
 from pipelines.audio import from_pcm
+from pipelines.audio_types import SAMPLE_RATE_HZ, Samples
 from pipelines.chat_types import AudioPart, Message, TextPart
 from pipelines.errors import ContextLengthExceeded, InvalidRequest
-from pipelines.types import SAMPLE_RATE_HZ, Samples
 
 PROBE = "probe"
 CHARACTERS_PER_TOKEN = 8

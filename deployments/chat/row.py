@@ -10,7 +10,7 @@ from torch import Tensor
 from deployments.chat.vocabulary import Vocabulary
 from pipelines.chat_types import ChatDelta, ChatUsage, SamplingOptions, ScoredToken
 from pipelines.stops import StopTexts
-from pipelines.types import FinishReason, Token
+from pipelines.transcript_types import FinishReason, Token
 
 
 @dataclass(frozen=True, slots=True)

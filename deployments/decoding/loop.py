@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.engines import StepOutput
 from pipelines.errors import AudioServerError, ModelUnavailable
-from pipelines.types import Work
+from pipelines.transcript_types import Work
 
 logger = logging.getLogger("ray.serve")
 

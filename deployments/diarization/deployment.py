@@ -15,13 +15,10 @@ from deployments.diarization.engine import ENGINES, Cancelled, DiarizationEngine
 from deployments.engines import load_engine
 from deployments.resources import assigned_device, assigned_threads
 from models.sources import resolve
+from pipelines.audio_types import AudioWindow, Waveform
 from pipelines.errors import AudioServerError, ModelUnavailable
 from pipelines.speaker_types import Diarization, Embedding
-from pipelines.types import (
-    AudioWindow,
-    Waveform,
-    Work,
-)
+from pipelines.transcript_types import Work
 
 logger = logging.getLogger("ray.serve")
 

@@ -15,7 +15,7 @@ from deployments.diarization.campplus import DIMENSION, load_campplus
 from deployments.diarization.features import filter_bank
 from deployments.diarization.folded import FoldedCamPlusPlus
 from deployments.diarization.windows import Stream
-from pipelines.types import SAMPLE_RATE_HZ
+from pipelines.audio_types import SAMPLE_RATE_HZ
 
 Places = tuple[NDArray[np.int64], int]
 """Windows, and the speaker in all of them: pauses around a turn may leave them the same frames."""

@@ -4,11 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipelines.audio_types import AudioWindow, Waveform
 from pipelines.speaker_types import Diarization, Embedding
-from pipelines.types import (
-    AudioWindow,
-    Waveform,
-)
 
 ENGINES = {"pyannote": "deployments.diarization.pyannote:PyannoteDiarizer"}
 """Name in the configuration to import path; any other `module:Class` is taken as it is (`deployments.engines`)."""

@@ -7,7 +7,7 @@ from pyannote.core import SlidingWindow
 from torch import Tensor
 from torchaudio.compliance.kaldi import fbank
 
-from pipelines.types import SAMPLE_RATE_HZ
+from pipelines.audio_types import SAMPLE_RATE_HZ
 
 NUM_MELS = 80
 FRAMES_PER_S = 100

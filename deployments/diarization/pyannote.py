@@ -12,13 +12,8 @@ from deployments.diarization.engine import Cancelled, DiarizerArgs
 from deployments.diarization.loading import load_pipeline
 from deployments.diarization.shared_trunk import SharedTrunkEmbedding
 from pipelines.audio import from_pcm
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioWindow, Samples, Waveform
 from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
-from pipelines.types import (
-    SAMPLE_RATE_HZ,
-    AudioWindow,
-    Samples,
-    Waveform,
-)
 
 MIN_EMBEDDED_S = 0.5
 MAX_EMBEDDED_S = 30.0

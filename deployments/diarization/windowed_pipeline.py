@@ -27,7 +27,7 @@ from deployments.diarization.clustering import CentroidMergeClustering
 from deployments.diarization.embedding import CamPlusPlusEmbedding
 from deployments.diarization.features import FEATURE_TIMES_S, filter_bank
 from deployments.diarization.windows import Windows
-from pipelines.types import SAMPLE_RATE_HZ
+from pipelines.audio_types import SAMPLE_RATE_HZ
 
 Hook = Callable[..., None]
 Folder = Mapping[str, Any]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from deployments.settings import ChatModel, Family, Settings
 from pipelines.errors import InvalidRequest, ModelNotFound
-from pipelines.types import Task
+from pipelines.transcript_types import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from deployments.remote.recognizer import RemoteRecognizer
 from deployments.remote.status import StatusWatch
 from deployments.settings import API_KEYS_VARIABLE, Settings, allowed_media_hosts, api_keys
 from pipelines.errors import ConfigurationError
-from pipelines.types import Work
+from pipelines.transcript_types import Work
 
 logger = logging.getLogger("ray.serve")
 

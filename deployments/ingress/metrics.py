@@ -7,7 +7,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
 from pipelines.chat_types import ChatUsage
-from pipelines.types import Work
+from pipelines.transcript_types import Work
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)

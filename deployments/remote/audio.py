@@ -11,7 +11,7 @@ import ray
 from ray.serve.handle import DeploymentHandle
 
 from deployments.remote.calls import call, tell
-from pipelines.types import (
+from pipelines.audio_types import (
     SAMPLE_RATE_HZ,
     AudioChunk,
     AudioClip,

@@ -8,7 +8,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.remote.calls import CALL_ERRORS, Retries, call, pieces
 from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions
 from pipelines.resuming import Resumer
-from pipelines.types import Work
+from pipelines.transcript_types import Work
 
 
 class RemoteChatModel:

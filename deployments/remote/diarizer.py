@@ -6,8 +6,9 @@ from typing import cast
 from ray.serve.handle import DeploymentHandle
 
 from deployments.remote.calls import call
+from pipelines.audio_types import AudioWindow, Waveform
 from pipelines.speaker_types import Diarization, Embedding
-from pipelines.types import AudioWindow, Waveform, Work
+from pipelines.transcript_types import Work
 
 
 class RemoteDiarizer:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from ray.serve.handle import DeploymentHandle
 
 from deployments.remote.calls import call
-from pipelines.types import AudioChunk, ChunkTranscript, DecodingOptions, RecognizerInfo, Work
+from pipelines.audio_types import AudioChunk
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo, Work
 
 
 class RemoteRecognizer:

@@ -30,8 +30,8 @@ from benchmarks.scoring import (
     strangers,
 )
 from deployments.audio.decode import decode
+from pipelines.audio_types import DecodeLimits
 from pipelines.speaker_types import SpeakerTurn
-from pipelines.types import DecodeLimits
 from tests.conformance.audio import Samples, encode, mux, repeated_opus, silence, white_noise
 from tests.conformance.scoring import speaker_word_error_rate
 from tests.conformance.test_formats import assert_token_usage, nulls

@@ -14,8 +14,8 @@ from deployments.settings import (
     allowed_media_hosts,
     api_keys,
 )
+from pipelines.audio_types import DecodeLimits
 from pipelines.errors import ConfigurationError
-from pipelines.types import DecodeLimits
 from pipelines.voices import VoiceOptions
 
 

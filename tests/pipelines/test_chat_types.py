@@ -14,7 +14,7 @@ from pipelines.chat_types import (
     TextPart,
     join_deltas,
 )
-from pipelines.types import Token
+from pipelines.transcript_types import Token
 
 GARDEN, PARTY = (ScoredToken(Token(id, text, -0.5, text.encode())) for id, text in ((1, "garden"), (2, " party")))
 

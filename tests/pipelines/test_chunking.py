@@ -4,8 +4,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from pipelines.audio_types import MAX_CHUNK_S, SAMPLE_RATE_HZ, AudioChunk, Samples, SpeechSegment, VadOptions
 from pipelines.chunking import CLOSING_DELAY_S, CUT_SEARCH_S, ChunkBuilder, quietest_moment_s
-from pipelines.types import MAX_CHUNK_S, SAMPLE_RATE_HZ, AudioChunk, Samples, SpeechSegment, VadOptions
 from pipelines.vad import FRAME_S, SpeechDetector
 
 FRAME = round(FRAME_S * SAMPLE_RATE_HZ)

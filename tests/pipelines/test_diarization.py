@@ -7,30 +7,21 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, AudioClip, AudioInfo, AudioWindow, VadOptions, Waveform
 from pipelines.diarization import DiarizedTranscriptionPipeline, side_by_side
 from pipelines.errors import AudioTooShort, ModelUnavailable, Overloaded
 from pipelines.speaker_types import Diarization, Embedding, KnownSpeaker, SpeakerTurn
-from pipelines.transcription import TranscriptionPipeline
-from pipelines.types import (
-    SAMPLE_RATE_HZ,
-    AudioChunk,
-    AudioClip,
-    AudioInfo,
-    AudioWindow,
+from pipelines.transcript_types import (
     ChunkTranscript,
     DecodingOptions,
     RecognizerInfo,
     Segment,
-    SegmentFinished,
     SpeakerSegment,
-    TextDelta,
     Token,
-    TranscriptFinished,
-    TranscriptionEvent,
-    VadOptions,
-    Waveform,
     Word,
 )
+from pipelines.transcription import TranscriptionPipeline
+from pipelines.transcription_events import SegmentFinished, TextDelta, TranscriptFinished, TranscriptionEvent
 from pipelines.voices import VoiceOptions
 
 ENGLISH = DecodingOptions(language="en")

@@ -6,18 +6,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from pipelines.audio_types import AudioInfo, VadOptions
 from pipelines.errors import UndecodableAudio
 from pipelines.hearing import HearingPipeline, as_text
-from pipelines.types import (
-    AudioInfo,
-    DecodingOptions,
-    Segment,
-    TextDelta,
-    Transcript,
-    TranscriptFinished,
-    TranscriptionEvent,
-    VadOptions,
-)
+from pipelines.transcript_types import DecodingOptions, Segment, Transcript
+from pipelines.transcription_events import TextDelta, TranscriptFinished, TranscriptionEvent
 
 
 def transcript(text: str, duration_s: float = 11.0, language: str = "en") -> Transcript:

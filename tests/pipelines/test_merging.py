@@ -2,8 +2,10 @@ from dataclasses import replace
 
 import pytest
 
+from pipelines.audio_types import AudioInfo
 from pipelines.merging import TranscriptBuilder
-from pipelines.types import AudioInfo, ChunkTranscript, DecodingOptions, Segment, TextDelta, Token, Transcript
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, Segment, Token, Transcript
+from pipelines.transcription_events import TextDelta
 
 INFO = AudioInfo(60.0, "wav", "pcm_s16le")
 

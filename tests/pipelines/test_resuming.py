@@ -7,7 +7,7 @@ import pytest
 from pipelines.chat_types import ChatDelta, ChatUsage, ScoredToken, join_deltas
 from pipelines.errors import ModelUnavailable
 from pipelines.resuming import Resumer
-from pipelines.types import Token
+from pipelines.transcript_types import Token
 
 
 @dataclass(frozen=True)

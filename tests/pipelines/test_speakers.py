@@ -7,14 +7,9 @@ import pytest
 
 from pipelines.speaker_types import Diarization, Speaker, SpeakerTurn
 from pipelines.speakers import Event, SpeakerAttribution, SpeakerLabels
+from pipelines.transcript_types import SpeakerSegment, Token, Word
+from pipelines.transcription_events import SegmentFinished, TextDelta
 from pipelines.turns import MAX_INTERJECTION_S, MAX_PAUSE_S, Stretch, to_stretches, without_interjections
-from pipelines.types import (
-    SegmentFinished,
-    SpeakerSegment,
-    TextDelta,
-    Token,
-    Word,
-)
 from pipelines.words import sentences, spread_collapsed, whole_words
 
 ANN, BOB, CY = 0, 1, 2

@@ -1,5 +1,5 @@
 from pipelines.subtitles import to_srt, to_vtt
-from pipelines.types import Segment
+from pipelines.transcript_types import Segment
 
 
 def segment(start_s: float, end_s: float, text: str) -> Segment:

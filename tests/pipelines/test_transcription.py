@@ -6,21 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from pipelines.audio_types import AudioChunk, AudioInfo, VadOptions, Waveform
 from pipelines.errors import AudioTooShort, ModelUnavailable, Overloaded
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo, Segment
 from pipelines.transcription import TranscriptionPipeline
-from pipelines.types import (
-    AudioChunk,
-    AudioInfo,
-    ChunkTranscript,
-    DecodingOptions,
-    RecognizerInfo,
-    Segment,
-    TextDelta,
-    TranscriptFinished,
-    TranscriptionEvent,
-    VadOptions,
-    Waveform,
-)
+from pipelines.transcription_events import TextDelta, TranscriptFinished, TranscriptionEvent
 
 INFO = AudioInfo(300.0, "wav", "pcm_s16le")
 ENGLISH = DecodingOptions(language="en")

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipelines.types import SpeechSegment, VadOptions
+from pipelines.audio_types import SpeechSegment, VadOptions
 from pipelines.vad import FRAME_S, MAX_PADDING_S, MIN_SPEECH_S, SpeechDetector
 
 PLAIN = VadOptions(threshold=0.5, prefix_padding_ms=0, silence_duration_ms=0)

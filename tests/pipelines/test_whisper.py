@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.types import AudioChunk, SpeechSegment, Waveform
+from pipelines.audio_types import AudioChunk, SpeechSegment, Waveform
 from pipelines.whisper import (
     TEMPERATURE_LADDER,
     TimedTokens,

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 
+from pipelines.audio_types import SAMPLE_RATE_HZ
 from pipelines.chat_types import (
     AudioPart,
     ChatDelta,
@@ -20,7 +21,7 @@ from pipelines.chat_types import (
 )
 from pipelines.errors import ContextLengthExceeded, InvalidRequest
 from pipelines.stops import StopTexts
-from pipelines.types import SAMPLE_RATE_HZ, FinishReason, Token, Work
+from pipelines.transcript_types import FinishReason, Token, Work
 from tests.scripted.engines import Observe
 from tests.scripted.recordings import listen, recordings
 

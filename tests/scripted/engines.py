@@ -12,21 +12,9 @@ from functools import cache
 import numpy as np
 
 from benchmarks.scoring import load_conversations, strangers
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, AudioWindow, Samples, Waveform
 from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
-from pipelines.types import (
-    SAMPLE_RATE_HZ,
-    AudioChunk,
-    AudioWindow,
-    ChunkTranscript,
-    DecodingOptions,
-    RecognizerInfo,
-    Samples,
-    Segment,
-    Token,
-    Waveform,
-    Word,
-    Work,
-)
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo, Segment, Token, Word, Work
 from pipelines.whisper import MAX_PROMPT_TOKENS, compression_ratio
 from tests.scripted.recordings import Heard, likeness, listen, load, spread
 

@@ -6,7 +6,7 @@ from itertools import count
 
 from deployments.audio.reader import UploadReader, WindowReader, read_clip, read_recording
 from deployments.audio.silero import SileroModel
-from pipelines.types import (
+from pipelines.audio_types import (
     SAMPLE_RATE_HZ,
     AudioChunk,
     AudioClip,

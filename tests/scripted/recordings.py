@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 
 from deployments.audio.decode import decode
-from pipelines.types import SAMPLE_RATE_HZ, DecodeLimits, Samples
+from pipelines.audio_types import SAMPLE_RATE_HZ, DecodeLimits, Samples
 from tests.conftest import DATA, JFK, load_clips
 
 RATE_HZ = 2_000

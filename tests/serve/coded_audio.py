@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from pipelines.types import SAMPLE_RATE_HZ, Samples
+from pipelines.audio_types import SAMPLE_RATE_HZ, Samples
 
 CLIPS = Path(__file__).parent.parent / "data"
 

@@ -20,6 +20,7 @@ from typing import ClassVar
 
 from deployments.chat.engine import ChatEngineArgs, ChatOutput
 from deployments.engines import StepOutput
+from pipelines.audio_types import SAMPLE_RATE_HZ, PcmSamples
 from pipelines.chat_types import (
     AudioPart,
     ChatDelta,
@@ -31,7 +32,7 @@ from pipelines.chat_types import (
     TextPart,
 )
 from pipelines.errors import InvalidRequest, ModelUnavailable
-from pipelines.types import SAMPLE_RATE_HZ, FinishReason, PcmSamples, Token
+from pipelines.transcript_types import FinishReason, Token
 from tests.serve.coded_audio import read_code
 from tests.serve.records import Records
 

@@ -14,11 +14,8 @@ from typing import ClassVar
 import numpy as np
 
 from deployments.diarization.engine import Cancelled, DiarizerArgs
+from pipelines.audio_types import AudioWindow, Waveform
 from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
-from pipelines.types import (
-    AudioWindow,
-    Waveform,
-)
 from tests.serve.coded_audio import MARK_SAMPLES, NUMBER_SAMPLES, CodedAudio, read_code
 from tests.serve.records import Records
 

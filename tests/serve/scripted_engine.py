@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import ClassVar
 
 from deployments.engines import EngineArgs, StepOutput
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk
 from pipelines.errors import InvalidRequest
-from pipelines.types import SAMPLE_RATE_HZ, AudioChunk, ChunkTranscript, DecodingOptions, RecognizerInfo, Segment, Word
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo, Segment, Word
 from tests.serve.coded_audio import NUMBER_SAMPLES, read_code
 from tests.serve.records import Records
 

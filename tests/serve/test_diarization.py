@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pipelines.types import SAMPLE_RATE_HZ
+from pipelines.audio_types import SAMPLE_RATE_HZ
 from tests.conftest import Server
 from tests.serve.coded_audio import NUMBER_SAMPLES, CodedAudio, join, pause
 from tests.serve.conftest import MAX_WINDOW_S

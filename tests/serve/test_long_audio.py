@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.types import MAX_CHUNK_S, SAMPLE_RATE_HZ
+from pipelines.audio_types import MAX_CHUNK_S, SAMPLE_RATE_HZ
 from tests.conftest import Server
 from tests.serve.coded_audio import LOUD_FRAME_SAMPLES, MARK_SAMPLES, NUMBER_SAMPLES, CodedAudio, join, pause
 from tests.serve.tools import post, stream

@@ -13,7 +13,7 @@ from transformers import AutoFeatureExtractor, PreTrainedTokenizerBase, Processo
 from transformers.integrations.mistral import convert_tekken_tokenizer
 from transformers.utils import cached_file
 
-from pipelines.types import Samples
+from pipelines.audio_types import Samples
 
 TOKENIZER_FILE = "tekken.json"
 

@@ -6,12 +6,12 @@ from typing import Protocol
 
 from deployments.ingress.services import Services
 from deployments.settings import ChatModel
+from pipelines.audio_types import SAMPLE_RATE_HZ
 from pipelines.chat_types import AudioPart, ChatModelInfo, TextPart
 from pipelines.errors import AudioTooLong
 from pipelines.hearing import HearingPipeline
 from pipelines.ports import AudioReader
 from pipelines.transcription import TranscriptionPipeline
-from pipelines.types import SAMPLE_RATE_HZ
 
 MAX_AT_ONCE = 4
 """Recordings of one request that are transcribed side by side."""

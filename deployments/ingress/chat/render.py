@@ -21,7 +21,7 @@ from deployments.ingress.chat.schema import (
 )
 from pipelines.chat import ChoiceDelta
 from pipelines.chat_types import ChatDelta, ChatUsage, ScoredToken, join_deltas
-from pipelines.types import Token
+from pipelines.transcript_types import Token
 
 
 class ChatRenderer:

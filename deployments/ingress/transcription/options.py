@@ -2,7 +2,8 @@
 
 from deployments.ingress.http.fields import sampled
 from deployments.ingress.transcription.schema import ServerVad, TranscriptionRequest
-from pipelines.types import DecodingOptions, Task, VadOptions
+from pipelines.audio_types import VadOptions
+from pipelines.transcript_types import DecodingOptions, Task
 
 
 def to_options(request: TranscriptionRequest, task: Task) -> DecodingOptions:

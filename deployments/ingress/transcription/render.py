@@ -37,7 +37,8 @@ from deployments.ingress.transcription.schema import (
 )
 from pipelines.languages import language_name
 from pipelines.subtitles import to_srt, to_vtt
-from pipelines.types import Segment, SpeakerSegment, Task, TextDelta, Token, Transcript
+from pipelines.transcript_types import Segment, SpeakerSegment, Task, Token, Transcript
+from pipelines.transcription_events import TextDelta
 
 AUDIO_TOKENS_PER_S = 50
 """Whisper's encoder makes one position of every 20 ms."""

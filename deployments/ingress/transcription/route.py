@@ -22,18 +22,13 @@ from deployments.ingress.transcription.render import StreamRenderer, render_tran
 from deployments.ingress.transcription.rules import check_duration, check_transcription, check_translation
 from deployments.ingress.transcription.schema import ServerVad, TranscriptionRequest, as_json
 from deployments.settings import Family
+from pipelines.audio_types import AudioInfo
 from pipelines.diarization import DiarizedTranscriptionPipeline
 from pipelines.errors import InvalidRequest, UnsupportedLanguage
 from pipelines.speaker_types import KnownSpeaker
+from pipelines.transcript_types import Task
 from pipelines.transcription import TranscriptionPipeline
-from pipelines.types import (
-    AudioInfo,
-    SegmentFinished,
-    Task,
-    TextDelta,
-    TranscriptFinished,
-    TranscriptionEvent,
-)
+from pipelines.transcription_events import SegmentFinished, TextDelta, TranscriptFinished, TranscriptionEvent
 
 
 @dataclass(frozen=True, slots=True)

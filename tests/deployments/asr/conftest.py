@@ -14,7 +14,7 @@ from deployments.asr.checkpoints import load_whisper
 from deployments.asr.transformers_whisper import TransformersWhisper
 from deployments.engines import EngineArgs
 from models.sources import resolve
-from pipelines.types import Samples
+from pipelines.audio_types import Samples
 
 DATA = Path(__file__).parent.parent.parent / "data"
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.signal import medfilt
 
 from deployments.asr.alignment import AlignedWord, first_frames, smooth, split_words
-from pipelines.types import Token
+from pipelines.transcript_types import Token
 
 Cost = NDArray[np.float64]
 

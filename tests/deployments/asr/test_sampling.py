@@ -11,7 +11,7 @@ from transformers.generation.logits_process import WhisperTimeStampLogitsProcess
 
 from deployments.asr.sampling import Choice, TokenChooser
 from deployments.asr.vocabulary import Vocabulary
-from pipelines.types import DecodingOptions
+from pipelines.transcript_types import DecodingOptions
 
 NUM_WORDS, NUM_TIMES = 20, 30
 END, NO_TIMESTAMPS, BEGIN = NUM_WORDS, NUM_WORDS + 4, NUM_WORDS + 5

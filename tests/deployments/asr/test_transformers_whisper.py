@@ -13,16 +13,9 @@ from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneratio
 
 from deployments.asr.transformers_whisper import TransformersWhisper
 from deployments.engines import EngineArgs
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, Samples, SpeechSegment, Waveform
 from pipelines.errors import UnsupportedLanguage
-from pipelines.types import (
-    SAMPLE_RATE_HZ,
-    AudioChunk,
-    ChunkTranscript,
-    DecodingOptions,
-    Samples,
-    SpeechSegment,
-    Waveform,
-)
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions
 
 Request = tuple[AudioChunk, DecodingOptions]
 Speech = dict[str, Samples]

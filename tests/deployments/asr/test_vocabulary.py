@@ -4,7 +4,7 @@ import pytest
 from transformers import GenerationConfig, WhisperTokenizer
 
 from deployments.asr.vocabulary import Vocabulary
-from pipelines.types import DecodingOptions
+from pipelines.transcript_types import DecodingOptions
 from pipelines.whisper import MAX_PROMPT_TOKENS
 
 TEXTS = ["Where is the tree?", " Die Kuh ist lang.", "vacía", "日本語", "😀 ok", "naïve\tcafé\n"]

@@ -20,8 +20,8 @@ from av.video.stream import VideoStream
 from scipy.signal import fftconvolve, resample_poly
 
 from deployments.audio.decode import BLOCK_S, decode, probe
+from pipelines.audio_types import SAMPLE_RATE_HZ, DecodeLimits, Samples
 from pipelines.errors import AudioTooLong, AudioTooShort, InvalidRequest, UndecodableAudio
-from pipelines.types import SAMPLE_RATE_HZ, DecodeLimits, Samples
 
 ROOT = Path(__file__).parent.parent.parent.parent
 DATA = ROOT / "tests" / "data"
@@ -246,7 +246,7 @@ DECODE = """
 import sys
 import numpy as np
 from deployments.audio.decode import decode
-from pipelines.types import DecodeLimits
+from pipelines.audio_types import DecodeLimits
 blocks = list(decode(open(sys.argv[1], "rb").read(), DecodeLimits()))
 np.save(sys.argv[2], np.concatenate(blocks))
 """

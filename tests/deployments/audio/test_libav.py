@@ -10,7 +10,7 @@ import soundfile
 
 from deployments.audio.libav import open_libav
 from deployments.audio.source import MAX_PIECE_VALUES, Piece
-from pipelines.types import DecodeLimits, Samples
+from pipelines.audio_types import DecodeLimits, Samples
 
 ROOT = Path(__file__).parent.parent.parent.parent
 CLIP = ROOT / "tests" / "data" / "en-00.flac"
@@ -72,7 +72,7 @@ PLANAR = """
 import sys
 import numpy as np
 from deployments.audio.libav import open_libav
-from pipelines.types import DecodeLimits
+from pipelines.audio_types import DecodeLimits
 with open_libav(open(sys.argv[1], "rb").read(), DecodeLimits()) as source:
     np.save(sys.argv[2], np.concatenate([piece.samples for piece in source.pieces()]))
 """

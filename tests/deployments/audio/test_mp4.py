@@ -7,8 +7,8 @@ import pytest
 
 from deployments.audio.decode import probe
 from deployments.audio.mp4 import refuse_forged_counts
+from pipelines.audio_types import DecodeLimits
 from pipelines.errors import UndecodableAudio
-from pipelines.types import DecodeLimits
 
 
 def m4a() -> bytes:

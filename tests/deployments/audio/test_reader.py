@@ -11,8 +11,7 @@ from deployments.audio.decode import decode, probe
 from deployments.audio.reader import UploadReader, WindowReader, read_clip, read_recording
 from deployments.audio.silero import SileroModel
 from pipelines.audio import to_pcm
-from pipelines.errors import AudioTooLong, AudioTooShort, UndecodableAudio
-from pipelines.types import (
+from pipelines.audio_types import (
     MAX_CHUNK_S,
     SAMPLE_RATE_HZ,
     AudioChunk,
@@ -22,6 +21,7 @@ from pipelines.types import (
     Samples,
     VadOptions,
 )
+from pipelines.errors import AudioTooLong, AudioTooShort, UndecodableAudio
 
 DATA = Path(__file__).parent.parent.parent / "data"
 CLIPS = sorted(DATA.glob("*-0[0-7].flac"))

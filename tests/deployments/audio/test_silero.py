@@ -9,7 +9,7 @@ import soxr
 from numpy.typing import NDArray
 
 from deployments.audio.silero import CONTEXT_SAMPLES, FRAME_SAMPLES, SileroModel, SileroStream
-from pipelines.types import SAMPLE_RATE_HZ, Samples
+from pipelines.audio_types import SAMPLE_RATE_HZ, Samples
 
 JFK = Path(__file__).parent.parent.parent / "data" / "jfk.flac"
 

@@ -11,8 +11,8 @@ from deployments.audio.decode import decode, probe
 from deployments.audio.libav import open_libav
 from deployments.audio.source import MAX_PIECE_VALUES, Source
 from deployments.audio.wave import CODECS, open_wave
+from pipelines.audio_types import DecodeLimits, Samples
 from pipelines.errors import InvalidRequest, UndecodableAudio
-from pipelines.types import DecodeLimits, Samples
 
 CLIP = Path(__file__).parent.parent.parent / "data" / "en-00.flac"
 LIMITS = DecodeLimits()

@@ -9,9 +9,10 @@ import pytest
 from deployments.chat.engine import ChatEngineArgs
 from deployments.chat.transformers_chat import TransformersChat
 from models.sources import resolve
+from pipelines.audio_types import AudioInfo
 from pipelines.chat_types import ChatDelta, Message, SamplingOptions, TextPart, join_deltas
 from pipelines.hearing import as_text
-from pipelines.types import AudioInfo, Segment, Transcript
+from pipelines.transcript_types import Segment, Transcript
 
 JFK = "And so, my fellow Americans, ask not what your country can do for you, ask what you can do for your country."
 

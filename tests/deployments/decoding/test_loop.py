@@ -9,7 +9,7 @@ import pytest
 
 from deployments.decoding.loop import MAX_FAILED_STEPS, EngineLoop
 from pipelines.errors import AudioServerError, ModelUnavailable, Overloaded, UnsupportedLanguage
-from pipelines.types import Work
+from pipelines.transcript_types import Work
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from deployments.diarization.engine import Cancelled, DiarizerArgs
+from pipelines.audio_types import AudioWindow, Waveform
 from pipelines.errors import ConfigurationError
 from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
-from pipelines.types import (
-    AudioWindow,
-    Waveform,
-)
 
 BROKEN = -1
 """The index of a window that it cannot diarize."""

@@ -11,12 +11,8 @@ from deployments.audio.reader import read_clip
 from deployments.audio.silero import SileroModel
 from deployments.diarization.pyannote import PyannoteDiarizer
 from deployments.settings import Diarization as DiarizationSettings
+from pipelines.audio_types import SAMPLE_RATE_HZ, DecodeLimits, Waveform
 from pipelines.speaker_types import Diarization, Embedding, Speaker
-from pipelines.types import (
-    SAMPLE_RATE_HZ,
-    DecodeLimits,
-    Waveform,
-)
 from pipelines.voices import VoiceOptions, Voices
 
 # By kind of conversation: the rate, and the rate with 0.25 s forgiven around a turn's ends. Overlap counts. Measured:

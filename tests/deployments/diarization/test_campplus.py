@@ -16,7 +16,7 @@ from deployments.diarization.features import FRAME_SAMPLES, HOP_SAMPLES, filter_
 from deployments.diarization.folded import FoldedCamPlusPlus
 from deployments.diarization.windowed_pipeline import EMBEDDING_FILE
 from pipelines.audio import from_pcm
-from pipelines.types import SAMPLE_RATE_HZ
+from pipelines.audio_types import SAMPLE_RATE_HZ
 
 MIN_SAME_COSINE = 0.9999
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from deployments.diarization.deployment import MAX_FAILURES, DiarizationDeployment
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioWindow, Waveform
 from pipelines.errors import ConfigurationError, ModelUnavailable
-from pipelines.types import SAMPLE_RATE_HZ, AudioWindow, Waveform
 from tests.deployments.diarization.scripted_engine import BROKEN, Scripted
 
 SCRIPTED = "tests.deployments.diarization.scripted_engine:Scripted"

@@ -17,8 +17,8 @@ import yaml
 from benchmarks.scoring import Conversation
 from deployments.diarization.loading import load_pipeline
 from deployments.diarization.windowed_pipeline import EMBEDDING_FILE, SEGMENTATION_FILE
+from pipelines.audio_types import SAMPLE_RATE_HZ
 from pipelines.errors import ConfigurationError
-from pipelines.types import SAMPLE_RATE_HZ
 from tests.conftest import ROOT
 
 TOKEN = "hf_ThisIsASecretOfTheOperator"
@@ -334,7 +334,7 @@ sys.addaudithook(watch)
 import numpy as np
 from deployments.diarization.engine import DiarizerArgs
 from deployments.diarization.pyannote import PyannoteDiarizer
-from pipelines.types import AudioWindow, Waveform
+from pipelines.audio_types import AudioWindow, Waveform
 
 at_import = os.environ["PYANNOTE_METRICS_ENABLED"]
 diarizer = PyannoteDiarizer(DiarizerArgs(os.environ["TEST_SOURCE"]))

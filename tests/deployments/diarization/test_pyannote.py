@@ -13,13 +13,8 @@ from deployments.diarization.campplus import DIMENSION
 from deployments.diarization.engine import Cancelled, DiarizerArgs
 from deployments.diarization.pyannote import MAX_EMBEDDED_S, MIN_EMBEDDED_S, PyannoteDiarizer
 from pipelines.audio import from_pcm
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioWindow, PcmSamples, Waveform
 from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
-from pipelines.types import (
-    SAMPLE_RATE_HZ,
-    AudioWindow,
-    PcmSamples,
-    Waveform,
-)
 
 Diarized = Callable[[str], Diarization]
 Conversations = dict[str, Conversation]

@@ -18,7 +18,7 @@ from pyannote.audio.pipelines import SpeakerDiarization
 from deployments.diarization.engine import DiarizerArgs
 from deployments.diarization.pyannote import PyannoteDiarizer
 from deployments.diarization.shared_trunk import SharedTrunkEmbedding
-from pipelines.types import SAMPLE_RATE_HZ, AudioWindow, PcmSamples
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioWindow, PcmSamples
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 14

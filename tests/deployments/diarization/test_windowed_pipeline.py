@@ -18,7 +18,7 @@ from deployments.diarization.loading import load_pipeline
 from deployments.diarization.windowed_pipeline import WindowedSpeakerDiarization
 from deployments.diarization.windows import MIN_SOLO_S, Windows
 from pipelines.audio import from_pcm
-from pipelines.types import SAMPLE_RATE_HZ, PcmSamples
+from pipelines.audio_types import SAMPLE_RATE_HZ, PcmSamples
 
 Conversations = dict[str, Conversation]
 

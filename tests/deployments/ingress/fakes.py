@@ -14,19 +14,9 @@ from deployments.ingress.catalogue import Catalogue
 from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
 from deployments.ingress.services import Services
 from deployments.settings import Limits, Settings
+from pipelines.audio_types import AudioChunk, AudioInfo, AudioRecording, VadOptions, Waveform
 from pipelines.chat_types import ChatDelta, ChatModelInfo, ChatUsage, Message, SamplingOptions, join_deltas
-from pipelines.types import (
-    AudioChunk,
-    AudioInfo,
-    AudioRecording,
-    ChunkTranscript,
-    DecodingOptions,
-    FinishReason,
-    RecognizerInfo,
-    Segment,
-    VadOptions,
-    Waveform,
-)
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, FinishReason, RecognizerInfo, Segment
 
 MODEL = "a-model"
 CHAT_MODEL = "a-chat-model"

@@ -14,8 +14,9 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from pipelines.audio_types import AudioChunk, AudioClip, AudioInfo
 from pipelines.errors import InvalidRequest, ModelUnavailable, UndecodableAudio
-from pipelines.types import AudioChunk, AudioClip, AudioInfo, ChunkTranscript, DecodingOptions, RecognizerInfo
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo
 from tests.clocked import Clocked, clocked_form, clocked_json
 from tests.conftest import free_port
 from tests.deployments.ingress.fakes import CHAT_MODEL, MODEL, FakeChatModel, FakeReader, FakeRecognizer, api

@@ -3,7 +3,7 @@ import pickle
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
-from pipelines.types import Work
+from pipelines.transcript_types import Work
 
 
 def parsed(*replicas: IngressMetrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -15,6 +15,7 @@ from deployments.ingress.chat.schema import ChatRequest
 from deployments.ingress.http.errors import RequestTooLarge
 from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
 from deployments.settings import ChatModel
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioInfo, AudioRecording
 from pipelines.chat_types import AudioPart, ChatModelInfo, Message, TextPart
 from pipelines.errors import (
     AudioTooLong,
@@ -25,7 +26,6 @@ from pipelines.errors import (
     Overloaded,
     UndecodableAudio,
 )
-from pipelines.types import SAMPLE_RATE_HZ, AudioInfo, AudioRecording
 from tests.deployments.ingress.fakes import FakeReader
 
 MODEL = ChatModel.model_validate({"id": "m", "task": "chat", "max_audios": 4, "max_audio_s": 60.0})

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pipelines.audio_types import AudioChunk
 from pipelines.chat_types import TextPart
 from pipelines.errors import (
     AudioServerError,
@@ -19,7 +20,7 @@ from pipelines.errors import (
     Overloaded,
     UndecodableAudio,
 )
-from pipelines.types import AudioChunk, ChunkTranscript, DecodingOptions
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions
 from tests.deployments.ingress.fakes import CHAT_MODEL, MODEL, FakeChatModel, FakeReader, FakeRecognizer, api_client
 
 SPEECH = {"type": "input_audio", "input_audio": {"data": b64encode(b"audio").decode(), "format": "wav"}}

@@ -15,7 +15,7 @@ from deployments.ingress.chat.schema import ChatRequest
 from deployments.ingress.http.sse import to_line
 from pipelines.chat import ChoiceDelta
 from pipelines.chat_types import ChatDelta, ChatUsage, ScoredToken
-from pipelines.types import FinishReason, Token
+from pipelines.transcript_types import FinishReason, Token
 
 USAGE = ChatUsage(num_prompt_tokens=11, num_audio_tokens=4, num_output_tokens=1)
 CHUNK_KEYS = {"id", "object", "created", "model", "choices"}

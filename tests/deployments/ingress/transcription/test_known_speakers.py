@@ -15,9 +15,9 @@ from deployments.ingress.transcription.known_speakers import (
     read_known_speakers,
 )
 from deployments.ingress.transcription.schema import TranscriptionRequest
+from pipelines.audio_types import AudioClip, AudioInfo, Waveform
 from pipelines.errors import AudioTooLong, AudioTooShort, InvalidRequest, ModelUnavailable, UndecodableAudio
 from pipelines.speaker_types import KnownSpeaker
-from pipelines.types import AudioClip, AudioInfo, Waveform
 from tests.deployments.ingress.fakes import FakeReader
 
 NAMES, REFERENCES = "known_speaker_names", "known_speaker_references"

@@ -1,0 +1,138 @@
+"""What is asked of a speech recogniser, and what it answers: frozen values, as in `pipelines.audio_types`."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipelines.audio_types import AudioInfo
+
+Task = Literal["transcribe", "translate"]
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingOptions:
+    """How one chunk is decoded. Travels with every row of a batch, so users never share options."""
+
+    task: Task = "transcribe"
+
+    # what is spoken: None is detected, among `languages` when some are named
+    language: str | None = None
+    languages: tuple[str, ...] = ()
+
+    # what the decoder reads before it starts
+    prompt: str = ""
+    keywords: tuple[str, ...] = ()
+
+    # what is asked for beside the text
+    timestamps: bool = True
+    word_timestamps: bool = False
+
+    # how tokens are chosen; temperature 0 climbs the fallback ladder when decoding fails
+    temperature: float = 0.0
+    seed: int | None = None
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """`data` are the bytes of this token alone: part of a UTF-8 character may be all it holds."""
+
+    id: int
+    text: str
+    logprob: float
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    text: str
+    start_s: float
+    end_s: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One timed stretch of text, as Whisper's timestamp tokens cut it. `seek_s` is where its window began."""
+
+    start_s: float
+    end_s: float
+    text: str
+    tokens: tuple[Token, ...]
+    temperature: float
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+    seek_s: float = 0.0
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one call of a model cost: seconds in the queue, seconds aboard, how many were aboard with it on average."""
+
+    queue_s: float
+    model_s: float
+    mean_batch_size: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkTranscript:
+    """One chunk's answer; times on the upload's clock."""
+
+    index: int
+    language: str
+    segments: tuple[Segment, ...] = ()
+    finish_reason: FinishReason = "stop"
+    num_prompt_tokens: int = 0
+    num_output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerSegment:
+    """What one speaker said in one go. `speaker` is a known name, or else a letter."""
+
+    id: str
+    start_s: float
+    end_s: float
+    text: str
+    speaker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The whole answer; `speaker_segments` only when somebody asked who said what."""
+
+    info: AudioInfo
+    language: str
+    segments: tuple[Segment, ...] = ()
+    finish_reason: FinishReason = "stop"
+    num_prompt_tokens: int = 0
+    num_output_tokens: int = 0
+    speaker_segments: tuple[SpeakerSegment, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return "".join(segment.text for segment in self.segments).strip()
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        return tuple(word for segment in self.segments for word in segment.words)
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        return tuple(token for segment in self.segments for token in segment.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class RecognizerInfo:
+    """What a served speech recogniser can do."""
+
+    languages: frozenset[str]
+    tasks: frozenset[Task] = field(default_factory=lambda: frozenset({"transcribe"}))

@@ -1,0 +1,35 @@
+"""What a transcription tells while it goes on."""
+
+from dataclasses import dataclass
+
+from pipelines.audio_types import AudioInfo
+from pipelines.transcript_types import SpeakerSegment, Token, Transcript, Word
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """New text, in order; joined deltas are exactly `Transcript.text`.
+
+    words: at least one for each segment in `text`, with its times.
+    segment_id: of the speaker's segment that this text belongs to, when speakers are told apart.
+    """
+
+    text: str
+    tokens: tuple[Token, ...] = ()
+    words: tuple[Word, ...] = ()
+    segment_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFinished:
+    """No more deltas of this segment will come."""
+
+    segment: SpeakerSegment
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptFinished:
+    transcript: Transcript
+
+
+TranscriptionEvent = AudioInfo | TextDelta | SegmentFinished | TranscriptFinished
