@@ -2,19 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, TypeVar
 
-from pipelines.audio_types import AudioInfo, AudioWindow, VadOptions
-from pipelines.patience import patiently
+from pipelines.audio_types import AudioInfo, VadOptions
 from pipelines.ports import AudioReader, Diarizer
 from pipelines.speaker_types import Diarization, Embedding, KnownSpeaker, Speaker
 from pipelines.speakers import SpeakerAttribution
 from pipelines.transcript_types import DecodingOptions
 from pipelines.transcription import TranscriptionPipeline
-from pipelines.transcription_events import TextDelta, TranscriptFinished, TranscriptionEvent
+from pipelines.transcription_events import TextDelta, TranscriptFinished, Transcription, TranscriptionEvent
 from pipelines.voices import VoiceOptions, Voices
 
 EventT = TypeVar("EventT")
@@ -52,42 +51,45 @@ class DiarizedTranscriptionPipeline:
         self._voices = voices
         self._max_window_s = max_window_s
 
-    async def run(
+    @asynccontextmanager
+    async def open(
         self, upload: bytes, vad: VadOptions, options: DecodingOptions, known_speakers: Sequence[KnownSpeaker] = ()
-    ) -> AsyncGenerator[TranscriptionEvent, None]:
-        """Yield `AudioInfo`; then deltas with the ids of their segments, each segment's end behind its last delta;
-        then `TranscriptFinished`.
+    ) -> AsyncGenerator[Transcription, None]:
+        """Its events are deltas with the ids of their segments, each segment's end behind its last delta; then
+        `TranscriptFinished`. Leaving ends whatever runs.
 
         Raises:
-            InvalidRequest: before `AudioInfo`, when the upload cannot be used.
-            Overloaded, ModelUnavailable: before the first delta, or when a replica cannot be replaced.
+            InvalidRequest: when the upload cannot be used.
+            Overloaded, ModelUnavailable: also by the events, before the first delta, or when a replica cannot be
+                replaced.
         """
-        text = self._transcription.run(upload, vad, replace(options, word_timestamps=True))
-        async with aclosing(text):
-            info = await anext(text)
-            assert isinstance(info, AudioInfo)
-            yield info
-            attribution = SpeakerAttribution(info.duration_s, [speaker.name for speaker in known_speakers])
-            finished: TranscriptFinished | None = None
-            windows = self._windows(upload, info, known_speakers)
-            async with aclosing(side_by_side(text, windows)) as events:
-                async for event in events:
-                    match event:
-                        case TextDelta():
-                            decided = attribution.add_text(event)
-                        case DiarizedWindow():
-                            decided = attribution.add_turns(event.end_s, event.diarization, event.names)
-                        case TranscriptFinished():
-                            finished = event
-                            continue
-                    for one in decided:
-                        yield one
-            for one in attribution.finish():
-                yield one
-            assert finished is not None
-            yield TranscriptFinished(
-                replace(finished.transcript, speaker_segments=tuple(attribution.segments)),
-            )
+        text = self._transcription.open(upload, vad, replace(options, word_timestamps=True))
+        async with text as transcription, aclosing(self._events(upload, transcription, known_speakers)) as events:
+            yield Transcription(transcription.info, events)
+
+    async def _events(
+        self, upload: bytes, transcription: Transcription, known_speakers: Sequence[KnownSpeaker]
+    ) -> AsyncGenerator[TranscriptionEvent, None]:
+        info = transcription.info
+        attribution = SpeakerAttribution(info.duration_s, [speaker.name for speaker in known_speakers])
+        finished: TranscriptFinished | None = None
+        windows = self._windows(upload, info, known_speakers)
+        async with aclosing(side_by_side(transcription.events, windows)) as events:
+            async for event in events:
+                match event:
+                    case TextDelta():
+                        decided = attribution.add_text(event)
+                    case DiarizedWindow():
+                        decided = attribution.add_turns(event.end_s, event.diarization, event.names)
+                    case TranscriptFinished():
+                        finished = event
+                        continue
+                for one in decided:
+                    yield one
+        for one in attribution.finish():
+            yield one
+        assert finished is not None
+        yield TranscriptFinished(replace(finished.transcript, speaker_segments=tuple(attribution.segments)))
 
     async def _windows(
         self, upload: bytes, info: AudioInfo, known_speakers: Sequence[KnownSpeaker]
@@ -95,22 +97,17 @@ class DiarizedTranscriptionPipeline:
         known: dict[str, Embedding] = {}
         for speaker in known_speakers:
             if len(speaker.speech.samples):
-                known[speaker.name] = await self._embed(speaker, is_first_step=not known)
+                known[speaker.name] = await self._diarizer.embed(speaker.speech, is_first_step=not known)
         voices = Voices(known, self._voices)
         # Windows of equal length, because a short last one would tell little about its speakers; and a little
         # longer than that, so that rounding does not leave one of a few samples.
         window_s = info.duration_s / ceil(info.duration_s / self._max_window_s) + ROUNDING_S
         async with aclosing(self._reader.read_windows(upload, window_s)) as windows:
             async for window in windows:
-                diarization = await self._diarize(window, is_first_step=window.index == 0 and not known)
+                is_first_step = window.index == 0 and not known
+                diarization = await self._diarizer.diarize(window, is_first_step)
                 speakers = sorted({turn.speaker for turn in diarization.turns + diarization.exclusive_turns})
                 yield DiarizedWindow(window.end_s, diarization, voices.recognise(speakers, diarization.voices))
-
-    async def _embed(self, speaker: KnownSpeaker, is_first_step: bool) -> Embedding:
-        return await patiently(lambda: self._diarizer.embed(speaker.speech), is_first_step)
-
-    async def _diarize(self, window: AudioWindow, is_first_step: bool) -> Diarization:
-        return await patiently(lambda: self._diarizer.diarize(window), is_first_step)
 
 
 async def side_by_side(*generators: AsyncGenerator[EventT, None]) -> AsyncGenerator[EventT, None]:

@@ -1,6 +1,5 @@
 """Ears for models that read: a recording becomes its transcript, marked as such, in the place where it stood."""
 
-from contextlib import aclosing
 from dataclasses import dataclass
 from math import ceil
 
@@ -43,8 +42,8 @@ class HearingPipeline:
         """
         # nobody asks when what was said, and Whisper loses fewer words without writing it down
         options = DecodingOptions(timestamps=False)
-        async with aclosing(self._transcription.run(upload, VadOptions(), options)) as events:
-            async for event in events:
+        async with self._transcription.open(upload, VadOptions(), options) as transcription:
+            async for event in transcription.events:
                 if isinstance(event, TranscriptFinished):
                     return HeardText(as_text(event.transcript), event.transcript.info.duration_s)
         raise AssertionError("a transcription ends with TranscriptFinished")

@@ -1,6 +1,8 @@
 """What the pipelines need from the outside, as protocols: handles over Ray fill them, tests hand in plain classes."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from pipelines.audio_types import AudioChunk, AudioClip, AudioInfo, AudioRecording, AudioWindow, VadOptions, Waveform
@@ -9,17 +11,25 @@ from pipelines.speaker_types import Diarization, Embedding
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo
 
 
+@dataclass(frozen=True, slots=True)
+class OpenUpload:
+    """`chunks` that hold speech, in order; nothing is read before somebody asks for it."""
+
+    info: AudioInfo
+    chunks: AsyncGenerator[AudioChunk, None]
+
+
 class AudioReader(Protocol):
-    def read(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
-        """Yield one `AudioInfo`, then the chunks that hold speech, in order.
+    def open(self, upload: bytes, vad: VadOptions) -> AbstractAsyncContextManager[OpenUpload]:
+        """Find out what an upload is, and read it as long as it is open.
 
         Raises:
-            UndecodableAudio, AudioTooShort, AudioTooLong: before anything is yielded.
+            UndecodableAudio, AudioTooShort, AudioTooLong
         """
         ...
 
     def read_windows(self, upload: bytes, window_s: float) -> AsyncGenerator[AudioWindow, None]:
-        """Yield all of an upload that `read` has found good, `window_s` at a time; the last window may be shorter."""
+        """Yield all of an upload that `open` has found good, `window_s` at a time; the last window may be shorter."""
         ...
 
     async def read_clip(self, upload: bytes, max_duration_s: float) -> AudioClip:
@@ -40,20 +50,38 @@ class AudioReader(Protocol):
 
 
 class Recognizer(Protocol):
-    async def transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
-        """Transcribe (or translate) one chunk."""
+    """As for the diarizer: a full queue refuses what is a request's first step. What comes later waits for its turn."""
+
+    async def transcribe(
+        self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool = True
+    ) -> ChunkTranscript:
+        """Transcribe (or translate) one chunk.
+
+        Raises:
+            InvalidRequest: the model cannot do what is asked for.
+            Overloaded: only at a request's first step.
+            ModelUnavailable
+        """
         ...
 
     async def info(self) -> RecognizerInfo: ...
 
 
 class Diarizer(Protocol):
-    async def diarize(self, window: AudioWindow) -> Diarization:
-        """Tell who speaks when; times on the upload's clock."""
+    async def diarize(self, window: AudioWindow, is_first_step: bool = True) -> Diarization:
+        """Tell who speaks when; times on the upload's clock.
+
+        Raises:
+            Overloaded, ModelUnavailable
+        """
         ...
 
-    async def embed(self, speech: Waveform) -> Embedding:
-        """What the one speaker of `speech` sounds like."""
+    async def embed(self, speech: Waveform, is_first_step: bool = True) -> Embedding:
+        """What the one speaker of `speech` sounds like.
+
+        Raises:
+            Overloaded, ModelUnavailable
+        """
         ...
 
 

@@ -3,16 +3,15 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from pipelines.audio_types import AudioChunk, AudioInfo, VadOptions
+from pipelines.audio_types import AudioChunk, VadOptions
 from pipelines.merging import TranscriptBuilder
-from pipelines.patience import patiently
-from pipelines.ports import AudioReader, Recognizer
+from pipelines.ports import AudioReader, OpenUpload, Recognizer
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions
-from pipelines.transcription_events import TranscriptFinished, TranscriptionEvent
+from pipelines.transcription_events import TranscriptFinished, Transcription, TranscriptionEvent
 
 
 class TranscriptionPipeline:
@@ -26,46 +25,48 @@ class TranscriptionPipeline:
         self._recognizer = recognizer
         self._window = num_chunks_in_flight
 
-    async def run(
+    @asynccontextmanager
+    async def open(
         self, upload: bytes, vad: VadOptions, options: DecodingOptions
-    ) -> AsyncGenerator[TranscriptionEvent, None]:
-        """Yield `AudioInfo`, then text deltas as chunks finish, then `TranscriptFinished`.
+    ) -> AsyncGenerator[Transcription, None]:
+        """Its events are text deltas as chunks finish, then `TranscriptFinished`. Leaving ends whatever runs.
 
         Raises:
-            InvalidRequest: before `AudioInfo`, when the upload cannot be used.
-            Overloaded, ModelUnavailable: before the first delta, or when a replica cannot be replaced.
+            InvalidRequest: when the upload cannot be used.
+            Overloaded, ModelUnavailable: also by the events, before the first delta, or when a replica cannot be
+                replaced.
         """
-        async with aclosing(self._reader.read(upload, vad)) as audio:
-            info = await anext(audio)
-            assert isinstance(info, AudioInfo)
-            yield info
-            builder = TranscriptBuilder(info, options)
-            async with aclosing(self._transcripts(audio, options)) as transcripts:
-                async for transcript in transcripts:
-                    for delta in builder.add(transcript):
-                        yield delta
-            yield TranscriptFinished(builder.finish())
+        async with self._reader.open(upload, vad) as audio, aclosing(self._events(audio, options)) as events:
+            yield Transcription(audio.info, events)
+
+    async def _events(self, audio: OpenUpload, options: DecodingOptions) -> AsyncGenerator[TranscriptionEvent, None]:
+        builder = TranscriptBuilder(audio.info, options)
+        async with aclosing(self._transcripts(audio.chunks, options)) as transcripts:
+            async for transcript in transcripts:
+                for delta in builder.add(transcript):
+                    yield delta
+        yield TranscriptFinished(builder.finish())
 
     async def _transcripts(
-        self, audio: AsyncGenerator[AudioInfo | AudioChunk, None], options: DecodingOptions
+        self, chunks: AsyncGenerator[AudioChunk, None], options: DecodingOptions
     ) -> AsyncGenerator[ChunkTranscript, None]:
         """Yield every chunk's answer in order, a bounded window of them being worked on at once.
 
         Until the language is known chunks go alone: later ones are decoded in the language of the first.
         """
         running: deque[asyncio.Task[ChunkTranscript]] = deque()
-        reading: asyncio.Future[AudioInfo | AudioChunk | None] | None = None
+        reading: asyncio.Future[AudioChunk | None] | None = None
         is_exhausted = False
         try:
             while running or not is_exhausted:
                 window = self._window if options.language is not None else 1
                 if reading is None and not is_exhausted and len(running) < window:
-                    reading = asyncio.ensure_future(anext(audio, None))
+                    reading = asyncio.ensure_future(anext(chunks, None))
                 awaited: list[asyncio.Future[Any]] = [*list(running)[:1], *([reading] if reading else [])]
                 await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
                 if reading is not None and reading.done():
                     chunk, reading = reading.result(), None
-                    if isinstance(chunk, AudioChunk):
+                    if chunk is not None:
                         running.append(asyncio.create_task(self._transcribe(chunk, options)))
                     else:
                         is_exhausted = True
@@ -81,4 +82,4 @@ class TranscriptionPipeline:
             await asyncio.gather(*pending, return_exceptions=True)
 
     async def _transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
-        return await patiently(lambda: self._recognizer.transcribe(chunk, options), is_first_step=chunk.index == 0)
+        return await self._recognizer.transcribe(chunk, options, is_first_step=chunk.index == 0)

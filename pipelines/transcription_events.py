@@ -1,5 +1,6 @@
 """What a transcription tells while it goes on."""
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from pipelines.audio_types import AudioInfo
@@ -32,4 +33,13 @@ class TranscriptFinished:
     transcript: Transcript
 
 
-TranscriptionEvent = AudioInfo | TextDelta | SegmentFinished | TranscriptFinished
+TranscriptionEvent = TextDelta | SegmentFinished | TranscriptFinished
+
+
+@dataclass(frozen=True, slots=True)
+class Transcription:
+    """What an upload is, and what is told of it: deltas, then `TranscriptFinished`. Nothing is worked on before
+    somebody asks for the first event."""
+
+    info: AudioInfo
+    events: AsyncGenerator[TranscriptionEvent, None]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
 from itertools import count
 from typing import Any
 from uuid import uuid4
@@ -15,12 +16,12 @@ from pipelines.audio_types import (
     SAMPLE_RATE_HZ,
     AudioChunk,
     AudioClip,
-    AudioInfo,
     AudioPage,
     AudioRecording,
     AudioWindow,
     VadOptions,
 )
+from pipelines.ports import OpenUpload
 
 
 class RemoteAudioReader:
@@ -29,13 +30,15 @@ class RemoteAudioReader:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    async def read(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
+    @asynccontextmanager
+    async def open(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[OpenUpload, None]:
         session_id = uuid4().hex
         sticky = self._handle.options(session_id=session_id)
         stored = await _store(upload)
         page: AudioPage = await call(sticky.read_page, session_id, stored, vad, 0)
-        try:
-            yield page.info
+
+        async def chunks() -> AsyncGenerator[AudioChunk, None]:
+            nonlocal page
             while True:
                 for chunk in page.chunks:
                     yield chunk
@@ -43,6 +46,10 @@ class RemoteAudioReader:
                     return
                 next_chunk = page.chunks[-1].index + 1
                 page = await call(sticky.read_page, session_id, stored, vad, next_chunk, is_first_step=False)
+
+        try:
+            async with aclosing(chunks()) as reading:
+                yield OpenUpload(page.info, reading)
         finally:
             if not page.is_last:
                 tell(sticky.release, session_id)

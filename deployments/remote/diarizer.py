@@ -18,13 +18,13 @@ class RemoteDiarizer:
         self._handle = handle
         self._observe = observe
 
-    async def diarize(self, window: AudioWindow) -> Diarization:
-        diarization, work = await call(self._handle.diarize, window)
+    async def diarize(self, window: AudioWindow, is_first_step: bool = True) -> Diarization:
+        diarization, work = await call(self._handle.diarize, window, is_first_step=is_first_step)
         self._observe(work)
         assert isinstance(diarization, Diarization)
         return diarization
 
-    async def embed(self, speech: Waveform) -> Embedding:
-        embedding, work = await call(self._handle.embed, speech)
+    async def embed(self, speech: Waveform, is_first_step: bool = True) -> Embedding:
+        embedding, work = await call(self._handle.embed, speech, is_first_step=is_first_step)
         self._observe(work)
         return cast(Embedding, embedding)

@@ -17,8 +17,10 @@ class RemoteRecognizer:
         self._observe = observe
         self._info: RecognizerInfo | None = None
 
-    async def transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
-        transcript, work = await call(self._handle.transcribe, chunk, options)
+    async def transcribe(
+        self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool = True
+    ) -> ChunkTranscript:
+        transcript, work = await call(self._handle.transcribe, chunk, options, is_first_step=is_first_step)
         self._observe(work)
         assert isinstance(transcript, ChunkTranscript)
         return transcript

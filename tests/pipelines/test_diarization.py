@@ -23,6 +23,7 @@ from pipelines.transcript_types import (
 from pipelines.transcription import TranscriptionPipeline
 from pipelines.transcription_events import SegmentFinished, TextDelta, TranscriptFinished, TranscriptionEvent
 from pipelines.voices import VoiceOptions
+from tests.support.ports import opening, refuse, told
 
 ENGLISH = DecodingOptions(language="en")
 CHUNK_S = 10.0
@@ -49,7 +50,8 @@ class FakeReader:
     windows: list[AudioWindow] = field(default_factory=list)
     closed: set[str] = field(default_factory=set)
 
-    async def read(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
+    @opening
+    async def open(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
         if self.error:
             raise self.error
         try:
@@ -111,10 +113,9 @@ class FakeModel:
     cancelled: list[int] = field(default_factory=list)
     finished: list[int] = field(default_factory=list)
 
-    async def work(self, index: int) -> None:
+    async def work(self, index: int, is_first_step: bool) -> None:
         await asyncio.sleep(0)
-        if self.refusals.get(index):
-            raise self.refusals[index].pop(0)
+        refuse(self.refusals.get(index, []), is_first_step)
         self.running.add(index)
         try:
             gate = self.gate(index)
@@ -133,9 +134,11 @@ class FakeRecognizer(FakeModel):
     answer: Callable[[AudioChunk], ChunkTranscript] = spoken
     options: list[DecodingOptions] = field(default_factory=list)
 
-    async def transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
+    async def transcribe(
+        self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool = True
+    ) -> ChunkTranscript:
         self.options.append(options)
-        await self.work(chunk.index)
+        await self.work(chunk.index, is_first_step)
         return self.answer(chunk)
 
     async def info(self) -> RecognizerInfo:
@@ -149,13 +152,13 @@ class FakeDiarizer(FakeModel):
     answer: Callable[[AudioWindow], Diarization] = by_turns
     embedded: list[Waveform] = field(default_factory=list)
 
-    async def diarize(self, window: AudioWindow) -> Diarization:
-        await self.work(window.index)
+    async def diarize(self, window: AudioWindow, is_first_step: bool = True) -> Diarization:
+        await self.work(window.index, is_first_step)
         return self.answer(window)
 
-    async def embed(self, speech: Waveform) -> Embedding:
+    async def embed(self, speech: Waveform, is_first_step: bool = True) -> Embedding:
         self.embedded.append(speech)
-        await self.work(-len(self.embedded))
+        await self.work(-len(self.embedded), is_first_step)
         return speech.samples[:4]
 
 
@@ -168,14 +171,14 @@ class Server:
 
     def run(
         self, known: Sequence[KnownSpeaker] = (), options: DecodingOptions = ENGLISH
-    ) -> AsyncGenerator[TranscriptionEvent, None]:
+    ) -> AsyncGenerator[AudioInfo | TranscriptionEvent, None]:
         transcription = TranscriptionPipeline(self.reader, self.recognizer)
         pipeline = DiarizedTranscriptionPipeline(
             transcription, self.reader, self.diarizer, VoiceOptions(), self.max_window_s
         )
-        return pipeline.run(b"upload", VadOptions(), options, known)
+        return told(pipeline.open(b"upload", VadOptions(), options, known))
 
-    async def events(self, known: Sequence[KnownSpeaker] = ()) -> list[TranscriptionEvent]:
+    async def events(self, known: Sequence[KnownSpeaker] = ()) -> list[AudioInfo | TranscriptionEvent]:
         return [event async for event in self.run(known)]
 
     async def segments(self, known: Sequence[KnownSpeaker] = ()) -> list[tuple[str, str]]:
@@ -188,7 +191,7 @@ def known_speaker(name: str, voice: Embedding) -> KnownSpeaker:
     return KnownSpeaker(name, Waveform(np.concatenate([voice, np.zeros(32_000, np.float32)])))
 
 
-def texts(events: Sequence[TranscriptionEvent]) -> list[str]:
+def texts(events: Sequence[AudioInfo | TranscriptionEvent]) -> list[str]:
     return [event.text for event in events if isinstance(event, TextDelta)]
 
 
@@ -226,7 +229,7 @@ async def test_the_text_is_the_same_as_without_speakers() -> None:
     server = Server(FakeReader(45), max_window_s=7)
     events = await server.events()
     plain_pipeline = TranscriptionPipeline(FakeReader(45), FakeRecognizer())
-    plain = [event async for event in plain_pipeline.run(b"upload", VadOptions(), ENGLISH)]
+    plain = [event async for event in told(plain_pipeline.open(b"upload", VadOptions(), ENGLISH))]
     assert "".join(texts(events)) == "".join(texts(plain))
     assert isinstance(events[-1], TranscriptFinished)
     assert isinstance(plain[-1], TranscriptFinished)
@@ -417,7 +420,7 @@ async def test_recognition_does_not_wait_for_references() -> None:
 async def test_what_is_decided_is_told_at_once() -> None:
     windows = {1: asyncio.Event(), 2: asyncio.Event()}
     server = Server(diarizer=FakeDiarizer(windows.get), max_window_s=15)
-    events: list[TranscriptionEvent] = []
+    events: list[AudioInfo | TranscriptionEvent] = []
     task = asyncio.create_task(collect(server.run(), events))
     await settle()
     assert "".join(texts(events)) == "It's 0. Or 0? It's 1."
@@ -452,7 +455,7 @@ async def test_who_is_faster_changes_nothing(seed: int) -> None:
 
 async def test_an_unusable_upload_raises_before_anything_is_told() -> None:
     server = Server(FakeReader(error=AudioTooShort("short")))
-    events: list[TranscriptionEvent] = []
+    events: list[AudioInfo | TranscriptionEvent] = []
     with pytest.raises(AudioTooShort):
         await collect(server.run([known_speaker("Ann", ANN)]), events)
     assert events == []
@@ -498,7 +501,7 @@ async def test_an_error_of_the_windows_ends_the_recogniser() -> None:
 
 async def test_a_full_queue_refuses_the_first_window_before_any_text() -> None:
     server = Server(diarizer=FakeDiarizer(refusals={0: [Overloaded("busy", 0.0)]}), max_window_s=10)
-    events: list[TranscriptionEvent] = []
+    events: list[AudioInfo | TranscriptionEvent] = []
     with pytest.raises(Overloaded):
         await collect(server.run(), events)
     assert [type(event) for event in events] == [AudioInfo]
@@ -511,7 +514,7 @@ async def test_a_full_queue_refuses_the_first_chunk_before_any_text() -> None:
     server = Server(
         recognizer=FakeRecognizer(refusals={0: [Overloaded("busy", 0.0)]}), diarizer=FakeDiarizer(lambda index: gate)
     )
-    events: list[TranscriptionEvent] = []
+    events: list[AudioInfo | TranscriptionEvent] = []
     with pytest.raises(Overloaded):
         await collect(server.run(), events)
     assert [type(event) for event in events] == [AudioInfo]

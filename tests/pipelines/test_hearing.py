@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -10,7 +11,7 @@ from pipelines.audio_types import AudioInfo, VadOptions
 from pipelines.errors import UndecodableAudio
 from pipelines.hearing import HearingPipeline, as_text
 from pipelines.transcript_types import DecodingOptions, Segment, Transcript
-from pipelines.transcription_events import TextDelta, TranscriptFinished, TranscriptionEvent
+from pipelines.transcription_events import TextDelta, TranscriptFinished, Transcription, TranscriptionEvent
 
 
 def transcript(text: str, duration_s: float = 11.0, language: str = "en") -> Transcript:
@@ -27,9 +28,10 @@ class FakeTranscription:
     options: list[DecodingOptions] = field(default_factory=list)
     num_running: int = 0
 
-    async def run(
+    @asynccontextmanager
+    async def open(
         self, upload: bytes, vad: VadOptions, options: DecodingOptions
-    ) -> AsyncGenerator[TranscriptionEvent, None]:
+    ) -> AsyncGenerator[Transcription, None]:
         self.options.append(options)
         self.num_running += 1
         try:
@@ -38,11 +40,14 @@ class FakeTranscription:
             if self.transcript is None:
                 await asyncio.Event().wait()
             assert self.transcript is not None
-            yield self.transcript.info
-            yield TextDelta(self.transcript.text)
-            yield TranscriptFinished(self.transcript)
+            yield Transcription(self.transcript.info, _events(self.transcript))
         finally:
             self.num_running -= 1
+
+
+async def _events(transcript: Transcript) -> AsyncGenerator[TranscriptionEvent, None]:
+    yield TextDelta(transcript.text)
+    yield TranscriptFinished(transcript)
 
 
 def hearing(transcription: FakeTranscription) -> HearingPipeline:

@@ -11,6 +11,7 @@ from pipelines.errors import AudioTooShort, ModelUnavailable, Overloaded
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo, Segment
 from pipelines.transcription import TranscriptionPipeline
 from pipelines.transcription_events import TextDelta, TranscriptFinished, TranscriptionEvent
+from tests.support.ports import opening, refuse, told
 
 INFO = AudioInfo(300.0, "wav", "pcm_s16le")
 ENGLISH = DecodingOptions(language="en")
@@ -25,7 +26,8 @@ class FakeReader:
     num_read: int = 0
     is_closed: bool = False
 
-    async def read(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
+    @opening
+    async def open(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
         if self.error:
             raise self.error
         try:
@@ -55,10 +57,11 @@ class FakeRecognizer:
     cancelled: list[int] = field(default_factory=list)
     finished: list[int] = field(default_factory=list)
 
-    async def transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
+    async def transcribe(
+        self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool = True
+    ) -> ChunkTranscript:
         self.options[chunk.index] = options
-        if self.refusals.get(chunk.index):
-            raise self.refusals[chunk.index].pop(0)
+        refuse(self.refusals.get(chunk.index, []), is_first_step)
         self.running.add(chunk.index)
         self.most_running = max(self.most_running, len(self.running))
         try:
@@ -81,9 +84,9 @@ class FakeRecognizer:
 
 async def run(
     reader: FakeReader, recognizer: FakeRecognizer, options: DecodingOptions = ENGLISH, window: int = 4
-) -> list[TranscriptionEvent]:
+) -> list[AudioInfo | TranscriptionEvent]:
     pipeline = TranscriptionPipeline(reader, recognizer, window)
-    return [event async for event in pipeline.run(b"upload", VadOptions(), options)]
+    return [event async for event in told(pipeline.open(b"upload", VadOptions(), options))]
 
 
 async def settle() -> None:
@@ -137,9 +140,9 @@ async def test_only_a_window_of_chunks_is_read_and_worked_on(window: int) -> Non
 
 async def test_a_finished_chunk_is_told_before_the_window_is_full() -> None:
     gates = {2: asyncio.Event()}
-    events: list[TranscriptionEvent] = []
+    events: list[AudioInfo | TranscriptionEvent] = []
     pipeline = TranscriptionPipeline(FakeReader(3), FakeRecognizer(gates.get), 4)
-    async with aclosing(pipeline.run(b"", VadOptions(), ENGLISH)) as stream:
+    async with aclosing(told(pipeline.open(b"", VadOptions(), ENGLISH))) as stream:
         async for event in stream:
             events.append(event)
             if len(events) == 3:
@@ -221,7 +224,7 @@ async def test_closing_the_events_cancels_what_runs() -> None:
     gates = {index: asyncio.Event() for index in range(1, 20)}
     reader, recognizer = FakeReader(20), FakeRecognizer(gates.get)
     pipeline = TranscriptionPipeline(reader, recognizer, 4)
-    stream = pipeline.run(b"", VadOptions(), ENGLISH)
+    stream = told(pipeline.open(b"", VadOptions(), ENGLISH))
     assert await anext(stream) == INFO
     delta = await anext(stream)
     assert isinstance(delta, TextDelta)
@@ -251,7 +254,7 @@ async def test_one_pipeline_serves_many_requests_at_once() -> None:
     pipeline = TranscriptionPipeline(FakeReader(5), FakeRecognizer(), 2)
 
     async def text() -> str:
-        *_, last = [event async for event in pipeline.run(b"", VadOptions(), ENGLISH)]
+        *_, last = [event async for event in told(pipeline.open(b"", VadOptions(), ENGLISH))]
         assert isinstance(last, TranscriptFinished)
         return last.transcript.text
 

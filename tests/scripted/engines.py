@@ -37,7 +37,9 @@ class ScriptedRecognizer:
 
     observe: Observe
 
-    async def transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
+    async def transcribe(
+        self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool = True
+    ) -> ChunkTranscript:
         transcript = await asyncio.to_thread(_transcribe, chunk, options)
         self.observe(Work(0.0, 0.001, 1.0))
         return transcript
@@ -107,7 +109,7 @@ class ScriptedDiarizer:
 
     observe: Observe
 
-    async def diarize(self, window: AudioWindow) -> Diarization:
+    async def diarize(self, window: AudioWindow, is_first_step: bool = True) -> Diarization:
         heard = await asyncio.to_thread(listen, window.pcm / np.float32(32_768))
         self.observe(Work(0.0, 0.001, 1.0))
         speakers = sorted({one.sentence.speaker for one in heard})
@@ -119,7 +121,7 @@ class ScriptedDiarizer:
         )
         return Diarization(turns, turns, {number: _voice(name) for number, name in enumerate(speakers)})
 
-    async def embed(self, speech: Waveform) -> Embedding:
+    async def embed(self, speech: Waveform, is_first_step: bool = True) -> Embedding:
         self.observe(Work(0.0, 0.001, 1.0))
         return _voice(await asyncio.to_thread(_whose, speech.samples))
 

@@ -16,6 +16,7 @@ from pipelines.audio_types import (
     DecodeLimits,
     VadOptions,
 )
+from tests.support.ports import opening
 
 
 class LocalReader:
@@ -25,7 +26,8 @@ class LocalReader:
         self._limits = limits
         self._model = SileroModel()
 
-    async def read(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
+    @opening
+    async def open(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
         reader = await asyncio.to_thread(UploadReader, upload, vad, self._model, self._limits)
         yield reader.info
         is_last = False

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import ExitStack, aclosing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +22,18 @@ from deployments.ingress.transcription.render import StreamRenderer, render_tran
 from deployments.ingress.transcription.rules import check_duration, check_transcription, check_translation
 from deployments.ingress.transcription.schema import ServerVad, TranscriptionRequest, as_json
 from deployments.settings import Family
-from pipelines.audio_types import AudioInfo
 from pipelines.diarization import DiarizedTranscriptionPipeline
 from pipelines.errors import InvalidRequest, UnsupportedLanguage
 from pipelines.speaker_types import KnownSpeaker
 from pipelines.transcript_types import Task
 from pipelines.transcription import TranscriptionPipeline
-from pipelines.transcription_events import SegmentFinished, TextDelta, TranscriptFinished, TranscriptionEvent
+from pipelines.transcription_events import (
+    SegmentFinished,
+    TextDelta,
+    TranscriptFinished,
+    Transcription,
+    TranscriptionEvent,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,20 +127,20 @@ async def _check_model(services: Services, request: TranscriptionRequest, model:
 
 
 async def _events(services: Services, job: Job, clips: dict[str, bytes]) -> AsyncGenerator[TranscriptionEvent, None]:
-    """The pipeline's events from the first text on, counted."""
+    """The pipeline's events, counted."""
     metrics, root, started_at = services.metrics, job.model.root, time.monotonic()
     gauge = metrics.waiting.labels(root)
     gauge.inc()
     is_silent = True
     try:
         known_speakers = await read_known_speakers(clips, services.reader)
-        async with aclosing(_run(services, job, known_speakers)) as events:
-            info = await _info(services, job, events)
-            metrics.audio_seconds.labels(root, job.task).inc(info.duration_s)
+        async with AsyncExitStack() as held:
+            transcription = await _open(services, job, known_speakers, held)
+            metrics.audio_seconds.labels(root, job.task).inc(transcription.info.duration_s)
             gauge.dec()
             gauge = metrics.running.labels(root)
             gauge.inc()
-            async for event in events:
+            async for event in transcription.events:
                 if isinstance(event, TextDelta) and is_silent:
                     is_silent = False
                     metrics.first_delta_seconds.labels(root).observe(time.monotonic() - started_at)
@@ -144,24 +149,27 @@ async def _events(services: Services, job: Job, clips: dict[str, bytes]) -> Asyn
         gauge.dec()
 
 
-async def _info(services: Services, job: Job, events: AsyncGenerator[TranscriptionEvent, None]) -> AudioInfo:
-    """What the upload is. It and the model are looked at side by side, so neither's mistake waits for the other."""
-    info, _ = await together(anext(events), _check_model(services, job.request, job.model, job.task))
-    assert isinstance(info, AudioInfo)
-    check_duration(job.request, job.model.family, info.duration_s)
-    return info
+async def _open(
+    services: Services, job: Job, known_speakers: Sequence[KnownSpeaker], held: AsyncExitStack
+) -> Transcription:
+    """The upload and the model are looked at side by side, so neither's mistake waits for the other."""
+    opening = held.enter_async_context(_transcription(services, job, known_speakers))
+    transcription: Transcription
+    transcription, _ = await together(opening, _check_model(services, job.request, job.model, job.task))
+    check_duration(job.request, job.model.family, transcription.info.duration_s)
+    return transcription
 
 
-def _run(
+def _transcription(
     services: Services, job: Job, known_speakers: Sequence[KnownSpeaker]
-) -> AsyncGenerator[TranscriptionEvent, None]:
+) -> AbstractAsyncContextManager[Transcription]:
     """Plain text needs no diarizer, whatever the model's family (DIA-01)."""
     vad, options = to_vad_options(job.request), to_options(job.request, job.task)
     pipeline = TranscriptionPipeline(
         services.reader, services.recognizers[job.model.root], services.limits.max_chunks_in_flight
     )
     if job.request.response_format != "diarized_json":
-        return pipeline.run(job.upload, vad, options)
+        return pipeline.open(job.upload, vad, options)
     assert services.diarizer is not None, "the settings refuse the family 'diarize' without a diarizer"
     assert services.diarization is not None
     diarized = DiarizedTranscriptionPipeline(
@@ -171,7 +179,7 @@ def _run(
         services.diarization.voices(),
         services.diarization.max_window_s,
     )
-    return diarized.run(job.upload, vad, options, known_speakers)
+    return diarized.open(job.upload, vad, options, known_speakers)
 
 
 def _render(event: TranscriptionEvent, renderer: StreamRenderer) -> list[dict[str, Any]]:
@@ -182,5 +190,3 @@ def _render(event: TranscriptionEvent, renderer: StreamRenderer) -> list[dict[st
             return [as_json(renderer.segment(segment))]
         case TranscriptFinished(transcript):
             return [as_json(wire) for wire in renderer.done(transcript)]
-        case _:
-            return []

@@ -16,7 +16,9 @@ from deployments.ingress.services import Services
 from deployments.settings import Limits, Settings
 from pipelines.audio_types import AudioChunk, AudioInfo, AudioRecording, VadOptions, Waveform
 from pipelines.chat_types import ChatDelta, ChatModelInfo, ChatUsage, Message, SamplingOptions, join_deltas
+from pipelines.ports import Recognizer
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, FinishReason, RecognizerInfo, Segment
+from tests.support.ports import opening
 
 MODEL = "a-model"
 CHAT_MODEL = "a-chat-model"
@@ -28,7 +30,8 @@ class FakeReader:
 
     num_chunks: int = 1
 
-    async def read(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
+    @opening
+    async def open(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
         yield AudioInfo(float(self.num_chunks), "wav", "pcm_s16le")
         for index in range(self.num_chunks):
             yield AudioChunk(index, float(index), Waveform(np.zeros(16_000, np.float32)))
@@ -44,7 +47,9 @@ class FakeRecognizer:
 
     errors: Sequence[BaseException | None] = field(default_factory=list)
 
-    async def transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
+    async def transcribe(
+        self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool = True
+    ) -> ChunkTranscript:
         if chunk.index < len(self.errors) and (error := self.errors[chunk.index]) is not None:
             raise error
         start_s = chunk.offset_s
@@ -98,7 +103,7 @@ class FakeChatModel:
 
 def api(
     reader: FakeReader | None = None,
-    recognizer: FakeRecognizer | None = None,
+    recognizer: Recognizer | None = None,
     chat_model: FakeChatModel | None = None,
     api_keys: frozenset[str] = frozenset(),
     limits: Limits | None = None,
@@ -130,7 +135,7 @@ def api(
 
 def api_client(
     reader: FakeReader | None = None,
-    recognizer: FakeRecognizer | None = None,
+    recognizer: Recognizer | None = None,
     api_keys: frozenset[str] = frozenset(),
     chat_model: FakeChatModel | None = None,
     limits: Limits | None = None,

@@ -9,9 +9,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
+from ray.serve.exceptions import BackPressureError
 
+from deployments.remote.recognizer import RemoteRecognizer
 from deployments.settings import Limits
 from pipelines.errors import AudioServerError, InvalidRequest, ModelUnavailable, Overloaded, UndecodableAudio
+from pipelines.ports import Recognizer
+from pipelines.transcript_types import ChunkTranscript, Segment, Work
 from tests.deployments.ingress.fakes import (
     CHAT_MODEL,
     MODEL,
@@ -21,6 +25,7 @@ from tests.deployments.ingress.fakes import (
     api,
     api_client,
 )
+from tests.support.handles import FakeHandle, FakeMethod
 
 FAILURES = [
     (Overloaded("The server is busy.", 2.5), 429, "rate_limit_error", "rate_limit_exceeded", "3"),
@@ -31,7 +36,7 @@ FAILURES = [
 ]
 
 
-async def transcribe(reader: FakeReader, recognizer: FakeRecognizer, **fields: str) -> Any:
+async def transcribe(reader: FakeReader, recognizer: Recognizer, **fields: str) -> Any:
     async with api_client(reader, recognizer) as client:
         return await client.post("/v1/audio/transcriptions", files={"file": b"audio"}, data={"model": MODEL, **fields})
 
@@ -70,19 +75,14 @@ async def test_trs_05_a_failure_after_the_200_is_an_event(error: Exception, kind
 async def test_a_full_queue_only_delays_what_has_begun() -> None:
     """A retry after the first chunk, when the answer can no longer be a 429."""
 
-    class OnceFull(FakeRecognizer):
-        num_refused = 0
-
-        async def transcribe(self, chunk: Any, options: Any) -> Any:
-            if chunk.index == 1 and not self.num_refused:
-                self.num_refused += 1
-                raise Overloaded("The server is busy.", 0.01)
-            return await super().transcribe(chunk, options)
-
-    recognizer = OnceFull()
+    segment = Segment(0.0, 1.0, " Hello.", (), 0.0, -0.1, 1.0, 0.0)
+    answers = [(ChunkTranscript(index, "en", (segment,)), Work(0.0, 1.0, 1.0)) for index in range(3)]
+    full = BackPressureError(num_queued_requests=9, max_queued_requests=9)
+    method = FakeMethod([answers[0], full, *answers[1:]])
+    recognizer = RemoteRecognizer(FakeHandle(transcribe=method), lambda work: None)  # type: ignore[arg-type]
     response = await transcribe(FakeReader(3), recognizer)
     assert response.json()["text"] == "Hello. Hello. Hello."
-    assert recognizer.num_refused == 1
+    assert len(method.asked) == 4
 
 
 async def test_finish_reason_and_texts_of_the_fakes() -> None:

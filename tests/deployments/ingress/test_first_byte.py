@@ -6,7 +6,7 @@ import time
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,9 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from pipelines.audio_types import AudioChunk, AudioClip, AudioInfo
+from pipelines.audio_types import AudioChunk, AudioClip
 from pipelines.errors import InvalidRequest, ModelUnavailable, UndecodableAudio
+from pipelines.ports import OpenUpload
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo
 from tests.clocked import Clocked, clocked_form, clocked_json
 from tests.conftest import free_port
@@ -36,10 +37,11 @@ class SlowReader(FakeReader):
     slow_s: float = 0.0
     error: Exception | None = None
 
-    async def read(self, *args: Any) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
+    @asynccontextmanager
+    async def open(self, *args: Any) -> AsyncGenerator[OpenUpload, None]:
         await self._decode()
-        async for one in super().read(*args):
-            yield one
+        async with super().open(*args) as upload:
+            yield upload
 
     async def read_recording(self, *args: Any) -> Any:
         await self._decode()
@@ -62,7 +64,9 @@ class SlowRecognizer(FakeRecognizer):
     slow_s: float = 0.0
     loading_s: float = 0.0
 
-    async def transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
+    async def transcribe(
+        self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool = True
+    ) -> ChunkTranscript:
         await asyncio.sleep(self.slow_s)
         return await super().transcribe(chunk, options)
 

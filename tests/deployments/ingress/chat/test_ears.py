@@ -3,6 +3,8 @@
 import asyncio
 import json
 from base64 import b64encode
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,7 @@ from pipelines.errors import (
     Overloaded,
     UndecodableAudio,
 )
+from pipelines.ports import OpenUpload
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions
 from tests.deployments.ingress.fakes import CHAT_MODEL, MODEL, FakeChatModel, FakeReader, FakeRecognizer, api_client
 
@@ -32,11 +35,12 @@ SPOKEN = [{"role": "user", "content": [SPEECH, QUESTION]}]
 class BrokenReader(FakeReader):
     error: Exception | None = None
 
-    async def read(self, *args: Any) -> Any:
+    @asynccontextmanager
+    async def open(self, *args: Any) -> AsyncGenerator[OpenUpload, None]:
         if self.error:
             raise self.error
-        async for one in super().read(*args):
-            yield one
+        async with super().open(*args) as upload:
+            yield upload
 
     async def read_recording(self, *args: Any) -> Any:
         raise AssertionError("nobody needs the samples of what is only read")
@@ -136,7 +140,9 @@ async def test_who_neither_hears_nor_reads_refuses_audio() -> None:
 
 async def test_streaming_begins_with_the_last_transcript() -> None:
     class Gated(FakeRecognizer):
-        async def transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
+        async def transcribe(
+            self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool = True
+        ) -> ChunkTranscript:
             await gate.wait()
             return await super().transcribe(chunk, options)
 

@@ -1,0 +1,45 @@
+"""The pipelines' ports by plain classes."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from functools import wraps
+from typing import Any
+
+from pipelines.audio_types import AudioInfo
+from pipelines.errors import Overloaded
+from pipelines.ports import OpenUpload
+from pipelines.transcription_events import Transcription, TranscriptionEvent
+
+
+def opening(
+    read: Callable[..., AsyncGenerator[Any, None]],
+) -> Callable[..., AbstractAsyncContextManager[OpenUpload]]:
+    """`AudioReader.open`, of a generator that yields what the upload is and then its chunks."""
+
+    @wraps(read)
+    @asynccontextmanager
+    async def open_upload(*args: Any) -> AsyncGenerator[OpenUpload, None]:
+        async with aclosing(read(*args)) as audio:
+            info = await anext(audio)
+            assert isinstance(info, AudioInfo)
+            yield OpenUpload(info, audio)
+
+    return open_upload
+
+
+def refuse(refusals: list[Exception], is_first_step: bool) -> None:
+    """Raise the next of a model's refusals; what is not a request's first step waits out a full queue."""
+    while refusals:
+        error = refusals.pop(0)
+        if is_first_step or not isinstance(error, Overloaded):
+            raise error
+
+
+async def told(
+    opened: AbstractAsyncContextManager[Transcription],
+) -> AsyncGenerator[AudioInfo | TranscriptionEvent, None]:
+    """What a transcription is of, then all that it tells."""
+    async with opened as transcription:
+        yield transcription.info
+        async for event in transcription.events:
+            yield event
