@@ -20,7 +20,8 @@ from pathlib import Path
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.config_file import check_resources, load_config, local_resources
-from deployments.settings import API_KEYS_VARIABLE, Settings
+from deployments.environment import API_KEYS_VARIABLE
+from deployments.settings import Settings
 from models.sources import resolve
 from pipelines.errors import ConfigurationError
 

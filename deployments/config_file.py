@@ -15,17 +15,10 @@ from ray.serve import Deployment
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
-from deployments.asr.deployment import Asr
-from deployments.audio.deployment import Audio
-from deployments.chat.deployment import Chat
-from deployments.decoding.loop import UserConfig
-from deployments.diarization.deployment import DiarizationDeployment
-from deployments.ingress.deployment import Ingress
+from deployments.decoding.deployment import UserConfig
+from deployments.graph import ingress, inner_parts
 from deployments.settings import Settings
 from pipelines.errors import ConfigurationError
-
-BATCHING = (Asr.name, Chat.name)
-"""The deployments that have a `user_config`, by their names in the code."""
 
 
 def load_config(path: Path) -> ServeDeploySchema:
@@ -94,21 +87,16 @@ def _check_application(application: ServeApplicationSchema) -> None:
             raise ConfigurationError(
                 f"There is no deployment '{deployment.name}'; there are: {', '.join(sorted(built))}."
             )
+        is_batching = built[deployment.name].user_config is not None
         # what is no dict is Serve's own default
-        if built[deployment.name].name in BATCHING and isinstance(deployment.user_config, dict):
+        if is_batching and isinstance(deployment.user_config, dict):
             UserConfig.model_validate(deployment.user_config)
 
 
 def _built(application: ServeApplicationSchema) -> dict[str, Deployment]:
     """The deployments that `deployments.app:build` would make, by name."""
     settings = Settings.model_validate(application.args)
-    return {
-        "ingress": Ingress,
-        "audio": Audio,
-        **{model.deployment_name: Asr for model in settings.speech_models},
-        **{model.deployment_name: Chat for model in settings.chat_models},
-        **({"diarization": DiarizationDeployment} if settings.diarization else {}),
-    }
+    return {part.name: part.deployment for part in (ingress(settings), *inner_parts(settings))}
 
 
 def _at_start(default: Deployment, override: DeploymentSchema | None) -> tuple[int, dict[str, Any]]:

@@ -19,13 +19,13 @@ class EngineArgs:
     """What an engine is built from.
 
     source: hub id or directory of the checkpoint.
-    device: torch's name of it, "auto" for the first GPU that the replica was given, else the CPU.
+    device: torch's name of it (`deployments.resources` knows what "auto" is).
     dtype: torch's name of it, "auto" for half precision on a GPU and float32 on a CPU.
     num_threads: CPU threads that the replica was given.
     """
 
     source: str
-    device: str = "auto"
+    device: str = "cpu"
     dtype: str = "auto"
     num_threads: int = 1
 

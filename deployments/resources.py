@@ -4,7 +4,10 @@ import ray
 
 
 def assigned_device(device: str) -> str:
-    """A replica that was given no GPU may still see one: Ray does not hide what it did not assign."""
+    """torch's name of it; "auto" is the GPU that this replica was given, else the CPU.
+
+    A replica that was given none may still see one: Ray does not hide what it did not assign.
+    """
     if device != "auto":
         return device
     return "cuda" if ray.get_runtime_context().get_accelerator_ids().get("GPU") else "cpu"

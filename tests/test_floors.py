@@ -18,7 +18,7 @@ PIPELINE_FLOORS = [
     {"transcription", "speakers", "chat"},
     {"diarization", "hearing", "realtime"},
 ]
-RAY_FILES = {"deployment", "resources", "app", "config_file", "__main__"}
+RAY_FILES = {"deployment", "resources", "app", "graph", "config_file", "__main__"}
 RAY_ROOMS = {"remote"}
 
 

@@ -14,7 +14,7 @@ from deployments.asr.review import Reviewer
 from deployments.asr.row import Attempt, Row
 from deployments.asr.sampling import TokenChooser
 from deployments.asr.vocabulary import Vocabulary
-from deployments.decoding.devices import resolve_device, resolve_dtype
+from deployments.decoding.devices import resolve_dtype
 from deployments.engines import EngineArgs, StepOutput
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, SpeechSegment
 from pipelines.errors import InvalidRequest, UnsupportedLanguage
@@ -30,7 +30,7 @@ class TransformersWhisper:
 
     def __init__(self, args: EngineArgs) -> None:
         torch.set_num_threads(args.num_threads)
-        self._device = resolve_device(args.device)
+        self._device = torch.device(args.device)
         dtype = resolve_dtype(args.dtype, self._device, on_gpu=torch.float16)
         checkpoint = load_whisper(args.source, dtype)
         self._model = checkpoint.model.eval().to(self._device)  # type: ignore[arg-type]

@@ -46,7 +46,7 @@ NUM_THREADS = 16
         request_router_class="ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"
     ),
 )
-class Audio:
+class AudioDeployment:
     """Every call reads the next part of an upload, so no more of it is decoded than its reader has asked for.
 
     Between two parts the decoder is parked here. That is only a short cut: a replica that does not know the

@@ -1,4 +1,4 @@
-"""The chat deployment: one engine, its batching loop, and nothing else."""
+"""The deployment of one language model."""
 
 import asyncio
 import logging
@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import asdict
-from typing import Any
 
 from ray import serve
 
 from deployments.chat.engine import ENGINES, ChatEngine, ChatEngineArgs
-from deployments.decoding.loop import EngineLoop, UserConfig
+from deployments.decoding.deployment import EngineDeployment, UserConfig
 from deployments.engines import load_engine
+from deployments.model_configs import ChatModelConfig
 from deployments.resources import assigned_device, assigned_threads
 from models.sources import resolve
 from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions, join_deltas
@@ -31,36 +31,27 @@ logger = logging.getLogger("ray.serve")
     ray_actor_options={"num_cpus": 1},
     user_config=UserConfig().model_dump(),
 )
-class Chat:
-    def __init__(
-        self,
-        engine: str,
-        source: str,
-        device: str,
-        dtype: str,
-        max_context_tokens: int | None,
-        hears: str | None = None,
-    ) -> None:
-        started_at = time.monotonic()
-        args = ChatEngineArgs(resolve(source), assigned_device(device), dtype, assigned_threads(), max_context_tokens)
-        self._engine: ChatEngine = load_engine(engine, ENGINES)(args)
-        if hears is not None and self._engine.info.hears_audio:
-            raise ConfigurationError(f"'{source}' hears by itself: leave out 'hears: {hears}'.")
-        self._loop: EngineLoop[ChatDelta] = EngineLoop(self._engine, UserConfig().max_batch_size)
+class ChatDeployment(EngineDeployment[ChatModelInfo, ChatDelta]):
+    def __init__(self, model: ChatModelConfig) -> None:
+        started_at_s = time.monotonic()
+        args = ChatEngineArgs(
+            resolve(model.source),
+            assigned_device(model.device),
+            model.dtype,
+            assigned_threads(),
+            model.max_context_tokens,
+        )
+        self._engine: ChatEngine = load_engine(model.engine, ENGINES)(args)
+        if model.hears is not None and self._engine.info.hears_audio:
+            raise ConfigurationError(f"'{model.source}' hears by itself: leave out 'hears: {model.hears}'.")
         # one, because tokenizers are not for several at once
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prompts")
-        logger.info("Loaded %s in %.1f s on %s", source, time.monotonic() - started_at, args.device)
-
-    def reconfigure(self, user_config: dict[str, Any]) -> None:
-        self._loop.max_batch_size = UserConfig.model_validate(user_config).max_batch_size
+        self._start(self._engine, model.source, started_at_s, args.device)
 
     async def generate(
         self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
     ) -> AsyncGenerator[tuple[ChatDelta, Work] | AudioServerError, None]:
-        """Yield the answer as it is written, or else all of it at its end.
-
-        What this model refuses, and that it failed, is yielded: Serve would log a traceback of what is raised.
-        """
+        """Yield the answer as it is written, or else all of it at its end."""
         try:
             prompt = await asyncio.get_running_loop().run_in_executor(self._preparing, self._engine.prepare, messages)
             async with aclosing(self._loop.stream(prompt, options)) as answers:
@@ -77,15 +68,7 @@ class Chat:
             numbers = {"finish_reason": deltas[-1].finish_reason, **asdict(usage), **asdict(work)}
             logger.info("Wrote an answer: %s", numbers, extra=numbers)
 
-    async def info(self) -> ChatModelInfo:
-        return self._engine.info
-
-    def check_health(self) -> None:
-        if not self._loop.is_healthy:
-            raise RuntimeError("The engine fails at every step: this replica must be replaced.")
-
     def __del__(self) -> None:
-        if hasattr(self, "_loop"):  # else the engine could not be loaded
-            self._loop.stop()
+        super().__del__()
         if hasattr(self, "_preparing"):
             self._preparing.shutdown(wait=False, cancel_futures=True)

@@ -17,7 +17,7 @@ from deployments.chat.row import Prompt, Row
 from deployments.chat.sampling import TokenChooser
 from deployments.chat.vocabulary import Vocabulary
 from deployments.decoding.cache import BatchCache
-from deployments.decoding.devices import resolve_device, resolve_dtype
+from deployments.decoding.devices import resolve_dtype
 from deployments.engines import StepOutput
 from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions
 from pipelines.errors import ConfigurationError, InvalidRequest, ModelUnavailable
@@ -30,7 +30,7 @@ class TransformersChat:
 
     def __init__(self, args: ChatEngineArgs) -> None:
         torch.set_num_threads(args.num_threads)
-        self._device = resolve_device(args.device)
+        self._device = torch.device(args.device)
         dtype = resolve_dtype(args.dtype, self._device, on_gpu=torch.bfloat16)
         self._model = load_model(args.source, self._device, dtype)
         self._adapter = AudioAdapter(self._model)

@@ -1,13 +1,6 @@
-"""Which device a model runs on, and in which precision."""
+"""In which precision a model runs."""
 
 import torch
-
-
-def resolve_device(device: str) -> torch.device:
-    """torch's device of that name; "auto" is the first GPU when there is one."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
 
 
 def resolve_dtype(dtype: str, device: torch.device, on_gpu: torch.dtype) -> torch.dtype:

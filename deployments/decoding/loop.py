@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from deployments.engines import StepOutput
 from pipelines.errors import AudioServerError, ModelUnavailable
 from pipelines.transcript_types import Work
@@ -23,14 +21,6 @@ ResultT = TypeVar("ResultT")
 
 MAX_FAILED_STEPS = 5
 NO_WORK = Work(0.0, 0.0, 0.0)
-
-
-class UserConfig(BaseModel):
-    """What may change without a restart: `user_config` of a deployment that batches."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    max_batch_size: int = Field(default=8, ge=1)
 
 
 class Engine(Protocol):

@@ -13,6 +13,7 @@ from ray import serve
 
 from deployments.diarization.engine import ENGINES, Cancelled, DiarizationEngine, DiarizerArgs
 from deployments.engines import load_engine
+from deployments.model_configs import DiarizationConfig
 from deployments.resources import assigned_device, assigned_threads
 from models.sources import resolve
 from pipelines.audio_types import AudioWindow, Waveform
@@ -28,7 +29,6 @@ MAX_FAILURES = 5
 
 
 @serve.deployment(
-    name="diarization",
     max_ongoing_requests=8,
     max_queued_requests=64,
     health_check_period_s=2,
@@ -40,13 +40,15 @@ class DiarizationDeployment:
     the windows of a long recording. More at once takes more replicas, which may share a GPU.
     """
 
-    def __init__(self, engine: str, source: str, device: str, batch_size: int) -> None:
+    def __init__(self, config: DiarizationConfig) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="diarizer")
         started_at = time.monotonic()
-        args = DiarizerArgs(resolve(source), assigned_device(device), batch_size, assigned_threads())
-        self._engine: DiarizationEngine = load_engine(engine, ENGINES)(args)
+        args = DiarizerArgs(
+            resolve(config.source), assigned_device(config.device), config.batch_size, assigned_threads()
+        )
+        self._engine: DiarizationEngine = load_engine(config.engine, ENGINES)(args)
         self._num_failures = 0
-        logger.info("Loaded %s in %.1f s on %s", source, time.monotonic() - started_at, args.device)
+        logger.info("Loaded %s in %.1f s on %s", config.source, time.monotonic() - started_at, args.device)
 
     async def diarize(self, window: AudioWindow) -> tuple[Diarization, Work] | AudioServerError:
         """That the model failed is returned: what is raised, Serve would log a second time."""

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from deployments.settings import ChatModel, Family, Settings
+from deployments.model_configs import ChatModelConfig, Family
+from deployments.settings import Settings
 from pipelines.errors import InvalidRequest, ModelNotFound
 from pipelines.transcript_types import Task
 
@@ -55,7 +56,7 @@ class Catalogue:
             raise InvalidRequest(f"The model '{model_id}' does not {task}.", "model")
         return model
 
-    def chat_model(self, model_id: str) -> ChatModel:
+    def chat_model(self, model_id: str) -> ChatModelConfig:
         """
         Raises:
             ModelNotFound

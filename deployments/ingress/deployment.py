@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,6 +13,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from deployments.environment import API_KEYS_VARIABLE, allowed_media_hosts, api_keys
 from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
 from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
@@ -22,7 +24,7 @@ from deployments.remote.chat_model import RemoteChatModel
 from deployments.remote.diarizer import RemoteDiarizer
 from deployments.remote.recognizer import RemoteRecognizer
 from deployments.remote.status import StatusWatch
-from deployments.settings import API_KEYS_VARIABLE, Settings, allowed_media_hosts, api_keys
+from deployments.settings import AUDIO, DIARIZATION, Settings
 from pipelines.errors import ConfigurationError
 from pipelines.transcript_types import Work
 
@@ -40,16 +42,9 @@ METRICS_TIMEOUT_S = 2.0
     ray_actor_options={"num_cpus": 0.25},
 )
 @serve.ingress()
-class Ingress:
-    def __init__(
-        self,
-        settings: Settings,
-        created_at: int,
-        audio: DeploymentHandle,
-        asr: dict[str, DeploymentHandle],
-        chat: dict[str, DeploymentHandle],
-        diarization: DeploymentHandle | None,
-    ) -> None:
+class IngressDeployment:
+    def __init__(self, settings: Settings, created_at: int, handles: dict[str, DeploymentHandle]) -> None:
+        """`handles`: of the other deployments, by their names."""
         keys = api_keys()
         if settings.require_api_key and not keys:
             raise ConfigurationError(
@@ -59,16 +54,25 @@ class Ingress:
         logger.info("API keys: %s", f"one of {len(keys)} is required" if keys else "none is required")
         self._peers: DeploymentHandle | None = None
         self._metrics = IngressMetrics()
-        self._metrics.declare_models([*asr, *chat])
+        self._metrics.declare_models(model.id for model in settings.models)
+
+        def watched(name: str, label: str) -> tuple[DeploymentHandle, Callable[[Work], None]]:
+            return handles[name], partial(self._metrics.observe_work, label)
+
         self._services = Services(
             catalogue=Catalogue(settings, created_at),
             limits=settings.limits,
             api_keys=keys,
-            reader=RemoteAudioReader(audio),
-            recognizers={id: RemoteRecognizer(handle, self._observer(id)) for id, handle in asr.items()},
-            chat_models={id: RemoteChatModel(handle, self._observer(id)) for id, handle in chat.items()},
+            reader=RemoteAudioReader(handles[AUDIO]),
+            recognizers={
+                model.id: RemoteRecognizer(*watched(model.deployment_name, model.id))
+                for model in settings.speech_models
+            },
+            chat_models={
+                model.id: RemoteChatModel(*watched(model.deployment_name, model.id)) for model in settings.chat_models
+            },
             fetcher=_fetcher(settings),
-            diarizer=RemoteDiarizer(diarization, self._observer("diarization")) if diarization else None,
+            diarizer=RemoteDiarizer(*watched(DIARIZATION, DIARIZATION)) if settings.diarization else None,
             diarization=settings.diarization,
             metrics=self._metrics,
             unavailable=StatusWatch().unavailable,
@@ -80,9 +84,6 @@ class Ingress:
 
     async def metrics_snapshot(self) -> list[Metric]:
         return self._metrics.snapshot()
-
-    def _observer(self, model_id: str) -> Callable[[Work], None]:
-        return lambda work: self._metrics.observe_work(model_id, work)
 
     async def _metrics_text(self) -> bytes:
         """A scrape reaches any one replica, so each answers for all."""
@@ -98,7 +99,7 @@ class Ingress:
 
 
 def _fetcher(settings: Settings) -> MediaFetcher:
-    media, hosts = settings.media, allowed_media_hosts(settings.media)
+    media, hosts = settings.media, allowed_media_hosts(settings.media.allowed_hosts)
     if hosts:
         logger.info("Hosts that chat messages may name although they are private: %s", ", ".join(sorted(hosts)))
     return MediaFetcher(hosts, FetchLimits(settings.limits.max_upload_bytes, media.max_fetch_s, media.max_redirects))

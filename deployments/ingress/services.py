@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from deployments.ingress.catalogue import Catalogue
 from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
 from deployments.ingress.metrics import IngressMetrics
-from deployments.settings import Diarization, Limits
+from deployments.model_configs import DiarizationConfig
+from deployments.settings import LimitsConfig
 from pipelines.ports import AudioReader, ChatModel, Diarizer, Recognizer
 
 
@@ -20,7 +21,7 @@ class Services:
     """
 
     catalogue: Catalogue
-    limits: Limits
+    limits: LimitsConfig
     api_keys: frozenset[str]
     reader: AudioReader
     recognizers: Mapping[str, Recognizer]
@@ -30,4 +31,4 @@ class Services:
     chat_models: Mapping[str, ChatModel] = field(default_factory=dict)
     fetcher: MediaFetcher = field(default_factory=lambda: MediaFetcher(frozenset(), FetchLimits(max_bytes=26_214_400)))
     diarizer: Diarizer | None = None
-    diarization: Diarization | None = None
+    diarization: DiarizationConfig | None = None

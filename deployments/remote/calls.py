@@ -4,8 +4,8 @@
   better.
 - A full queue: at a request's first step it is refused, so that its client may go elsewhere. What has begun waits for
   its turn, as long as the request may take (`ingress/http/deadlines.py`), for else what was done so far is lost.
-- A call that nobody waits for any more is cancelled, and is asked never again. Ray tells in the same words that a task
-  was cancelled *below*, which is a lost replica: the current task's own state tells the two apart.
+- A call that nobody waits for any more is cancelled, and is never asked again. Ray may tell in the same words that a
+  task was cancelled *below*, which is a lost replica: the current task's own state tells the two apart.
 - Everything else is final.
 
 Whatever is called must give the same answer again.
@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from ray.exceptions import RayActorError, TaskCancelledError
+from ray.exceptions import ObjectRefStreamEndOfStreamError, RayActorError, TaskCancelledError
 from ray.serve import context as serve_context
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
@@ -28,7 +28,9 @@ MAX_LOSSES = 1
 RETRY_DELAY_S = 0.2
 RETRY_AFTER_S = 2.0
 
-RAY_ERRORS = (BackPressureError, DeploymentUnavailableError, TaskCancelledError, RayActorError)
+# the last one: a task below was cancelled before its answer was there
+LOSSES = (RayActorError, TaskCancelledError, ObjectRefStreamEndOfStreamError)
+RAY_ERRORS = (BackPressureError, DeploymentUnavailableError, *LOSSES)
 CALL_ERRORS = (*RAY_ERRORS, AudioServerError)
 """What `pieces` raises."""
 
@@ -116,7 +118,7 @@ def _told_apart(cancellation: asyncio.CancelledError) -> BaseException:
 
 
 def _is_loss(error: Exception) -> bool:
-    return isinstance(error, (RayActorError, TaskCancelledError, ModelUnavailable))
+    return isinstance(error, (*LOSSES, ModelUnavailable))
 
 
 def _as_ours(error: Exception) -> AudioServerError:

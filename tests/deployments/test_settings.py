@@ -2,18 +2,9 @@ from typing import Any
 
 import pytest
 
-from deployments.settings import (
-    ALLOWED_MEDIA_HOSTS_VARIABLE,
-    API_KEYS_VARIABLE,
-    ChatModel,
-    Diarization,
-    Media,
-    Sampling,
-    Settings,
-    SpeechModel,
-    allowed_media_hosts,
-    api_keys,
-)
+from deployments.environment import ALLOWED_MEDIA_HOSTS_VARIABLE, API_KEYS_VARIABLE, allowed_media_hosts, api_keys
+from deployments.model_configs import ChatModelConfig, DiarizationConfig, SamplingConfig, SpeechModelConfig
+from deployments.settings import MediaConfig, Settings
 from pipelines.audio_types import DecodeLimits
 from pipelines.errors import ConfigurationError
 from pipelines.voices import VoiceOptions
@@ -74,7 +65,7 @@ def test_without_diarization_no_speakers_are_told_apart() -> None:
 
 def test_defaults_of_diarization() -> None:
     diarization = Settings.model_validate(diarized()).diarization
-    assert diarization == Diarization(
+    assert diarization == DiarizationConfig(
         engine="pyannote",
         source="embedded:speaker-diarization",
         device="auto",
@@ -99,7 +90,7 @@ def test_every_key_of_diarization() -> None:
     }
     settings = Settings.model_validate(diarized(**given))
     assert settings.diarization is not None
-    assert given.keys() == Diarization.model_fields.keys()
+    assert given.keys() == DiarizationConfig.model_fields.keys()
     assert settings.diarization.model_dump() == given
     assert settings.diarization.voices() == VoiceOptions(-1.0, 1.0)
     assert Settings.model_validate(settings.model_dump()) == settings
@@ -316,7 +307,7 @@ def test_a_sentence_has_a_beginning_and_an_end(args: Any) -> None:
 
 def test_the_task_decides_what_a_model_is() -> None:
     settings = Settings.model_validate({"models": [model(), chat(), model(id="b", task="transcription")]})
-    assert [type(served) for served in settings.models] == [SpeechModel, ChatModel, SpeechModel]
+    assert [type(served) for served in settings.models] == [SpeechModelConfig, ChatModelConfig, SpeechModelConfig]
     assert settings.speech_models == (settings.models[0], settings.models[2])
     assert settings.chat_models == (settings.models[1],)
 
@@ -326,7 +317,7 @@ def test_defaults_of_a_chat_model() -> None:
     assert (served.name, served.source, served.deployment_name) == ("org-Chat-1B", "org/Chat-1B", "chat-org-Chat-1B")
     assert (served.engine, served.device, served.dtype, served.aliases) == ("transformers", "auto", "auto", ())
     assert (served.max_context_tokens, served.max_audios, served.max_audio_s) == (None, 8, 600.0)
-    assert (served.hears, served.sampling) == (None, Sampling())
+    assert (served.hears, served.sampling) == (None, SamplingConfig())
 
 
 def test_every_key_of_a_chat_model() -> None:
@@ -347,7 +338,7 @@ def test_every_key_of_a_chat_model() -> None:
         "sampling": {"temperature": 0.0, "top_p": 0.5, "top_k": -1, "min_p": 0.1, "repetition_penalty": 1.1},
     }
     settings = Settings.model_validate({"models": [given, model()]})
-    assert given.keys() == ChatModel.model_fields.keys()
+    assert given.keys() == ChatModelConfig.model_fields.keys()
     assert settings.chat_models[0].model_dump() == given
     assert settings.chat_models[0].deployment_name == "chat-small"
     assert Settings.model_validate(settings.model_dump()) == settings
@@ -376,8 +367,8 @@ def test_who_chats_needs_no_diarization_whatever_it_is_called() -> None:
 def test_by_default_no_private_host_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ALLOWED_MEDIA_HOSTS_VARIABLE, raising=False)
     media = Settings.model_validate({"models": [model()]}).media
-    assert media == Media(allowed_hosts=(), max_fetch_s=10.0, max_redirects=5)
-    assert allowed_media_hosts(media) == frozenset()
+    assert media == MediaConfig(allowed_hosts=(), max_fetch_s=10.0, max_redirects=5)
+    assert allowed_media_hosts(media.allowed_hosts) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -394,9 +385,9 @@ def test_hosts_of_the_environment_join_the_configuration_s(
     monkeypatch: pytest.MonkeyPatch, value: str, hosts: set[str]
 ) -> None:
     monkeypatch.setenv(ALLOWED_MEDIA_HOSTS_VARIABLE, value)
-    assert allowed_media_hosts(Media()) == hosts
+    assert allowed_media_hosts(()) == hosts
     settings = Settings.model_validate({"models": [model()], "media": {"allowed_hosts": ["own", " spaced ", ""]}})
-    assert allowed_media_hosts(settings.media) == hosts | {"own", "spaced"}
+    assert allowed_media_hosts(settings.media.allowed_hosts) == hosts | {"own", "spaced"}
 
 
 def test_no_keys_let_everybody_in(monkeypatch: pytest.MonkeyPatch) -> None:

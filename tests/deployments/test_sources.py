@@ -2,13 +2,14 @@
 
 import pytest
 
-from deployments.settings import Settings, SpeechModel
+from deployments.model_configs import SpeechModelConfig
+from deployments.settings import Settings
 from pipelines.errors import ConfigurationError
 
 
 def tasks(**model: object) -> tuple[str, ...]:
     (served,) = Settings.model_validate({"models": [model]}).models
-    assert isinstance(served, SpeechModel)
+    assert isinstance(served, SpeechModelConfig)
     return served.tasks
 
 

@@ -10,6 +10,7 @@ Every number is a token. The text of the conversation's last message holds the o
             which samples of coded audio it got
     refuse  in `prepare` or in `add`
     die, fail, give_up  the number at which its process ends, its step fails for everybody, or it alone is given up
+    cancel  the number at which the replica's own tasks are cancelled, once
 """
 
 import os
@@ -33,6 +34,7 @@ from pipelines.chat_types import (
 )
 from pipelines.errors import InvalidRequest, ModelUnavailable
 from pipelines.transcript_types import FinishReason, Token
+from tests.serve.cancelling import Cancelling
 from tests.serve.coded_audio import read_code
 from tests.serve.records import Records
 
@@ -70,6 +72,7 @@ class Counter:
     def __init__(self, args: ChatEngineArgs) -> None:
         self._records = Records(args.source)
         self._aboard: dict[str, Row] = {}
+        self._cancelling = Cancelling()
 
     def prepare(self, messages: Sequence[Message]) -> Prompt:
         parts = [part for message in messages for part in message.parts]
@@ -117,6 +120,8 @@ class Counter:
     def _obey(self, row: Row) -> None:
         if row.num_said == row.prompt.order("die", -1):
             os._exit(1)
+        if row.num_said == row.prompt.order("cancel", -1) and self._cancelling.cancel_once(row.num_said):
+            time.sleep(1)  # meanwhile nobody waits any more
         if row.num_said == row.prompt.order("fail", -1):
             raise FloatingPointError("this step fails, with secret details")
 

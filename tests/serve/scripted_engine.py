@@ -12,6 +12,7 @@ from deployments.engines import EngineArgs, StepOutput
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk
 from pipelines.errors import InvalidRequest
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo, Segment, Word
+from tests.serve.cancelling import Cancelling
 from tests.serve.coded_audio import NUMBER_SAMPLES, read_code
 from tests.serve.records import Records
 
@@ -55,9 +56,14 @@ class CodeReader:
 class Slow(CodeReader):
     """Answers with its process, its GPU and how many chunks are aboard.
 
-    Prompts beside a number of seconds: `refuse` at once, `fail` in a step, `die` with the whole process;
-    `fail later` at the second chunk, `refuse later` too, while the chunks behind it would take 100 s.
+    Prompts beside a number of seconds: `refuse` at once, `fail` in a step, `die` with the whole process, `cancel` the
+    replica's own tasks, once; `fail later` at the second chunk, `refuse later` too, while the chunks behind it would
+    take 100 s.
     """
+
+    def __init__(self, args: EngineArgs) -> None:
+        super().__init__(args)
+        self._cancelling = Cancelling()
 
     def add(self, request_id: str, chunk: AudioChunk, options: DecodingOptions) -> None:
         if options.prompt == "refuse":
@@ -70,13 +76,15 @@ class Slow(CodeReader):
     def _seconds(self, chunk: AudioChunk, prompt: str) -> float:
         if prompt == "refuse later":
             return 100.0 if chunk.index else 0.0
-        return 0.0 if prompt.startswith(("fail", "die")) else super()._seconds(chunk, prompt)
+        return 0.0 if prompt.startswith(("fail", "die", "cancel")) else super()._seconds(chunk, prompt)
 
     def _answer(self, chunk: AudioChunk, options: DecodingOptions, request_id: str) -> ChunkTranscript:
         if options.prompt == "fail" or (options.prompt == "fail later" and chunk.index > 0):
             raise FloatingPointError("this step fails, with secret details")
         if options.prompt == "die":
             os._exit(1)
+        if options.prompt == "cancel" and self._cancelling.cancel_once(chunk.index):
+            time.sleep(1)  # meanwhile nobody waits any more
         num_aboard = len(self._aboard)
         del self._aboard[request_id]
         gpu = os.environ.get("CUDA_VISIBLE_DEVICES") or "none"

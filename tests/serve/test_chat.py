@@ -217,6 +217,17 @@ def test_answers_survive_the_loss_of_their_replica(scripted: Server, records: Re
     wait_for_another(scripted, COUNTER_DEPLOYMENT, old)
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+def test_an_answer_that_is_cancelled_below_goes_on(scripted: Server, records: Records, streamed: bool) -> None:
+    old = replica_pids(scripted, COUNTER_DEPLOYMENT)
+    before = total(scripted, "auricle_requests_total", status="499")
+    order = f"to=8 pace=0.1 cancel={3 + streamed}"
+    text = texts_of(list(stream(scripted, order)))[0] if streamed else text_of(ask(scripted, order))
+    assert text == numbers(8)
+    assert total(scripted, "auricle_requests_total", status="499") == before
+    assert replica_pids(scripted, COUNTER_DEPLOYMENT) == old
+
+
 def test_an_answer_that_goes_on_differently_is_an_error(scripted: Server, records: Records) -> None:
     old = replica_pids(scripted, COUNTER_DEPLOYMENT)
     chunks = stream(scripted, "to=100 pace=0.05 say=pid")

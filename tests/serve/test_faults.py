@@ -22,6 +22,7 @@ from tests.serve.tools import (
     post,
     replica_pids,
     stream,
+    total,
     wait_for_another,
     wait_until,
 )
@@ -73,6 +74,17 @@ def test_a_request_that_kills_every_replica_is_given_up(scripted: Server, senten
     assert_refusal(post(scripted, sentence, "steady", prompt="die"), 503, "service_unavailable")
     wait_for_another(scripted, "asr-steady", old)
     assert post(scripted, sentence, "steady", prompt="0").status_code == 200
+
+
+def test_a_task_that_is_cancelled_below_is_no_client_that_left(scripted: Server, sentence: bytes) -> None:
+    """Ray raises `asyncio.CancelledError` for both; the chunk is done again."""
+    old = replica_pids(scripted, "asr-elastic")
+    before = total(scripted, "auricle_requests_total", status="499")
+    answer = post(scripted, sentence, "elastic", prompt="cancel")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["text"].startswith("pid=")
+    assert total(scripted, "auricle_requests_total", status="499") == before
+    assert old <= replica_pids(scripted, "asr-elastic")
 
 
 def test_no_speech_is_lost_with_the_audio_replica(scripted: Server, long_audio: CodedAudio) -> None:

@@ -16,14 +16,14 @@ from deployments.ingress.http.together import together
 from deployments.ingress.media.addresses import parse_target
 from deployments.ingress.media.data_url import decode_base64, parse_data_url
 from deployments.ingress.media.fetch import MediaFetcher
-from deployments.settings import ChatModel
+from deployments.model_configs import ChatModelConfig
 from pipelines.chat_types import AudioPart, Message, TextPart
 from pipelines.errors import InvalidRequest
 
 AudioContent = InputAudioContent | AudioUrlContent
 
 
-def check_audio(request: ChatRequest, model: ChatModel) -> None:
+def check_audio(request: ChatRequest, model: ChatModelConfig) -> None:
     """What can be told without the model.
 
     Raises:
@@ -51,7 +51,7 @@ def audio_parts(request: ChatRequest) -> Iterator[tuple[str, ChatMessage, AudioC
 class ConversationReader:
     """Reads the messages of one request; all of their audio together has so many bytes."""
 
-    def __init__(self, ears: Ears | None, fetcher: MediaFetcher, model: ChatModel, max_bytes: int) -> None:
+    def __init__(self, ears: Ears | None, fetcher: MediaFetcher, model: ChatModelConfig, max_bytes: int) -> None:
         self._ears = ears
         self._fetcher = fetcher
         self._model = model

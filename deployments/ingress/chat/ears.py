@@ -5,7 +5,7 @@ from math import ceil
 from typing import Protocol
 
 from deployments.ingress.services import Services
-from deployments.settings import ChatModel
+from deployments.model_configs import ChatModelConfig
 from pipelines.audio_types import SAMPLE_RATE_HZ
 from pipelines.chat_types import AudioPart, ChatModelInfo, TextPart
 from pipelines.errors import AudioTooLong
@@ -40,7 +40,7 @@ class Ears(Protocol):
         ...
 
 
-async def ears_of(model: ChatModel, services: Services) -> Ears | None:
+async def ears_of(model: ChatModelConfig, services: Services) -> Ears | None:
     """None for a model without any; only a model that may have its own is asked, for it may have to be loaded first."""
     if model.hears is not None:
         return BorrowedEars(model.hears, services)
@@ -53,7 +53,7 @@ class OwnEars:
 
     num_at_once = 1
 
-    def __init__(self, reader: AudioReader, model: ChatModel, info: ChatModelInfo) -> None:
+    def __init__(self, reader: AudioReader, model: ChatModelConfig, info: ChatModelInfo) -> None:
         self._reader = reader
         self._model = model
         self._own_limit_s = info.max_audio_s

@@ -5,11 +5,11 @@ from dataclasses import asdict, replace
 
 from deployments.ingress.chat.schema import ChatRequest
 from deployments.ingress.http.fields import sampled
-from deployments.settings import Sampling
+from deployments.model_configs import SamplingConfig
 from pipelines.chat_types import SamplingDefaults, SamplingOptions
 
 
-def said(by: ChatRequest | Sampling, defaults: SamplingDefaults) -> SamplingDefaults:
+def said(by: ChatRequest | SamplingConfig, defaults: SamplingDefaults) -> SamplingDefaults:
     """`defaults`, where it says nothing else."""
     said = {name: value for name in asdict(defaults) if (value := getattr(by, name)) is not None}
     return replace(defaults, **said)

@@ -20,7 +20,7 @@ from deployments.ingress.http.json_body import inlined_schema, parse, read_json
 from deployments.ingress.http.streams import open_stream
 from deployments.ingress.http.together import together
 from deployments.ingress.services import Services
-from deployments.settings import ChatModel
+from deployments.model_configs import ChatModelConfig
 from pipelines.chat import ChatPipeline, ChoiceDelta
 from pipelines.chat_types import Message, SamplingOptions
 
@@ -62,7 +62,9 @@ def _without_messages(request: ChatRequest) -> ChatRequest:
     return request.model_copy(update={"messages": []})
 
 
-async def _events(services: Services, request: ChatRequest, model: ChatModel) -> AsyncGenerator[ChoiceDelta, None]:
+async def _events(
+    services: Services, request: ChatRequest, model: ChatModelConfig
+) -> AsyncGenerator[ChoiceDelta, None]:
     """The messages read, then the pipeline's deltas; both counted."""
     metrics, started_at = services.metrics, time.monotonic()
     with _counted(metrics.waiting.labels(model.id)):
@@ -83,7 +85,7 @@ async def _events(services: Services, request: ChatRequest, model: ChatModel) ->
 
 
 async def _read(
-    request: ChatRequest, model: ChatModel, services: Services
+    request: ChatRequest, model: ChatModelConfig, services: Services
 ) -> tuple[list[Message], SamplingOptions, int]:
     """The last are tokens that the model does not count itself. It tells what it is while its messages are heard: it
     may have to be loaded first."""

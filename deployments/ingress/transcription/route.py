@@ -21,7 +21,7 @@ from deployments.ingress.transcription.options import to_options, to_vad_options
 from deployments.ingress.transcription.render import StreamRenderer, render_transcript
 from deployments.ingress.transcription.rules import check_duration, check_transcription, check_translation
 from deployments.ingress.transcription.schema import ServerVad, TranscriptionRequest, as_json
-from deployments.settings import Family
+from deployments.model_configs import Family
 from pipelines.diarization import DiarizedTranscriptionPipeline
 from pipelines.errors import InvalidRequest, UnsupportedLanguage
 from pipelines.speaker_types import KnownSpeaker

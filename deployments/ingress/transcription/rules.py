@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from deployments.ingress.transcription.schema import ResponseFormat, TranscriptionRequest
-from deployments.settings import Family
+from deployments.model_configs import Family
 from pipelines.errors import InvalidRequest
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from deployments.chat.deployment import Chat
+from deployments.chat.deployment import ChatDeployment
+from deployments.model_configs import ChatModelConfig
 from pipelines.errors import ConfigurationError
 
 HEARS_BY_ITSELF = "tests.serve.scripted_chat:Counter"
@@ -18,10 +19,13 @@ def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def started(source: Path, hears: str | None) -> Any:
-    return Chat.func_or_class(HEARS_BY_ITSELF, str(source), "cpu", "auto", None, hears)
+    model = ChatModelConfig(
+        id="counter", task="chat", engine=HEARS_BY_ITSELF, source=str(source), device="cpu", hears=hears
+    )
+    return ChatDeployment.func_or_class(model)
 
 
-def test_cht_35_a_model_with_ears_needs_no_others(tmp_path: Path) -> None:
+async def test_cht_35_a_model_with_ears_needs_no_others(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="hears by itself: leave out 'hears: whisper-1'"):
         started(tmp_path, "whisper-1")
     assert started(tmp_path, None)

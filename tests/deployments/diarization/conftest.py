@@ -9,7 +9,7 @@ import pytest
 from benchmarks.scoring import Conversation, load_conversations, sample_conversation
 from deployments.diarization.engine import DiarizerArgs
 from deployments.diarization.pyannote import PyannoteDiarizer
-from deployments.settings import Diarization as DiarizationSettings
+from deployments.model_configs import DiarizationConfig
 from deployments.settings import Settings
 from models.sources import resolve
 from pipelines.speaker_types import Diarization
@@ -23,7 +23,7 @@ def checkpoint() -> Path:
 
 
 @pytest.fixture(scope="session")
-def settings() -> DiarizationSettings:
+def settings() -> DiarizationConfig:
     """What configs/embedded.yaml says."""
     served = Settings.model_validate(embedded_config()["applications"][0]["args"]).diarization
     assert served is not None
@@ -31,7 +31,7 @@ def settings() -> DiarizationSettings:
 
 
 @pytest.fixture(scope="session")
-def diarizer(checkpoint: Path, settings: DiarizationSettings) -> PyannoteDiarizer:
+def diarizer(checkpoint: Path, settings: DiarizationConfig) -> PyannoteDiarizer:
     return PyannoteDiarizer(DiarizerArgs(str(checkpoint), "cpu", settings.batch_size, num_threads=1))
 
 

@@ -10,7 +10,7 @@ from benchmarks.scoring import Conversation, kind_of, score, strangers, true_spe
 from deployments.audio.reader import read_clip
 from deployments.audio.silero import SileroModel
 from deployments.diarization.pyannote import PyannoteDiarizer
-from deployments.settings import Diarization as DiarizationSettings
+from deployments.model_configs import DiarizationConfig
 from pipelines.audio_types import SAMPLE_RATE_HZ, DecodeLimits, Waveform
 from pipelines.speaker_types import Diarization, Embedding, Speaker
 from pipelines.voices import VoiceOptions, Voices
@@ -137,7 +137,7 @@ def own(conversation: Conversation, voices: Mapping[str, Embedding]) -> dict[str
 
 
 def tally_of(
-    cases: Iterable[tuple[Conversation, Mapping[str, Embedding]]], diarized: Diarized, settings: DiarizationSettings
+    cases: Iterable[tuple[Conversation, Mapping[str, Embedding]]], diarized: Diarized, settings: DiarizationConfig
 ) -> Tally:
     tally = Tally()
     for conversation, known in cases:
@@ -150,7 +150,7 @@ def test_known_speakers_get_their_names(
     conversations: Conversations,
     diarized: Diarized,
     known_voices: dict[str, Embedding],
-    settings: DiarizationSettings,
+    settings: DiarizationConfig,
 ) -> None:
     cases = [(conversation, own(conversation, known_voices)) for conversation in with_references(conversations)]
     tally = tally_of(cases, diarized, settings)
@@ -159,7 +159,7 @@ def test_known_speakers_get_their_names(
 
 
 def test_two_seconds_of_reference_are_enough(
-    conversations: Conversations, diarized: Diarized, diarizer: PyannoteDiarizer, settings: DiarizationSettings
+    conversations: Conversations, diarized: Diarized, diarizer: PyannoteDiarizer, settings: DiarizationConfig
 ) -> None:
     """The shortest that OpenAI takes."""
     voices = voices_of(references(conversations), diarizer, 2.0)
@@ -173,7 +173,7 @@ def test_who_has_no_reference_does_not_get_another_s_name(
     conversations: Conversations,
     diarized: Diarized,
     known_voices: dict[str, Embedding],
-    settings: DiarizationSettings,
+    settings: DiarizationConfig,
 ) -> None:
     """Everybody in turn is left out of those who are known."""
     cases = [
@@ -189,7 +189,7 @@ def test_strangers_stay_strangers(
     conversations: Conversations,
     diarized: Diarized,
     strange_voices: dict[str, Embedding],
-    settings: DiarizationSettings,
+    settings: DiarizationConfig,
 ) -> None:
     """Nobody whose voice is known takes part. With people's voices: synthetic ones are too much alike."""
     tally = Tally()
@@ -204,7 +204,7 @@ def test_strangers_among_the_known_take_nobody_s_name(
     diarized: Diarized,
     known_voices: dict[str, Embedding],
     strange_voices: dict[str, Embedding],
-    settings: DiarizationSettings,
+    settings: DiarizationConfig,
 ) -> None:
     cases = [(c, {**own(c, known_voices), **strange_voices}) for c in with_references(conversations)]
     tally = tally_of(cases, diarized, settings)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from deployments.diarization.deployment import MAX_FAILURES, DiarizationDeployment
+from deployments.model_configs import DiarizationConfig
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioWindow, Waveform
 from pipelines.errors import ConfigurationError, ModelUnavailable
 from tests.deployments.diarization.scripted_engine import BROKEN, Scripted
@@ -26,7 +27,9 @@ def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(source: str = "anything") -> Any:
-    return DiarizationDeployment.func_or_class(SCRIPTED, source, "cpu", 5)
+    return DiarizationDeployment.func_or_class(
+        DiarizationConfig(engine=SCRIPTED, source=source, device="cpu", batch_size=5)
+    )
 
 
 @pytest.fixture
@@ -192,7 +195,7 @@ def test_what_cannot_be_loaded_says_so() -> None:
     with pytest.raises(ConfigurationError, match="This source is broken"):
         make("broken")
     with pytest.raises(ConfigurationError, match="Unknown engine 'nothing'"):
-        DiarizationDeployment.func_or_class("nothing", "anything", "cpu", 1)
+        DiarizationConfig(engine="nothing", source="anything")
 
 
 def test_what_cannot_be_loaded_leaves_quietly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
 from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
 from deployments.ingress.services import Services
-from deployments.settings import Limits, Settings
+from deployments.settings import LimitsConfig, Settings
 from pipelines.audio_types import AudioChunk, AudioInfo, AudioRecording, VadOptions, Waveform
 from pipelines.chat_types import ChatDelta, ChatModelInfo, ChatUsage, Message, SamplingOptions, join_deltas
 from pipelines.ports import Recognizer
@@ -106,7 +106,7 @@ def api(
     recognizer: Recognizer | None = None,
     chat_model: FakeChatModel | None = None,
     api_keys: frozenset[str] = frozenset(),
-    limits: Limits | None = None,
+    limits: LimitsConfig | None = None,
     **chat_settings: Any,
 ) -> FastAPI:
     metrics = IngressMetrics()
@@ -121,7 +121,7 @@ def api(
     return create_api(
         Services(
             catalogue=Catalogue(Settings.model_validate({"models": models}), created_at=0),
-            limits=limits or Limits(),
+            limits=limits or LimitsConfig(),
             api_keys=api_keys,
             reader=reader or FakeReader(),
             recognizers={MODEL: recognizer or FakeRecognizer()},
@@ -138,7 +138,7 @@ def api_client(
     recognizer: Recognizer | None = None,
     api_keys: frozenset[str] = frozenset(),
     chat_model: FakeChatModel | None = None,
-    limits: Limits | None = None,
+    limits: LimitsConfig | None = None,
     **chat_settings: Any,
 ) -> httpx.AsyncClient:
     app = api(reader, recognizer, chat_model, api_keys, limits, **chat_settings)

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ray.serve.exceptions import BackPressureError
 
 from deployments.remote.recognizer import RemoteRecognizer
-from deployments.settings import Limits
+from deployments.settings import LimitsConfig
 from pipelines.errors import AudioServerError, InvalidRequest, ModelUnavailable, Overloaded, UndecodableAudio
 from pipelines.ports import Recognizer
 from pipelines.transcript_types import ChunkTranscript, Segment, Work
@@ -102,7 +102,7 @@ SPOKEN = [
 ]
 
 
-async def chat(model: FakeChatModel, limits: Limits | None = None, **fields: Any) -> httpx.Response:
+async def chat(model: FakeChatModel, limits: LimitsConfig | None = None, **fields: Any) -> httpx.Response:
     async with api_client(chat_model=model, limits=limits) as client:
         return await client.post("/v1/chat/completions", json={"model": CHAT_MODEL, "messages": HELLO, **fields})
 
@@ -171,7 +171,7 @@ async def test_cht_11_one_answer_that_fails_ends_the_others() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_chat_that_takes_longer_than_a_request_may(stream: bool) -> None:
     model = FakeChatModel(gated=1)
-    async with api_client(chat_model=model, limits=Limits(max_request_s=0.2)) as client:
+    async with api_client(chat_model=model, limits=LimitsConfig(max_request_s=0.2)) as client:
         body = {"model": CHAT_MODEL, "messages": HELLO, "stream": stream}
         response = await asyncio.wait_for(client.post("/v1/chat/completions", json=body), 10)
         assert (await numbers_of(client))["vllm:num_requests_running"] == 0
@@ -190,7 +190,7 @@ async def test_a_model_that_does_not_even_tell_what_it_is_keeps_nobody_for_longe
     """As when no replica of it starts; with audio, its abilities are asked for first."""
     body = {"model": CHAT_MODEL, "messages": SPOKEN, "stream": stream}
     async with api_client(
-        chat_model=FakeChatModel(info_gate=asyncio.Event()), limits=Limits(max_request_s=0.2)
+        chat_model=FakeChatModel(info_gate=asyncio.Event()), limits=LimitsConfig(max_request_s=0.2)
     ) as client:
         response = await asyncio.wait_for(client.post("/v1/chat/completions", json=body), 3)
     code = chunks_of(response)[-1]["error"]["code"] if response.status_code == 200 else response.json()["error"]["code"]
@@ -222,7 +222,7 @@ async def post_and_leave(app: FastAPI, num_messages: int, **fields: Any) -> None
 async def test_a_client_that_leaves_its_chat_gives_its_place_back(num_messages: int) -> None:
     """Also just before the head; the server has one place."""
     model = FakeChatModel(gated=2)
-    app = api(chat_model=model, limits=Limits(max_concurrent_requests=1))
+    app = api(chat_model=model, limits=LimitsConfig(max_concurrent_requests=1))
     await asyncio.wait_for(post_and_leave(app, num_messages, stream=True), 10)
     await asyncio.sleep(0.01)
     assert model.num_writing == 0
@@ -235,7 +235,7 @@ async def test_a_client_that_leaves_its_chat_gives_its_place_back(num_messages: 
 
 async def test_a_stream_holds_its_place_to_its_end() -> None:
     model = FakeChatModel(gated=1)
-    async with api_client(chat_model=model, limits=Limits(max_concurrent_requests=1)) as client:
+    async with api_client(chat_model=model, limits=LimitsConfig(max_concurrent_requests=1)) as client:
         body = {"model": CHAT_MODEL, "messages": HELLO}
         first = asyncio.create_task(client.post("/v1/chat/completions", json={**body, "stream": True}))
         while not model.num_writing:

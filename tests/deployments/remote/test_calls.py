@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from ray.exceptions import RayActorError, TaskCancelledError
+from ray.exceptions import ObjectRefStreamEndOfStreamError, RayActorError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.remote import calls
@@ -60,7 +60,9 @@ async def test_later_steps_ask_until_they_are_answered(waits: list[float]) -> No
     assert waits == [1.0] * 50
 
 
-@pytest.mark.parametrize("loss", [LOST, BROKEN, CANCELLED_BELOW, TaskCancelledError()], ids=repr)
+@pytest.mark.parametrize(
+    "loss", [LOST, BROKEN, CANCELLED_BELOW, TaskCancelledError(), ObjectRefStreamEndOfStreamError()], ids=repr
+)
 @pytest.mark.parametrize("is_first_step", [True, False])
 async def test_what_a_lost_replica_did_not_finish_is_asked_once_more(
     loss: Any, is_first_step: bool, waits: list[float]

@@ -14,7 +14,7 @@ from deployments.ingress.chat.ears import Heard, OwnEars
 from deployments.ingress.chat.schema import ChatRequest
 from deployments.ingress.http.errors import RequestTooLarge
 from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
-from deployments.settings import ChatModel
+from deployments.model_configs import ChatModelConfig
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioInfo, AudioRecording
 from pipelines.chat_types import AudioPart, ChatModelInfo, Message, TextPart
 from pipelines.errors import (
@@ -28,7 +28,7 @@ from pipelines.errors import (
 )
 from tests.deployments.ingress.fakes import FakeReader
 
-MODEL = ChatModel.model_validate({"id": "m", "task": "chat", "max_audios": 4, "max_audio_s": 60.0})
+MODEL = ChatModelConfig.model_validate({"id": "m", "task": "chat", "max_audios": 4, "max_audio_s": 60.0})
 HEARS = ChatModelInfo(hears_audio=True, max_audio_s=None, max_context_tokens=100)
 URL = "http://example.com/a.wav"
 
@@ -93,7 +93,7 @@ def conversation_reader(
     fetcher: Any = None,
     info: ChatModelInfo = HEARS,
     max_bytes: int = 1000,
-    model: ChatModel = MODEL,
+    model: ChatModelConfig = MODEL,
 ) -> ConversationReader:
     ears = OwnEars(reader or RecordingReader(), model, info) if info.hears_audio else None
     return ConversationReader(ears, fetcher or FakeFetcher(), model, max_bytes)

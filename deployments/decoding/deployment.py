@@ -1,0 +1,52 @@
+"""What the deployments of Whisper and of chat have in common: one engine, the loop that drives it, and their health."""
+
+import logging
+import time
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployments.decoding.loop import Engine, EngineLoop
+
+logger = logging.getLogger("ray.serve")
+
+InfoT_co = TypeVar("InfoT_co", covariant=True)
+InfoT = TypeVar("InfoT")
+ResultT = TypeVar("ResultT")
+
+
+class UserConfig(BaseModel):
+    """What may change without a restart: `user_config` of a deployment that batches."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_batch_size: int = Field(default=8, ge=1)
+
+
+class InformedEngine(Engine, Protocol[InfoT_co]):
+    @property
+    def info(self) -> InfoT_co: ...
+
+
+class EngineDeployment(Generic[InfoT, ResultT]):
+    """A replica with one engine. What its model refuses, and that it failed, subclasses return: of what is raised,
+    Serve would log a traceback."""
+
+    def _start(self, engine: InformedEngine[InfoT], source: str, started_at_s: float, device: str) -> None:
+        self._info = engine.info
+        self._loop: EngineLoop[ResultT] = EngineLoop(engine, UserConfig().max_batch_size)
+        logger.info("Loaded %s in %.1f s on %s", source, time.monotonic() - started_at_s, device)
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        self._loop.max_batch_size = UserConfig.model_validate(user_config).max_batch_size
+
+    async def info(self) -> InfoT:
+        return self._info
+
+    def check_health(self) -> None:
+        if not self._loop.is_healthy:
+            raise RuntimeError("The engine fails at every step: this replica must be replaced.")
+
+    def __del__(self) -> None:
+        if hasattr(self, "_loop"):  # else the engine could not be loaded
+            self._loop.stop()

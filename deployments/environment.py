@@ -1,0 +1,21 @@
+"""What the environment says: secrets, and what differs from node to node. It is read here only."""
+
+import os
+from collections.abc import Iterable
+
+API_KEYS_VARIABLE = "AURICLE_API_KEYS"
+ALLOWED_MEDIA_HOSTS_VARIABLE = "AURICLE_ALLOWED_MEDIA_HOSTS"
+
+
+def api_keys() -> frozenset[str]:
+    """Keys that clients must send, from `AURICLE_API_KEYS` (comma separated); none means that anybody may ask."""
+    return frozenset(_named(API_KEYS_VARIABLE))
+
+
+def allowed_media_hosts(configured: Iterable[str]) -> frozenset[str]:
+    """The configuration's and those of `AURICLE_ALLOWED_MEDIA_HOSTS` (comma separated)."""
+    return frozenset({*(host.strip() for host in configured if host.strip()), *_named(ALLOWED_MEDIA_HOSTS_VARIABLE)})
+
+
+def _named(variable: str) -> list[str]:
+    return [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]

@@ -1,0 +1,49 @@
+"""The whole graph on one page.
+
+    client ──HTTP──▶ ingress ──upload──▶ audio        decode + VAD: pages of chunks
+                        │
+                        ├──────chunks──▶ asr-<name>   one per configured Whisper model
+                        │
+                        ├─────windows──▶ diarization  who speaks when
+                        │
+                        └────messages──▶ chat-<name>  one per configured language model
+
+`deployments.app` binds it, and `deployments.config_file` checks the `deployments:` of a config file by it, which say
+how many replicas of each run, on which share of a CPU or GPU.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ray.serve import Deployment
+
+from deployments.asr.deployment import AsrDeployment
+from deployments.audio.deployment import AudioDeployment
+from deployments.chat.deployment import ChatDeployment
+from deployments.diarization.deployment import DiarizationDeployment
+from deployments.ingress.deployment import IngressDeployment
+from deployments.settings import AUDIO, DIARIZATION, INGRESS, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A deployment of the graph: its name in config files, its class, and what that is built from."""
+
+    name: str
+    deployment: Deployment
+    args: tuple[Any, ...]
+
+
+def ingress(settings: Settings) -> Part:
+    """It takes the other parts' handles beside its arguments."""
+    return Part(INGRESS, IngressDeployment, (settings,))
+
+
+def inner_parts(settings: Settings) -> list[Part]:
+    """All but the ingress."""
+    parts = [Part(AUDIO, AudioDeployment, (settings.limits.decoding(),))]
+    parts += [Part(model.deployment_name, AsrDeployment, (model,)) for model in settings.speech_models]
+    parts += [Part(model.deployment_name, ChatDeployment, (model,)) for model in settings.chat_models]
+    if settings.diarization:
+        parts.append(Part(DIARIZATION, DiarizationDeployment, (settings.diarization,)))
+    return parts
