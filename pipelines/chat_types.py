@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipelines.audio_types import PcmSamples
+from pipelines.sampling import Sampling
 from pipelines.transcript_types import FinishReason, Token
 
 Role = Literal["system", "user", "assistant"]
@@ -28,28 +29,18 @@ class Message:
     parts: tuple[TextPart | AudioPart, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingOptions:
-    """How one answer is written. Travels with every row of a batch, so users never share options.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingOptions(Sampling):
+    """How one answer is written.
 
-    temperature: 0 takes the most probable token.
-    seed: two answers of one model with equal seeds and options are equal.
     stop: texts before which the answer ends.
-    max_tokens: None is as much as the model's context has room for.
     top_logprobs: how many alternatives of each token are told; None leaves out the token's own logprob, too.
     """
 
     seed: int
     temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
-    max_tokens: int | None = None
     top_logprobs: int | None = None
 
 

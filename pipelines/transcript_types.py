@@ -4,14 +4,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipelines.audio_types import AudioInfo
+from pipelines.sampling import Sampling
 
 Task = Literal["transcribe", "translate"]
 FinishReason = Literal["stop", "length"]
 
 
-@dataclass(frozen=True, slots=True)
-class DecodingOptions:
-    """How one chunk is decoded. Travels with every row of a batch, so users never share options."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodingOptions(Sampling):
+    """How one chunk is decoded. At temperature 0 it is tried hotter where decoding fails (Whisper's fallback)."""
 
     task: Task = "transcribe"
 
@@ -26,17 +27,6 @@ class DecodingOptions:
     # what is asked for beside the text
     timestamps: bool = True
     word_timestamps: bool = False
-
-    # how tokens are chosen; temperature 0 climbs the fallback ladder when decoding fails
-    temperature: float = 0.0
-    seed: int | None = None
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

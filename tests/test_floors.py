@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PIPELINE_FLOORS = [
-    {"audio_types", "errors", "languages"},
+    {"audio_types", "sampling", "errors", "languages"},
     {"transcript_types"},
     {"speaker_types", "chat_types", "transcription_events"},
     {"ports", "patience", "audio", "vad", "chunking", "whisper", "merging", "turns", "words", "voices", "subtitles"}

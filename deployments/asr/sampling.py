@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deployments.asr.vocabulary import Vocabulary
-from deployments.decoding.sampling import apply_penalties, draw
+from deployments.decoding.sampling import apply_penalties, choose
 from pipelines.transcript_types import DecodingOptions
 
 NEVER = -math.inf
@@ -46,12 +46,9 @@ class TokenChooser:
                 self._apply_timestamp_rules(row.written, row_logits)
         self._prefer_timestamps(logits, rows)
         logprobs = torch.log_softmax(logits, dim=-1)
-        tokens = logprobs.argmax(dim=-1)
-        for position, row in enumerate(rows):
-            if row.temperature > 0:
-                tokens[position] = draw(logits[position], row.temperature, row.options, row.generator)
-        chosen = logprobs.gather(1, tokens[:, None])[:, 0]
-        return tokens.tolist(), chosen.tolist()
+        tokens = choose(logits, rows)
+        chosen = logprobs[range(len(rows)), tokens]
+        return tokens, chosen.tolist()
 
     def _apply_penalties(self, row: Choice, logits: Tensor) -> None:
         words = [token for token in row.written if token < self._vocabulary.end_of_text]

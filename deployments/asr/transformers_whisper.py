@@ -14,6 +14,7 @@ from deployments.asr.review import Reviewer
 from deployments.asr.row import Attempt, Row
 from deployments.asr.sampling import TokenChooser
 from deployments.asr.vocabulary import Vocabulary
+from deployments.decoding.batch import Batch
 from deployments.decoding.devices import resolve_dtype
 from deployments.engines import EngineArgs, StepOutput
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, SpeechSegment
@@ -40,8 +41,7 @@ class TransformersWhisper:
         self._reviewer = Reviewer(self._vocabulary, Aligner(self._model))
         self._max_length: int = self._model.config.max_target_positions
         self._waiting: list[Row] = []
-        self._rows: list[Row] = []
-        self._cache = WhisperCache()
+        self._batch: Batch[Row, WhisperCache] = Batch(WhisperCache)
         languages = frozenset(self._vocabulary.language_ids) or frozenset({"en"})
         tasks = self._vocabulary.task_ids or {"transcribe": 0}
         self.info = RecognizerInfo(languages, frozenset(tasks))  # type: ignore[arg-type]
@@ -69,21 +69,22 @@ class TransformersWhisper:
 
     def abort(self, request_id: str) -> None:
         self._waiting = [row for row in self._waiting if row.request_id != request_id]
-        self._keep([row for row in self._rows if row.request_id != request_id])
+        self._batch.keep([row for row in self._batch.rows if row.request_id != request_id])
 
     @torch.inference_mode()
     def step(self) -> list[StepOutput[ChunkTranscript]]:
         if self._waiting:
-            self._admit()
-        if self._rows:
+            self._prefill()
+        if self._batch.rows:
             self._decode()
-        done = [row for row in self._rows if self._is_done(row)]
-        self._keep([row for row in self._rows if row not in done])
-        return [output for row in done for output in self._leave_or_continue(row)]
+        done = [row for row in self._batch.rows if self._is_done(row)]
+        self._batch.keep([row for row in self._batch.rows if row not in done])
+        return [output for row in done for output in self._finish(row)]
 
-    # Joining the batch
+    # Prefill
 
-    def _admit(self) -> None:
+    def _prefill(self) -> None:
+        """Encode and read what waits, and let it join the batch."""
         rows, self._waiting = self._waiting, []
         self._encode([row for row in rows if row.encoded is None])
         self._detect_language([row for row in rows if row.language is None])
@@ -135,26 +136,26 @@ class TransformersWhisper:
             start = row.prefix.index(self._vocabulary.start_of_transcript)
             probabilities = self._model.proj_out(row_hidden[start]).float().softmax(dim=-1)
             row.no_speech_prob = float(probabilities[self._vocabulary.no_speech])
-        self._cache.join(cache)
-        self._rows += rows
+        self._batch.join(rows, cache)
         self._choose(rows, hidden[:, -1])
 
-    # One token for everybody
+    # Decode
 
     def _decode(self) -> None:
-        rows = self._rows
+        """One token for everybody aboard."""
+        rows, cache = self._batch.rows, self._batch.cache
         last = torch.tensor([[row.attempt.tokens[-1]] for row in rows], device=self._device)
-        positions = torch.tensor([[length] for length in self._cache.num_tokens], device=self._device)
+        positions = torch.tensor([[length] for length in cache.num_tokens], device=self._device)
         hidden = self._model.model.decoder(
             input_ids=last,
-            attention_mask=self._cache.attention_mask(1, self._device),
+            attention_mask=cache.attention_mask(1, self._device),
             # cross-attention reads the cache; this only tells the decoder that there is one
             encoder_hidden_states=last.new_zeros((len(rows), 1, self._model.config.d_model), dtype=self._model.dtype),
-            past_key_values=self._cache.both,
+            past_key_values=cache.both,
             position_ids=positions,
             use_cache=True,
         ).last_hidden_state
-        self._cache.num_tokens = [length + 1 for length in self._cache.num_tokens]
+        cache.num_tokens = [length + 1 for length in cache.num_tokens]
         # A row that chose its last token when it joined is carried one step more, and writes nothing.
         writing = [position for position, row in enumerate(rows) if not self._is_done(row)]
         if writing:
@@ -179,18 +180,9 @@ class TransformersWhisper:
         room = min(self._max_length // 2, self._max_length - len(row.prefix))
         return min(room, row.options.max_tokens or room)
 
-    def _keep(self, rows: list[Row]) -> None:
-        if len(rows) == len(self._rows):
-            return
-        if rows:
-            self._cache.keep([position for position, row in enumerate(self._rows) if row in rows])
-        else:
-            self._cache = WhisperCache()
-        self._rows = rows
+    # Finish
 
-    # Leaving it
-
-    def _leave_or_continue(self, row: Row) -> list[StepOutput[ChunkTranscript]]:
+    def _finish(self, row: Row) -> list[StepOutput[ChunkTranscript]]:
         """Accept the window, or try it hotter; then decode what it skipped, or leave for good."""
         if self._reviewer.must_retry(row):
             row.failed_attempts.append(row.attempt)

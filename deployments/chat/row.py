@@ -55,6 +55,10 @@ class Row:
         self._stops = StopTexts(self.options.stop)
         self._drops_space = self.vocabulary.drops_first_space
 
+    @property
+    def temperature(self) -> float:
+        return self.options.temperature
+
     def token(self, token_id: int, logprob: float) -> Token:
         """As it would stand next in the answer; a special token, which adds nothing to it, by its name."""
         data = self._data(token_id)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from deployments.chat.row import Row
 from deployments.chat.vocabulary import Vocabulary
-from deployments.decoding.sampling import apply_penalties, draw
+from deployments.decoding.sampling import apply_penalties, choose
 from pipelines.chat_types import ScoredToken
 
 
@@ -27,24 +27,19 @@ class TokenChooser:
         logits[:, self._vocabulary.size :] = -torch.inf  # many models' output layers are padded
         for row, row_logits in zip(rows, logits, strict=True):
             _bend(row_logits, row)
-        greedy: list[int] = logits.argmax(dim=-1).tolist()
-        return [self._choose_one(*one) for one in zip(logits, rows, greedy, strict=True)]
+        chosen = choose(logits, rows)
+        return [(token_id, self._scored(token_id, *one)) for token_id, *one in zip(chosen, logits, rows, strict=True)]
 
-    def _choose_one(self, logits: Tensor, row: Row, most_probable: int) -> tuple[int, ScoredToken | None]:
-        options = row.options
-        token_id = most_probable
-        if options.temperature > 0:
-            token_id = int(draw(logits, options.temperature, options, row.generator))
-        if options.top_logprobs is None:
-            return token_id, None
+    def _scored(self, token_id: int, logits: Tensor, row: Row) -> ScoredToken | None:
+        if row.options.top_logprobs is None:
+            return None
         logprobs = torch.log_softmax(logits, dim=-1)
-        best = logprobs.topk(min(options.top_logprobs, self._vocabulary.size))
+        best = logprobs.topk(min(row.options.top_logprobs, self._vocabulary.size))
         alternatives = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        scored = ScoredToken(
+        return ScoredToken(
             row.token(token_id, float(logprobs[token_id])),
             tuple(row.token(*alternative) for alternative in alternatives),
         )
-        return token_id, scored
 
 
 def _bend(logits: Tensor, row: Row) -> None:

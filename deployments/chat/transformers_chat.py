@@ -16,6 +16,7 @@ from deployments.chat.prompts import Prompter
 from deployments.chat.row import Prompt, Row
 from deployments.chat.sampling import TokenChooser
 from deployments.chat.vocabulary import Vocabulary
+from deployments.decoding.batch import Batch
 from deployments.decoding.cache import BatchCache
 from deployments.decoding.devices import resolve_dtype
 from deployments.engines import StepOutput
@@ -46,9 +47,8 @@ class TransformersChat:
         parameters = inspect.signature(self._model.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self._waiting: deque[Row] = deque()
-        self._rows: list[Row] = []
-        self._cache = BatchCache()
-        self._has_just_read = False
+        self._batch: Batch[Row, BatchCache] = Batch(BatchCache)
+        self._has_just_prefilled = False
         self._has_failed_to_read = False
 
     def prepare(self, messages: Sequence[Message]) -> Prompt:
@@ -64,31 +64,31 @@ class TransformersChat:
 
     def abort(self, request_id: str) -> None:
         self._waiting = deque(row for row in self._waiting if row.request_id != request_id)
-        self._keep([row for row in self._rows if row.request_id != request_id])
+        self._batch.keep([row for row in self._batch.rows if row.request_id != request_id])
 
     @torch.inference_mode()
     def step(self) -> list[ChatOutput]:
         """Reading and writing take turns, so a long prompt holds up everybody's next token once."""
-        is_reading = bool(self._waiting) and not (self._rows and self._has_just_read)
-        self._has_just_read = is_reading
-        if is_reading:
-            return self._read(self._waiting.popleft())
-        return self._write() if self._rows else []
+        is_prefilling = bool(self._waiting) and not (self._batch.rows and self._has_just_prefilled)
+        self._has_just_prefilled = is_prefilling
+        if is_prefilling:
+            return self._prefill(self._waiting.popleft())
+        return self._decode() if self._batch.rows else []
 
-    def _read(self, row: Row) -> list[ChatOutput]:
+    def _prefill(self, row: Row) -> list[ChatOutput]:
         """Prompts are read one by one: they share no shape, and one that fails takes nobody with it."""
         try:
-            logits = self._prefill(row)
+            logits = self._logits_of(row)
         except Exception:
-            if not self._rows and (self._has_failed_to_read or not self._waiting):
+            if not self._batch.rows and (self._has_failed_to_read or not self._waiting):
                 raise  # the loop counts it: a model that can read nothing must be replaced
             self._has_failed_to_read = True
             logger.exception("A prompt could not be read")
             failure = ModelUnavailable("The model failed on this request.")
             return [StepOutput(row.request_id, failure, is_last=True)]
-        return self._advance([row], logits)
+        return self._accept([row], logits)
 
-    def _prefill(self, row: Row) -> Tensor:
+    def _logits_of(self, row: Row) -> Tensor:
         """(1, vocabulary)"""
         cache = BatchCache()
         inputs = {
@@ -105,48 +105,38 @@ class TransformersChat:
         logits = self._model(**ready, return_dict=True).logits[:, -1]
         cache.num_tokens = [row.prompt.num_tokens]
         row.position = positions[..., 0, -1] + 1
-        self._cache.join(cache)
-        self._rows.append(row)
+        self._batch.join([row], cache)
         return logits.float()
 
-    def _write(self) -> list[ChatOutput]:
-        rows = self._rows
+    def _decode(self) -> list[ChatOutput]:
+        rows, cache = self._batch.rows, self._batch.cache
         last = torch.tensor([[row.written[-1]] for row in rows], device=self._device)
         positions = torch.stack([row.position for row in rows], dim=-1)[..., None]
         self._adapter.put_on(rows)
         logits = self._model(
             input_ids=last,
-            attention_mask=self._cache.attention_mask(1, self._device),
+            attention_mask=cache.attention_mask(1, self._device),
             position_ids=positions,
-            past_key_values=self._cache.layers,
+            past_key_values=cache.layers,
             use_cache=True,
             return_dict=True,
         ).logits[:, -1]
-        self._cache.num_tokens = [length + 1 for length in self._cache.num_tokens]
+        cache.num_tokens = [length + 1 for length in cache.num_tokens]
         for row in rows:
             row.position = row.position + 1
-        return self._advance(rows, logits.float())
+        return self._accept(rows, logits.float())
 
-    def _advance(self, rows: list[Row], logits: Tensor) -> list[ChatOutput]:
+    def _accept(self, rows: list[Row], logits: Tensor) -> list[ChatOutput]:
         self._has_failed_to_read = False
         chosen = self._chooser.choose(logits, rows)
         deltas = [row.accept(*choice) for row, choice in zip(rows, chosen, strict=True)]
         done = [row for row, delta in zip(rows, deltas, strict=True) if delta.finish_reason]
-        self._keep([row for row in self._rows if row not in done])
+        self._batch.keep([row for row in self._batch.rows if row not in done])
         return [
             StepOutput(row.request_id, delta, is_last=delta.finish_reason is not None)
             for row, delta in zip(rows, deltas, strict=True)
             if _is_news(delta)
         ]
-
-    def _keep(self, rows: list[Row]) -> None:
-        if len(rows) == len(self._rows):
-            return
-        if rows:
-            self._cache.keep([position for position, row in enumerate(self._rows) if row in rows])
-        else:
-            self._cache = BatchCache()
-        self._rows = rows
 
 
 def _context_length(args: ChatEngineArgs, own_limit: int | None) -> int:

@@ -7,30 +7,36 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pipelines.sampling import Sampling
 
-class Penalties(Protocol):
-    @property
-    def repetition_penalty(self) -> float: ...
 
-    @property
-    def frequency_penalty(self) -> float: ...
+class Drawing(Protocol):
+    """What choosing needs to know of a row; its temperature may be above that of its options."""
 
     @property
-    def presence_penalty(self) -> float: ...
-
-
-class Nucleus(Protocol):
-    @property
-    def top_p(self) -> float: ...
+    def options(self) -> Sampling: ...
 
     @property
-    def top_k(self) -> int: ...
+    def temperature(self) -> float: ...
 
     @property
-    def min_p(self) -> float: ...
+    def generator(self) -> torch.Generator: ...
 
 
-def apply_penalties(logits: Tensor, written: Sequence[int], penalties: Penalties, read: Sequence[int] = ()) -> None:
+def choose(logits: Tensor, rows: Sequence[Drawing]) -> list[int]:
+    """One token for each row: the most probable one, or at a temperature above 0 one that is drawn.
+
+    Args:
+        logits: (rows, vocabulary).
+    """
+    tokens: list[int] = logits.argmax(dim=-1).tolist()
+    for position, row in enumerate(rows):
+        if row.temperature > 0:
+            tokens[position] = int(draw(logits[position], row.temperature, row.options, row.generator))
+    return tokens
+
+
+def apply_penalties(logits: Tensor, written: Sequence[int], penalties: Sampling, read: Sequence[int] = ()) -> None:
     """Make what a row has said already less likely, in place.
 
     Args:
@@ -51,7 +57,7 @@ def apply_penalties(logits: Tensor, written: Sequence[int], penalties: Penalties
         logits[tokens] -= penalties.frequency_penalty * times + penalties.presence_penalty
 
 
-def draw(logits: Tensor, temperature: float, nucleus: Nucleus, generator: torch.Generator) -> Tensor:
+def draw(logits: Tensor, temperature: float, nucleus: Sampling, generator: torch.Generator) -> Tensor:
     """Draw from one row's distribution by its own generator, so that who else is aboard changes nothing.
 
     Args:

@@ -16,7 +16,7 @@ from deployments.chat.engine import ChatEngineArgs
 from deployments.chat.transformers_chat import TransformersChat
 from pipelines.audio import to_pcm
 from pipelines.chat_types import AudioPart
-from tests.deployments.chat.families import qwen2_audio
+from tests.support.chat_checkpoints import qwen2_audio
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -40,7 +40,7 @@ def loaded_engine(checkpoint: Path) -> TransformersChat:
 def engine(loaded_engine: TransformersChat) -> Iterator[TransformersChat]:
     """With nobody aboard, whatever the test before left."""
     yield loaded_engine
-    for row in [*loaded_engine._rows, *loaded_engine._waiting]:
+    for row in [*loaded_engine._batch.rows, *loaded_engine._waiting]:
         loaded_engine.abort(row.request_id)
 
 

@@ -11,7 +11,7 @@ from transformers.utils.chat_template_utils import (
 )
 
 from deployments.chat.control_tokens import ControlTokens
-from tests.deployments.chat.driving import used_s
+from tests.support.driving import used_s
 
 FEW = ("<s>", "</s>", "[INST]", "<SPECIAL_999>")
 MANY = (*FEW, *(f"<SPECIAL_{id}>" for id in range(999)))

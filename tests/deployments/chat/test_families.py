@@ -12,7 +12,15 @@ from deployments.chat.engine import ChatEngineArgs
 from deployments.chat.transformers_chat import TransformersChat
 from pipelines.chat_types import AudioPart, join_deltas
 from pipelines.errors import InvalidRequest
-from tests.deployments.chat.driving import (
+from tests.support.chat_checkpoints import (
+    AUDIO_FAMILIES,
+    OMNI_FAMILIES,
+    SLIDING,
+    TEXT_FAMILIES,
+    WINDOW,
+    text_model,
+)
+from tests.support.driving import (
     GREEDY,
     Conversation,
     alone,
@@ -22,14 +30,6 @@ from tests.deployments.chat.driving import (
     says,
     together,
     token_ids,
-)
-from tests.deployments.chat.families import (
-    AUDIO_FAMILIES,
-    OMNI_FAMILIES,
-    SLIDING,
-    TEXT_FAMILIES,
-    WINDOW,
-    text_model,
 )
 
 Heard = Callable[[str], AudioPart]

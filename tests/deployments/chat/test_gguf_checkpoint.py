@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from deployments.chat.gguf_checkpoint import find_gguf, load_gguf_model, load_gguf_tokenizer
 from deployments.chat.loading import load_model, load_processor
 from pipelines.errors import ConfigurationError
-from tests.deployments.chat.gguf_files import SIZES, random_model, write_gguf
+from tests.support.gguf_files import SIZES, random_model, write_gguf
 
 PROMPT = torch.tensor([[1, 40, 41, 99, 7, 200, 3, 2, 1, 77]])
 

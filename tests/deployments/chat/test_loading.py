@@ -11,8 +11,8 @@ from transformers import Lfm2Config, Lfm2ForCausalLM, Mamba2Config, Mamba2ForCau
 from deployments.chat.engine import ChatEngineArgs
 from deployments.chat.transformers_chat import TransformersChat
 from pipelines.errors import ConfigurationError
-from tests.deployments.chat.families import SIZES, text_model
-from tests.deployments.chat.small_tokenizers import CHAT_TEMPLATE, byte_level
+from tests.support.chat_checkpoints import SIZES, text_model
+from tests.support.small_tokenizers import CHAT_TEMPLATE, byte_level
 
 
 def refused(source: str | Path) -> str:

@@ -23,9 +23,9 @@ from deployments.chat.transformers_chat import TransformersChat
 from pipelines.audio import from_pcm
 from pipelines.chat_types import AudioPart, TextPart
 from pipelines.errors import ContextLengthExceeded, InvalidRequest
-from tests.deployments.chat import families
-from tests.deployments.chat.driving import asks, says, used_s
-from tests.deployments.chat.small_tokenizers import CHAT_TEMPLATE, byte_level, unigram
+from tests.support import chat_checkpoints
+from tests.support.driving import asks, says, used_s
+from tests.support.small_tokenizers import CHAT_TEMPLATE, byte_level, unigram
 
 Heard = Callable[[str], AudioPart]
 
@@ -132,8 +132,10 @@ def test_the_model_hears_thirty_seconds_of_an_audio(engine: TransformersChat) ->
 @pytest.mark.parametrize(("max_audio_len", "heard_s"), [(60, 60), (75, 60)])
 def test_models_that_cut_an_audio_say_where(make: Any, max_audio_len: int, heard_s: int) -> None:
     """They hear whole windows of 30 s."""
-    processor = make(families.features(), families.tokenizer(), audio_token=AUDIO, max_audio_len=max_audio_len)
-    prompter = prompter_of(processor, families.PARTS_TEMPLATE, max_tokens=8_192)
+    processor = make(
+        chat_checkpoints.features(), chat_checkpoints.tokenizer(), audio_token=AUDIO, max_audio_len=max_audio_len
+    )
+    prompter = prompter_of(processor, chat_checkpoints.PARTS_TEMPLATE, max_tokens=8_192)
     assert prompter.max_audio_s() == heard_s
     before, at, beyond = (
         prompter.prepare(asks(AudioPart(np.zeros(16_000 * seconds, np.int16)))).num_audio_tokens
@@ -145,8 +147,8 @@ def test_models_that_cut_an_audio_say_where(make: Any, max_audio_len: int, heard
 @pytest.mark.parametrize(("make", "heard_s"), [(AudioFlamingo3Processor, 600), (GlmAsrProcessor, 630)])
 def test_models_that_cut_an_audio_cut_it_late(make: Any, heard_s: int) -> None:
     """Where theirs says nothing else."""
-    processor = make(families.features(), families.tokenizer(), audio_token=AUDIO)
-    assert prompter_of(processor, families.PARTS_TEMPLATE).max_audio_s() == heard_s
+    processor = make(chat_checkpoints.features(), chat_checkpoints.tokenizer(), audio_token=AUDIO)
+    assert prompter_of(processor, chat_checkpoints.PARTS_TEMPLATE).max_audio_s() == heard_s
 
 
 # Too much

@@ -11,8 +11,8 @@ from transformers import GenerationConfig
 from deployments.chat.row import Prompt, Row
 from deployments.chat.vocabulary import Vocabulary
 from pipelines.chat_types import ChatDelta, ChatUsage, SamplingOptions, ScoredToken, join_deltas
-from tests.deployments.chat import families
-from tests.deployments.chat.small_tokenizers import (
+from tests.support import chat_checkpoints
+from tests.support.small_tokenizers import (
     BLANK,
     STRANGE,
     TEXTS,
@@ -22,7 +22,7 @@ from tests.deployments.chat.small_tokenizers import (
 )
 
 TOKENIZERS: dict[str, Any] = {
-    "qwen2_audio": families.tokenizer(),
+    "qwen2_audio": chat_checkpoints.tokenizer(),
     "byte_level": byte_level(),
     "sentencepiece": sentencepiece_bpe(),
     "sentencepiece_that_keeps_its_space": sentencepiece_bpe(False, [AddedToken(BLANK * 2, normalized=False)]),

@@ -12,7 +12,7 @@ from deployments.chat.row import Prompt, Row
 from deployments.chat.sampling import TokenChooser
 from deployments.chat.vocabulary import Vocabulary
 from pipelines.chat_types import SamplingOptions, ScoredToken
-from tests.deployments.chat.small_tokenizers import byte_level
+from tests.support.small_tokenizers import byte_level
 
 NUM_LOGITS = 512
 VOCABULARY = Vocabulary(byte_level(), GenerationConfig(), NUM_LOGITS)

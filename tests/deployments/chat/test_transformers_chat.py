@@ -14,7 +14,7 @@ from deployments.chat.row import Prompt
 from deployments.chat.transformers_chat import TransformersChat
 from pipelines.chat_types import AudioPart, ChatDelta, ChatUsage, SamplingOptions, join_deltas
 from pipelines.errors import InvalidRequest, ModelUnavailable
-from tests.deployments.chat.driving import (
+from tests.support.driving import (
     GREEDY,
     Conversation,
     advance,

@@ -4,7 +4,7 @@ from tokenizers import AddedToken
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from deployments.chat.vocabulary import Vocabulary
-from tests.deployments.chat.small_tokenizers import BLANK, TURN_END, byte_level, sentencepiece_bpe, unigram
+from tests.support.small_tokenizers import BLANK, TURN_END, byte_level, sentencepiece_bpe, unigram
 
 PLENTY = 10**6
 

@@ -14,8 +14,8 @@ from deployments.chat.engine import ChatEngineArgs
 from deployments.chat.transformers_chat import TransformersChat
 from pipelines.chat_types import AudioPart, ChatDelta, Message, join_deltas
 from pipelines.errors import ConfigurationError
-from tests.deployments.chat.driving import GREEDY, advance, alone, asks, finish, generated, says, token_ids
-from tests.deployments.chat.families import granite_speech
+from tests.support.chat_checkpoints import granite_speech
+from tests.support.driving import GREEDY, advance, alone, asks, finish, generated, says, token_ids
 
 Heard = Callable[[str], AudioPart]
 
@@ -78,7 +78,7 @@ def test_rows_with_and_without_audio_that_come_and_go(
         num_aboard += 1
         for _ in range(4):  # reads it, and writes some tokens for everybody
             num_aboard -= len(advance(engine, answers))
-            seen.add(frozenset(row.prompt.num_audio_tokens > 0 for row in engine._rows))
+            seen.add(frozenset(row.prompt.num_audio_tokens > 0 for row in engine._batch.rows))
     finish(engine, answers, num_aboard)
     assert [token_ids(join_deltas(answers[str(number)])) for number in range(len(lengths))] == expected
     assert frozenset({True, False}) in seen

@@ -8,7 +8,7 @@ import torch
 from transformers import Qwen2AudioForConditionalGeneration
 
 from deployments.chat.families.qwen2_audio import UnpaddedEncoder, hear_only_what_there_is
-from tests.deployments.chat.families import NUM_MELS
+from tests.support.chat_checkpoints import NUM_MELS
 
 NUM_FRAMES = 3_000
 

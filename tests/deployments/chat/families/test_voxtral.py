@@ -16,9 +16,9 @@ from deployments.chat.transformers_chat import TransformersChat
 from pipelines.audio import from_pcm
 from pipelines.chat_types import AudioPart, Message
 from pipelines.errors import ConfigurationError, ContextLengthExceeded, InvalidRequest
-from tests.deployments.chat.driving import GREEDY, alone, asks, generated, says, together, token_ids
-from tests.deployments.chat.families import voxtral
-from tests.deployments.chat.small_tokenizers import TEXTS
+from tests.support.chat_checkpoints import voxtral
+from tests.support.driving import GREEDY, alone, asks, generated, says, together, token_ids
+from tests.support.small_tokenizers import TEXTS
 
 Heard = Callable[[str], AudioPart]
 

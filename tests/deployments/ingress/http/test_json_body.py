@@ -223,13 +223,13 @@ def test_cht_09_to_cht_21_options(fields: dict[str, Any], expected: dict[str, An
 def test_cht_10_what_is_left_out_is_as_the_model_s_makers_want_it() -> None:
     theirs = SamplingDefaults(temperature=0.7, top_p=0.5, top_k=20, min_p=0.1, repetition_penalty=1.1)
     options = to_options(parsed(seed=7, top_p=None), theirs)
-    assert options == SamplingOptions(7, 0.7, 0.5, 20, 0.1, 1.1)
+    assert options == SamplingOptions(seed=7, temperature=0.7, top_p=0.5, top_k=20, min_p=0.1, repetition_penalty=1.1)
 
 
 def test_cht_10_what_is_asked_for_comes_before_the_model_s_own_defaults() -> None:
     theirs = SamplingDefaults(temperature=0.7, top_p=0.5, top_k=20, min_p=0.1, repetition_penalty=1.1)
     asked = {"temperature": 0, "top_p": 1, "top_k": -1, "min_p": 0, "repetition_penalty": 1}
-    assert to_options(parsed(seed=7, **asked), theirs) == SamplingOptions(7, 0.0, 1.0, 0, 0.0, 1.0)
+    assert to_options(parsed(seed=7, **asked), theirs) == SamplingOptions(seed=7, temperature=0.0)
 
 
 def test_cht_13_without_a_seed_one_is_drawn() -> None:

@@ -58,7 +58,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from tests.deployments.chat.small_tokenizers import (
+from tests.support.small_tokenizers import (
     CHAT_TEMPLATE,
     END,
     TURN_END,
