@@ -271,7 +271,6 @@ def test_cht_08_too_many_are_not_even_fetched(api: Api, media: MediaServer) -> N
     assert "/never-asked-for.wav" not in media.asked
 
 
-@pytest.mark.also_real
 def test_cht_30_usage_counts_audio(api: Api, clip: Clip) -> None:
     usages = [
         completion(api, user(input_audio(encode(samples)), TRANSCRIBE), max_tokens=4)["usage"]

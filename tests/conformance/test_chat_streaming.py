@@ -204,7 +204,6 @@ def test_cht_31_the_first_chunk_comes_while_the_model_is_at_work(api: Api) -> No
         assert len(list(lines)) > 20
 
 
-@pytest.mark.also_real
 def test_cht_31_the_sdk_reads_chunks(server: Server, text: str) -> None:
     received = list(
         server.client.chat.completions.create(

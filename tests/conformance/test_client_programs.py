@@ -42,7 +42,6 @@ def assert_is(text: str, clip: Clip) -> None:
 # SED-1: vLLM's transcription client ------------------------------------------------------------------------------
 
 
-@pytest.mark.also_real
 @pytest.mark.parametrize("model", ["openai/whisper-small", "openai/whisper-large-v3"])
 def test_sed_1_sdk_call(server: Server, wav: Path, clip: Clip, model: str) -> None:
     client = OpenAI(api_key="EMPTY", base_url=f"{server.url}/v1")
@@ -200,7 +199,6 @@ def test_sed_2_the_newer_client_s_input_audio(server: Server, audio_url: str, cl
     assert_tells(chat_completion.choices[0].message.content, clip)
 
 
-@pytest.mark.also_real
 def test_sed_2_the_newer_client_without_audio(server: Server) -> None:
     client = OpenAI(api_key="EMPTY", base_url=f"{server.url}/v1")
     chat_completion = client.chat.completions.create(

@@ -128,7 +128,6 @@ def test_form_text_parts_may_have_a_type_and_a_charset(api: Api, clip: Clip) -> 
     assert response.status_code == 200, response.text
 
 
-@pytest.mark.also_real
 def test_form_sdk_uploads_bytesio_and_bytes(server: Server, clip: Clip) -> None:
     create = server.client.audio.transcriptions.create
     answers = {create(model="whisper-1", file=file).text for file in (io.BytesIO(clip.data), clip.data, clip.path)}
@@ -136,7 +135,6 @@ def test_form_sdk_uploads_bytesio_and_bytes(server: Server, clip: Clip) -> None:
     assert word_error_rate([clip.text], [answers.pop()]) < 0.35
 
 
-@pytest.mark.also_real
 def test_form_sdk_sends_extra_body(server: Server, clip: Clip) -> None:
     answer = server.client.audio.transcriptions.create(
         model="whisper-1",

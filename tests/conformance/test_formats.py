@@ -83,7 +83,6 @@ def test_trf_01_json(api: Api, clip: Clip) -> None:
     assert answer["text"] == answer["text"].strip() != ""
 
 
-@pytest.mark.also_real
 def test_trf_01_logprobs_when_asked(api: Api, clip: Clip) -> None:
     answer = api.transcribe(clip.data, model="gpt-4o-transcribe", **{"include[]": "logprobs"}).json()
     assert answer.keys() == {"text", "usage", "logprobs"}

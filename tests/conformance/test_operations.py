@@ -100,7 +100,6 @@ def test_ops_03_gauge_shows_running_requests(api: Api, long_audio: bytes) -> Non
     assert total(api, RUNNING) == 0
 
 
-@pytest.mark.also_real
 def test_ops_03_gauge_shows_running_chats(api: Api) -> None:
     assert total(api, RUNNING, model_name=MODEL) == 0
     request = body(max_tokens=100, stream=True, **never_ending())

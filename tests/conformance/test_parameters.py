@@ -462,14 +462,13 @@ def test_trp_13_same_seed_same_text(api: Api, clips: list[Clip]) -> None:
     spanish = [clip for clip in clips if clip.language == "es"]
 
     def texts(seed: int) -> list[str]:
-        return [api.transcribe(clip.data, temperature="1", seed=str(seed)).json()["text"] for clip in spanish[:4]]
+        return [api.transcribe(clip.data, temperature="1", seed=str(seed)).json()["text"] for clip in spanish[:2]]
 
     first = texts(1)
     assert texts(1) == first
     assert any(texts(seed) != first for seed in (2, 3))
 
 
-@pytest.mark.also_real
 def test_trp_13_max_completion_tokens_cuts_the_answer(api: Api, clip: Clip) -> None:
     stream = api.stream(clip.data, max_completion_tokens="3")
     assert stream.done["choices"][0]["finish_reason"] == "length"
