@@ -16,7 +16,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     ProcessorMixin,
-    VoxtralConfig,
 )
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.models.auto.modeling_auto import (
@@ -25,8 +24,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
 )
 
-from deployments.chat.families.qwen2_audio import hear_only_what_there_is
-from deployments.chat.families.voxtral import load_voxtral_prompts
+from deployments.chat.families.table import family_of
 from deployments.chat.gguf_checkpoint import find_gguf, load_gguf_model, load_gguf_tokenizer
 from pipelines.errors import ConfigurationError
 
@@ -52,7 +50,8 @@ def load_model(source: str, device: torch.device, dtype: torch.dtype) -> PreTrai
     assert isinstance(model, PreTrainedModel)
     if not _remembers_by_attention_alone(model):
         raise ConfigurationError(f"The chat model '{source}' has recurrent layers, which cannot be batched here.")
-    hear_only_what_there_is(model)
+    if prepare := family_of(model).prepare:
+        prepare(model)
     return model.eval().to(device)  # type: ignore[arg-type]
 
 
@@ -113,8 +112,8 @@ def _auto_class(source: str, config: PreTrainedConfig) -> Any:
 def _processor(source: str, model: PreTrainedModel) -> Any:
     if path := find_gguf(source):
         return load_gguf_tokenizer(path)
-    if isinstance(model.config, VoxtralConfig):
-        return load_voxtral_prompts(source, model.config)
+    if load_prompts := family_of(model).load_prompts:
+        return load_prompts(source, model.config)
     auto: Any = AutoProcessor if hears_audio(model) else AutoTokenizer
     return auto.from_pretrained(source)
 

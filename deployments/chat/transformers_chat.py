@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deployments.chat.defaults import sampling_defaults
 from deployments.chat.engine import ChatEngineArgs, ChatOutput
-from deployments.chat.families.granite_speech import AudioAdapter
+from deployments.chat.families.table import family_of
 from deployments.chat.loading import audio_token_id, load_model, load_processor, tokenizer_of
 from deployments.chat.prompts import Prompter
 from deployments.chat.row import Prompt, Row
@@ -34,7 +34,8 @@ class TransformersChat:
         self._device = torch.device(args.device)
         dtype = resolve_dtype(args.dtype, self._device, on_gpu=torch.bfloat16)
         self._model = load_model(args.source, self._device, dtype)
-        self._adapter = AudioAdapter(self._model)
+        before_step = family_of(self._model).before_step
+        self._before_step = before_step(self._model) if before_step else None
         processor = load_processor(args.source, self._model)
         config = self._model.config.get_text_config()
         self._vocabulary = Vocabulary(tokenizer_of(processor), self._model.generation_config, config.vocab_size)
@@ -101,7 +102,7 @@ class TransformersChat:
         ready = self._model.prepare_inputs_for_generation(
             token_ids, is_first_iteration=True, position_ids=positions, **inputs
         )
-        self._adapter.put_on([row])
+        self._announce([row])
         logits = self._model(**ready, return_dict=True).logits[:, -1]
         cache.num_tokens = [row.prompt.num_tokens]
         row.position = positions[..., 0, -1] + 1
@@ -112,7 +113,7 @@ class TransformersChat:
         rows, cache = self._batch.rows, self._batch.cache
         last = torch.tensor([[row.written[-1]] for row in rows], device=self._device)
         positions = torch.stack([row.position for row in rows], dim=-1)[..., None]
-        self._adapter.put_on(rows)
+        self._announce(rows)
         logits = self._model(
             input_ids=last,
             attention_mask=cache.attention_mask(1, self._device),
@@ -125,6 +126,10 @@ class TransformersChat:
         for row in rows:
             row.position = row.position + 1
         return self._accept(rows, logits.float())
+
+    def _announce(self, rows: list[Row]) -> None:
+        if self._before_step:
+            self._before_step(rows)
 
     def _accept(self, rows: list[Row], logits: Tensor) -> list[ChatOutput]:
         self._has_failed_to_read = False

@@ -1,14 +1,10 @@
 """Granite Speech's LoRA adapter, which the model needs to hear, and must do without where there is nothing to hear."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import nn
-from transformers import (
-    GraniteSpeechForConditionalGeneration,
-    GraniteSpeechPlusForConditionalGeneration,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
 from deployments.chat.row import Row
 from pipelines.errors import ConfigurationError
@@ -17,33 +13,31 @@ WITHOUT_ADAPTER = "__base__"
 """peft's name for a row that no adapter is for."""
 
 
-class AudioAdapter:
-    """Puts the adapter on row by row, where transformers' `generate` has it on or off for a whole batch.
+def adapter_of(model: PreTrainedModel) -> Callable[[Iterable[Row]], None] | None:
+    """What has to know before every step of the model which rows it is of; None for a model without an adapter.
 
-    Any other model has none, and is left as it is.
+    Raises:
+        ConfigurationError: the model needs one that was not found, or that is another model's.
     """
+    layers = _adapted_layers(model) if model._hf_peft_config_loaded else []
+    if layers:
+        return AudioAdapter(next(iter(model.peft_config)), layers).put_on
+    if model.config.has_lora_adapter:
+        raise ConfigurationError(f"The chat model '{model.name_or_path}' lacks the LoRA adapter it hears with.")
+    return None
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        """
-        Raises:
-            ConfigurationError: the model needs one that was not found, or that is another model's.
-        """
-        self._name: str | None = None
+
+class AudioAdapter:
+    """Puts the adapter on row by row, where transformers' `generate` has it on or off for a whole batch."""
+
+    def __init__(self, name: str, layers: Iterable[nn.Module]) -> None:
+        self._name = name
         self._of_rows: list[str] | None = None
-        if not isinstance(model, (GraniteSpeechForConditionalGeneration, GraniteSpeechPlusForConditionalGeneration)):
-            return
-        layers = _adapted_layers(model) if model._hf_peft_config_loaded else []
-        if layers:
-            self._name = next(iter(model.peft_config))
-        elif model.config.has_lora_adapter:
-            raise ConfigurationError(f"The chat model '{model.name_or_path}' lacks the LoRA adapter it hears with.")
         for layer in layers:
             layer.register_forward_pre_hook(self._name_adapters, with_kwargs=True)
 
     def put_on(self, rows: Iterable[Row]) -> None:
-        """Say before every step of the model which rows it is of: those with audio get the adapter."""
-        if self._name is None:
-            return
+        """Rows with audio get the adapter in the step that follows."""
         names = [self._name if "input_features" in row.prompt.inputs else WITHOUT_ADAPTER for row in rows]
         # without names peft adapts the whole batch at once, which is faster than row by row
         self._of_rows = names if WITHOUT_ADAPTER in names else None

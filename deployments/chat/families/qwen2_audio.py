@@ -10,10 +10,11 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncod
 
 
 def hear_only_what_there_is(model: PreTrainedModel) -> None:
-    """Put the encoder of a Qwen2-Audio into an `UnpaddedEncoder`; leave every other model as it is."""
-    inner = getattr(model, "model", None)
-    if isinstance(inner, Qwen2AudioModel) and isinstance(inner.audio_tower, Qwen2AudioEncoder):
-        inner.audio_tower = UnpaddedEncoder(inner.audio_tower)
+    """Put the encoder of a Qwen2-Audio into an `UnpaddedEncoder`."""
+    inner = model.model
+    assert isinstance(inner, Qwen2AudioModel)
+    assert isinstance(inner.audio_tower, Qwen2AudioEncoder)
+    inner.audio_tower = UnpaddedEncoder(inner.audio_tower)
 
 
 class UnpaddedEncoder(nn.Module):
