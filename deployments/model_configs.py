@@ -1,8 +1,9 @@
 """What a configuration says of one model, each validated with one clear sentence per mistake."""
 
 import re
+from collections.abc import Mapping
 from fnmatch import fnmatch
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -62,6 +63,9 @@ class _ModelConfig(_Named):
     device, dtype: torch's words; "auto" takes the GPU that the replica was given, else the CPU.
     """
 
+    engines: ClassVar[Mapping[str, str]]
+    room: ClassVar[str]
+
     task: str
     name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$")
     aliases: tuple[Alias, ...] = ()
@@ -90,6 +94,16 @@ class _ModelConfig(_Named):
     def _known_source(cls, source: str) -> str:
         return checked_source(source)
 
+    @field_validator("engine")
+    @classmethod
+    def _known_engine(cls, engine: str) -> str:
+        check_engine(engine, cls.engines)
+        return engine
+
+    @property
+    def deployment_name(self) -> str:
+        return f"{self.room}-{self.name}"
+
     @property
     def names(self) -> tuple[_Named, ...]:
         return (self, *self.aliases)
@@ -100,6 +114,8 @@ class SpeechModelConfig(_ModelConfig):
 
     tasks: what it may be asked for, of what the checkpoint can do; by default its id and source tell.
     """
+
+    engines, room = ASR_ENGINES, "asr"
 
     task: Literal["transcription"] = "transcription"
     tasks: tuple[Task, ...] = Field(default=("transcribe", "translate"), min_length=1)
@@ -112,16 +128,6 @@ class SpeechModelConfig(_ModelConfig):
             if any(fnmatch(name, pattern) for name in named for pattern in TRANSCRIBING_ONLY):
                 return {**data, "tasks": ("transcribe",)}
         return data
-
-    @field_validator("engine")
-    @classmethod
-    def _known_engine(cls, engine: str) -> str:
-        check_engine(engine, ASR_ENGINES)
-        return engine
-
-    @property
-    def deployment_name(self) -> str:
-        return f"asr-{self.name}"
 
 
 class SamplingConfig(Strict):
@@ -145,22 +151,14 @@ class ChatModelConfig(_ModelConfig):
     max_audio_s: of all audio in one request, for a model that hears by itself; if it hears less, it says so itself.
     """
 
+    engines, room = CHAT_ENGINES, "chat"
+
     task: Literal["chat"]
     hears: str | None = None
     sampling: SamplingConfig = SamplingConfig()
     max_context_tokens: int | None = Field(default=None, ge=16)
     max_audios: int = Field(default=8, ge=0)
     max_audio_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
-
-    @field_validator("engine")
-    @classmethod
-    def _known_engine(cls, engine: str) -> str:
-        check_engine(engine, CHAT_ENGINES)
-        return engine
-
-    @property
-    def deployment_name(self) -> str:
-        return f"chat-{self.name}"
 
 
 def _task_of(data: Any) -> str:
