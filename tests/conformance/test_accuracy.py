@@ -14,7 +14,7 @@ from tests.conformance.chat import data_url
 from tests.conformance.scoring import normalised, word_error_rate
 from tests.conformance.wire import Api
 from tests.conftest import DATA, JFK, Clip
-from tests.espeak import Espeak, Speech
+from tests.support.espeak import Espeak, Speech
 
 pytestmark = pytest.mark.real
 

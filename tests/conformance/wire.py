@@ -1,12 +1,13 @@
 """Requests as plain clients send them, and streams read line by line."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+
+from tests.support.sse import events_of
 
 TIMEOUT_S = 120.0
 
@@ -59,9 +60,7 @@ class Stream:
     def __init__(self, body: bytes) -> None:
         self.body = body
         self.data_lines = [line for line in body.split(b"\n") if line]
-        self.events: list[dict[str, Any]] = [
-            json.loads(line.removeprefix(b"data: ")) for line in self.data_lines if line != b"data: [DONE]"
-        ]
+        self.events = events_of(body)
 
     @property
     def deltas(self) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from tests.serve.tools import (
     wait_for_another,
     wait_until,
 )
+from tests.support.sse import read_events
 
 COUNTER, NARROW = "counter", "narrow-chat"
 COUNTER_DEPLOYMENT = "chat-counter"
@@ -54,12 +55,7 @@ def stream(server: Server, orders: str, model: str = COUNTER, **fields: Any) -> 
     url = f"{server.url}/v1/chat/completions"
     with httpx.stream("POST", url, json=body, timeout=TIMEOUT_S) as response:
         assert response.status_code == 200, response.read()
-        for line in response.iter_lines():
-            if line == "data: [DONE]":
-                return
-            if line:
-                yield json.loads(line.removeprefix("data: "))
-    raise AssertionError("the stream ended without [DONE]")
+        yield from read_events(response.iter_lines())
 
 
 def numbers(count: int) -> str:

@@ -1,7 +1,6 @@
 """Who said what, on the running graph: windows of long audio, lost replicas, full queues, clients that leave."""
 
 import itertools
-import json
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from tests.serve.tools import (
     wait_for_another,
     wait_until,
 )
+from tests.support import sse
 
 MODEL = "talker"
 DIARIZED = {"response_format": "diarized_json", "chunking_strategy": "auto"}
@@ -72,9 +72,7 @@ def windows(records: Records) -> list[tuple[int, int]]:
 
 def events_of(answer: httpx.Response) -> list[dict[str, Any]]:
     assert answer.status_code == 200, answer.text
-    *lines, end = [line.removeprefix("data: ") for line in answer.text.split("\n") if line]
-    assert end == "[DONE]"
-    return [json.loads(line) for line in lines]
+    return sse.events_of(answer.text)
 
 
 # Windows

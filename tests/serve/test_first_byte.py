@@ -3,8 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tests.clocked import Clocked, clocked_form, clocked_json
 from tests.conftest import Server
+from tests.support.clocked import Clocked, clocked_form, clocked_json
 
 SLOW_S = 20.0
 

@@ -1,6 +1,5 @@
 """What the tests of the running graph share: asking it, watching it and hurting it."""
 
-import json
 import re
 import signal
 import time
@@ -12,6 +11,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Server
+from tests.support.sse import read_events
 
 TIMEOUT_S = 120.0
 PATIENCE_S = 60.0
@@ -36,12 +36,7 @@ def stream(server: Server, file: bytes, model: str, **fields: Any) -> Iterator[d
         timeout=TIMEOUT_S,
     ) as response:
         assert response.status_code == 200, response.read()
-        for line in response.iter_lines():
-            if line == "data: [DONE]":
-                return
-            if line:
-                yield json.loads(line.removeprefix("data: "))
-    raise AssertionError("the stream ended without [DONE]")
+        yield from read_events(response.iter_lines())
 
 
 def gauge(server: Server, name: str, model: str) -> float:

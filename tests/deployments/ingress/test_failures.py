@@ -26,6 +26,7 @@ from tests.deployments.ingress.fakes import (
     api_client,
 )
 from tests.support.handles import FakeHandle, FakeMethod
+from tests.support.sse import events_of
 
 FAILURES = [
     (Overloaded("The server is busy.", 2.5), 429, "rate_limit_error", "rate_limit_exceeded", "3"),
@@ -62,9 +63,7 @@ async def test_a_failure_at_the_first_chunk_has_its_status(
 async def test_trs_05_a_failure_after_the_200_is_an_event(error: Exception, kind: str, code: str) -> None:
     response = await transcribe(FakeReader(3), FakeRecognizer([None, error]), stream="true", language="en")
     assert response.status_code == 200
-    *lines, end = [line for line in response.text.split("\n") if line]
-    assert end == "data: [DONE]"
-    *deltas, failure = [json.loads(line.removeprefix("data: ")) for line in lines]
+    *deltas, failure = events_of(response.text)
     assert [event["type"] for event in deltas] == ["transcript.text.delta"]
     assert failure.keys() == {"error"}
     assert failure["error"].keys() == {"message", "type", "param", "code"}
@@ -109,9 +108,7 @@ async def chat(model: FakeChatModel, limits: LimitsConfig | None = None, **field
 
 def chunks_of(response: httpx.Response) -> list[Any]:
     assert response.status_code == 200, response.text
-    *lines, end = [line for line in response.text.split("\n") if line]
-    assert end == "data: [DONE]"
-    return [json.loads(line.removeprefix("data: ")) for line in lines]
+    return events_of(response.text)
 
 
 async def numbers_of(client: httpx.AsyncClient) -> dict[str, float]:

@@ -18,9 +18,9 @@ from pipelines.audio_types import AudioChunk, AudioClip
 from pipelines.errors import InvalidRequest, ModelUnavailable, UndecodableAudio
 from pipelines.ports import OpenUpload
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo
-from tests.clocked import Clocked, clocked_form, clocked_json
 from tests.conftest import free_port
 from tests.deployments.ingress.fakes import CHAT_MODEL, MODEL, FakeChatModel, FakeReader, FakeRecognizer, api
+from tests.support.clocked import Clocked, clocked_form, clocked_json
 
 SLOW_S = 5.5
 """Longer than clients wait for a byte, and than the server waits before its status."""

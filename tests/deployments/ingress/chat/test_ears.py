@@ -1,7 +1,6 @@
 """CHT-35 over the API: a chat model that reads what a transcription model of the graph has heard."""
 
 import asyncio
-import json
 from base64 import b64encode
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -25,6 +24,7 @@ from pipelines.errors import (
 from pipelines.ports import OpenUpload
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions
 from tests.deployments.ingress.fakes import CHAT_MODEL, MODEL, FakeChatModel, FakeReader, FakeRecognizer, api_client
+from tests.support.sse import events_of
 
 SPEECH = {"type": "input_audio", "input_audio": {"data": b64encode(b"audio").decode(), "format": "wav"}}
 QUESTION = {"type": "text", "text": "What is said?"}
@@ -151,8 +151,7 @@ async def test_streaming_begins_with_the_last_transcript() -> None:
     await asyncio.sleep(0.05)
     assert not model.messages
     gate.set()
-    lines = [line for line in (await asked).text.split("\n") if line]
-    texts = [json.loads(line.removeprefix("data: "))["choices"][0]["delta"].get("content", "") for line in lines[:-1]]
+    texts = [event["choices"][0]["delta"].get("content", "") for event in events_of((await asked).text)]
     assert "".join(texts) == "0 1 2 "
 
 

@@ -1,7 +1,6 @@
 """When the 200 of a stream goes out, what is said after it, and who cleans up when the client has left."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from deployments.ingress.http import sse, streams
 from deployments.ingress.http.sse import EventStream
 from deployments.ingress.http.streams import open_stream
 from pipelines.errors import AudioServerError, InvalidRequest, ModelUnavailable, Overloaded
+from tests.support.sse import events_of
 
 INTERNAL_ERROR = {
     "message": "The server had an error while processing your request.",
@@ -80,9 +80,7 @@ async def sent(response: EventStream, leave_after: int | None = None) -> list[by
 
 
 def parsed(body: Sequence[bytes]) -> list[Any]:
-    lines = [line for line in b"".join(body).decode().split("\n") if line]
-    assert lines[-1] == "data: [DONE]"
-    return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+    return events_of(b"".join(body))
 
 
 @pytest.fixture
