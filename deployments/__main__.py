@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ray.serve.schema import ServeDeploySchema
 
+from deployments.compat.serve import PROGRAM
 from deployments.config_file import check_resources, load_config, local_resources
 from deployments.environment import API_KEYS_VARIABLE
 from deployments.settings import Settings
@@ -63,7 +64,7 @@ def _fetch_models(config: ServeDeploySchema) -> None:
 
 def _run(path: Path, config: ServeDeploySchema) -> int:
     environment = {"RAY_USAGE_STATS_ENABLED": "0", **os.environ}
-    server = subprocess.Popen([sys.executable, "-m", "ray.serve.scripts", "run", str(path)], env=environment)
+    server = subprocess.Popen([sys.executable, "-m", PROGRAM, "run", str(path)], env=environment)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.terminate())
     address = _address(config)

@@ -7,14 +7,14 @@ be had; here both are one clear sentence.
 import glob
 import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from ray.serve import Deployment
-from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
+from deployments.compat.serve import schema_fields
 from deployments.decoding.deployment import UserConfig
 from deployments.graph import ingress, inner_parts
 from deployments.settings import Settings
@@ -111,28 +111,18 @@ def _at_start(default: Deployment, override: DeploymentSchema | None) -> tuple[i
     return int(given.get("num_replicas") or default.num_replicas), options
 
 
-# Where Serve's schema says no more than "a dictionary"
-HIDDEN_MODELS: dict[str, type[BaseModel]] = {"autoscaling_config": AutoscalingConfig}
-
-
-def _refuse_unknown_keys(data: dict[str, Any], model: type[BaseModel], place: str) -> None:
-    """Compare a valid config with Serve's own models, which let unknown keys pass."""
+def _refuse_unknown_keys(data: dict[str, Any], schema: type[BaseModel], place: str) -> None:
+    """Compare a valid config with Serve's own schemas, which let unknown keys pass."""
+    fields = schema_fields(schema)
     for key, value in data.items():
-        if key not in model.model_fields:
+        if key not in fields:
             raise ConfigurationError(f"Unknown key '{key}' in {place}.")
-        inner = HIDDEN_MODELS.get(key) or _model_in(model.model_fields[key].annotation)
+        inner = fields[key]
         if inner is None:
             continue
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, dict):
                 _refuse_unknown_keys(item, inner, _place_of(key, item, data))
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The pydantic model that an annotation such as `Optional[Model]` or `List[Model]` is about."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
 
 
 def _place_of(key: str, item: dict[str, Any], owner: dict[str, Any]) -> str:

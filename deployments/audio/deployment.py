@@ -18,6 +18,7 @@ from ray.serve.config import RequestRouterConfig
 
 from deployments.audio.reader import UploadReader, WindowReader, read_clip, read_recording
 from deployments.audio.silero import SileroModel
+from deployments.compat.serve import CONSISTENT_HASH_ROUTER
 from pipelines.audio_types import AudioClip, AudioPage, AudioRecording, DecodeLimits, PcmSamples, VadOptions
 from pipelines.errors import InvalidRequest
 
@@ -42,9 +43,7 @@ NUM_THREADS = 16
     graceful_shutdown_timeout_s=30,
     ray_actor_options={"num_cpus": 0.5},
     # The pages of one upload should find the replica that holds its decoder.
-    request_router_config=RequestRouterConfig(
-        request_router_class="ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"
-    ),
+    request_router_config=RequestRouterConfig(request_router_class=CONSISTENT_HASH_ROUTER),
 )
 class AudioDeployment:
     """Every call reads the next part of an upload, so no more of it is decoded than its reader has asked for.

@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from deployments.compat.serve import call_all_replicas
 from deployments.environment import API_KEYS_VARIABLE, allowed_media_hosts, api_keys
 from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
@@ -92,7 +93,7 @@ class IngressDeployment:
             self._peers = serve.get_deployment_handle(context.deployment, context.app_name)
         try:
             async with asyncio.timeout(METRICS_TIMEOUT_S):
-                snapshots: list[Any] = await self._peers.broadcast("metrics_snapshot").results_async()
+                snapshots: list[Any] = await call_all_replicas(self._peers, "metrics_snapshot")
         except (TimeoutError, RayError, RayServeException):
             snapshots = [self._metrics.snapshot()]
         return to_prometheus_text(snapshots)

@@ -15,13 +15,12 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from ray.exceptions import ObjectRefStreamEndOfStreamError, RayActorError, TaskCancelledError
-from ray.serve import context as serve_context
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from deployments.compat.serve import call_under_own_id
 from pipelines.errors import AudioServerError, ModelUnavailable, Overloaded
 
 MAX_LOSSES = 1
@@ -56,7 +55,7 @@ async def pieces(method: Any, *args: Any) -> AsyncGenerator[Any, None]:
     Raises:
         CALL_ERRORS: for `Retries`, which knows what of them is worth another try.
     """
-    response = _remote(method, *args)
+    response = call_under_own_id(method, *args)
     has_ended = False
     try:
         async for piece in response:
@@ -73,7 +72,7 @@ async def pieces(method: Any, *args: Any) -> AsyncGenerator[Any, None]:
 
 def tell(method: Any, *args: Any) -> None:
     """Send what needs no answer."""
-    _remote(method, *args)
+    call_under_own_id(method, *args)
 
 
 class Retries:
@@ -100,7 +99,7 @@ class Retries:
 
 
 async def _answer(method: Any, *args: Any) -> Any:
-    response = _remote(method, *args)
+    response = call_under_own_id(method, *args)
     try:
         result = await response
     except asyncio.CancelledError as cancellation:
@@ -139,17 +138,3 @@ def _cancel(response: Any) -> None:
     """Nobody waits any more, and Serve would let it run on."""
     with suppress(*RAY_ERRORS):  # a call that was never sent raises what kept it
         response.cancel()
-
-
-def _remote(method: Any, *args: Any) -> Any:
-    """Call under an id of the call's own.
-
-    All calls that serve one HTTP request inherit one internal id, and of two that wait for a replica with the same id
-    Serve's router forgets one. The request id, which the logs show, stays.
-    """
-    own = replace(serve_context._get_serve_request_context(), _internal_request_id="")
-    token = serve_context._serve_request_context.set(own)
-    try:
-        return method.remote(*args)
-    finally:
-        serve_context._serve_request_context.reset(token)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 import time
 
 from ray import serve
@@ -14,12 +13,13 @@ from ray.serve.schema import (
     ServeStatus,
 )
 
+from deployments.compat.serve import configuration_error_in
+
 logger = logging.getLogger("ray.serve")
 
 STATUS_TIMEOUT_S = 0.5
 STATUS_FRESH_S = 0.5
 STATUS_STALE_S = 15.0
-CONFIGURATION_ERROR = re.compile(r"^pipelines\.errors\.ConfigurationError: (.*)$", re.M)
 
 
 class StatusWatch:
@@ -74,6 +74,6 @@ def _unavailable(status: ServeStatus, app_name: str) -> dict[str, str | None]:
 
 def _reason(deployment: DeploymentStatusOverview) -> str | None:
     """Of Serve's long messages no more than our own sentence about the settings: the rest is for the log."""
-    if sentence := CONFIGURATION_ERROR.search(deployment.message or ""):
-        return sentence.group(1)
+    if sentence := configuration_error_in(deployment.message or ""):
+        return sentence
     return "It failed to start." if deployment.status == DeploymentStatus.DEPLOY_FAILED else None

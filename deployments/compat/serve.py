@@ -1,0 +1,80 @@
+"""What Ray Serve does not promise to keep, each thing once, and what it breaks when it changes.
+
+`tests/deployments/compat/test_serve.py` tells when one of them does.
+"""
+
+import re
+from dataclasses import replace
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from ray.serve import context
+from ray.serve.config import AutoscalingConfig
+from ray.serve.handle import DeploymentHandle
+
+PROGRAM = "ray.serve.scripts"
+"""The module behind the command `serve`, which runs where that command is not on the path. Undocumented.
+
+When it changes, `python -m deployments` starts nothing.
+"""
+
+CONSISTENT_HASH_ROUTER = "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"
+"""Sends the calls of one `session_id` to one replica. Experimental.
+
+When it goes, the deployment that names it does not start; when it forgets the session, each page of an upload is
+decoded from the upload's beginning.
+"""
+
+_CONFIGURATION_ERROR = re.compile(r"^pipelines\.errors\.ConfigurationError: (.*)$", re.M)
+
+_HIDDEN_SCHEMAS: dict[str, type[BaseModel]] = {"autoscaling_config": AutoscalingConfig}
+"""Where Serve's schema says no more than "a dictionary"."""
+
+
+def call_under_own_id(method: Any, *args: Any) -> Any:
+    """Call a handle's method under an internal id of the call's own. Serve has no public way to set one.
+
+    All calls that serve one HTTP request inherit one internal id, and of two that wait for a replica with the same id
+    Serve's router forgets one, which then waits for ever. The request id, which the logs show, stays.
+    """
+    own = replace(context._get_serve_request_context(), _internal_request_id="")
+    token = context._serve_request_context.set(own)
+    try:
+        return method.remote(*args)
+    finally:
+        context._serve_request_context.reset(token)
+
+
+async def call_all_replicas(handle: DeploymentHandle, method: str) -> list[Any]:
+    """What each running replica answers. Alpha.
+
+    When it changes, `/metrics` tells the numbers of one ingress alone.
+    """
+    answers: list[Any] = await handle.broadcast(method).results_async()
+    return answers
+
+
+def schema_fields(schema: type[BaseModel]) -> dict[str, type[BaseModel] | None]:
+    """Every key that a part of a Serve config file may have, and the schema of what is below it, if there is one.
+
+    Serve lets unknown keys pass, and promises which there are, but not that its schemas are pydantic's models of these
+    fields. When that changes, a misspelled key is ignored, or a good one refused.
+    """
+    return {key: _HIDDEN_SCHEMAS.get(key) or _schema_in(field.annotation) for key, field in schema.model_fields.items()}
+
+
+def configuration_error_in(message: str) -> str | None:
+    """The sentence of our own `ConfigurationError` that kept a deployment from starting, in Serve's message about it.
+
+    Serve tells no exception, but a text with the traceback somewhere in it, in Python's words. When that changes,
+    `/health` and `python -m deployments` say of a bad configuration only that it failed to start.
+    """
+    sentence = _CONFIGURATION_ERROR.search(message)
+    return sentence.group(1) if sentence else None
+
+
+def _schema_in(annotation: Any) -> type[BaseModel] | None:
+    """The one that an annotation such as `Optional[Model]` or `List[Model]` is about."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((schema for part in get_args(annotation) if (schema := _schema_in(part))), None)

@@ -1,0 +1,145 @@
+"""What `deployments/compat/serve.py` takes for granted, asked of Ray Serve itself."""
+
+import asyncio
+import importlib
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from ray import serve
+from ray.exceptions import RayTaskError
+from ray.serve import context
+from ray.serve._private.common import DeploymentHandleSource, DeploymentID, ReplicaID
+from ray.serve._private.request_router.common import PendingRequest
+from ray.serve.config import AutoscalingConfig, RequestRouterConfig
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import (
+    DeploymentSchema,
+    HTTPOptionsSchema,
+    RayActorOptionsSchema,
+    ServeApplicationSchema,
+    ServeDeploySchema,
+)
+
+from deployments.compat.serve import (
+    CONSISTENT_HASH_ROUTER,
+    PROGRAM,
+    call_all_replicas,
+    call_under_own_id,
+    configuration_error_in,
+    schema_fields,
+)
+from pipelines.errors import ConfigurationError
+
+MOVED = "has moved; deployments/compat/serve.py says what it is for"
+
+
+@serve.deployment
+class Greeter:
+    def greet(self, name: str = "all") -> str:
+        return f"Hello {name}"
+
+
+@dataclass(frozen=True)
+class Replica:
+    """As much of one as a router asks about."""
+
+    replica_id: ReplicaID
+    node_id: str = "node"
+    availability_zone: str | None = None
+    multiplexed_model_ids: frozenset[str] = frozenset()
+    max_ongoing_requests: int = 1
+
+    async def get_queue_len(self, *, deadline_s: float) -> int:
+        return 0
+
+
+@pytest.fixture(scope="module")
+def handle() -> DeploymentHandle:
+    """In this process, without a cluster."""
+    return serve.run(Greeter.bind(), _local_testing_mode=True)
+
+
+@pytest.fixture
+def request_context() -> Iterator[Any]:
+    """What every call of one HTTP request inherits."""
+    ids = {"request_id": "as the logs show it", "_internal_request_id": "of the whole request"}
+    inherited = replace(context._get_serve_request_context(), **ids)
+    token = context._serve_request_context.set(inherited)
+    yield inherited
+    context._serve_request_context.reset(token)
+
+
+def test_the_program_runs_configurations() -> None:
+    commands = importlib.import_module(PROGRAM).cli.commands
+    assert "run" in commands, f"ray.serve: the command `run` {MOVED}"
+
+
+async def test_the_router_sends_a_session_to_one_replica(handle: DeploymentHandle) -> None:
+    name = DeploymentID("audio", "app")
+    router = RequestRouterConfig(request_router_class=CONSISTENT_HASH_ROUTER).get_request_router_class()(
+        name, DeploymentHandleSource.REPLICA
+    )
+    router.initialize_state()
+    replicas = [Replica(ReplicaID(f"{number}", name)) for number in range(5)]
+    router.update_replicas(replicas)
+
+    async def first_choice(session: str) -> Any:
+        call = handle.options(session_id=session).greet.remote()
+        ((first, *_), *_) = await router.choose_replicas(replicas, PendingRequest([], {}, call._request_metadata))
+        return first
+
+    chosen = [[await first_choice(f"session {number}") for _ in range(3)] for number in range(10)]
+    assert all(one is two is three for one, two, three in chosen), f"ray.serve: the consistent hash router {MOVED}"
+    assert len({replica.replica_id for replica, *_ in chosen}) > 1, f"ray.serve: the consistent hash router {MOVED}"
+
+
+async def test_calls_of_one_request_have_ids_of_their_own(handle: DeploymentHandle, request_context: Any) -> None:
+    calls = [call_under_own_id(handle.greet, name) for name in ("you", "me")]
+    assert await asyncio.gather(*calls) == ["Hello you", "Hello me"]
+    told = [call._request_metadata for call in calls]
+    own = {metadata.internal_request_id for metadata in told} - {"", request_context._internal_request_id}
+    assert len(own) == 2, f"ray.serve: the internal request id {MOVED}"
+    ids = {metadata.request_id for metadata in told}
+    assert ids == {request_context.request_id}, f"ray.serve: the request id {MOVED}"
+    assert context._get_serve_request_context() == request_context, f"ray.serve: the request context {MOVED}"
+
+
+async def test_all_replicas_can_be_asked(handle: DeploymentHandle) -> None:
+    assert await call_all_replicas(handle, "greet") == ["Hello all"], f"ray.serve: broadcast {MOVED}"
+
+
+@pytest.mark.parametrize(
+    ("schema", "key", "inner"),
+    [
+        (ServeDeploySchema, "applications", ServeApplicationSchema),
+        (ServeDeploySchema, "http_options", HTTPOptionsSchema),
+        (ServeApplicationSchema, "deployments", DeploymentSchema),
+        (ServeApplicationSchema, "args", None),
+        (DeploymentSchema, "ray_actor_options", RayActorOptionsSchema),
+        (DeploymentSchema, "autoscaling_config", AutoscalingConfig),
+        (DeploymentSchema, "num_replicas", None),
+        (AutoscalingConfig, "min_replicas", None),
+    ],
+)
+def test_schemas_tell_their_keys(schema: type[BaseModel], key: str, inner: type[BaseModel] | None) -> None:
+    assert key in schema_fields(schema), f"ray.serve: {schema.__name__}.{key} {MOVED}"
+    assert schema_fields(schema)[key] is inner, f"ray.serve: the schema of {schema.__name__}.{key} {MOVED}"
+
+
+def test_a_deployment_s_message_has_the_sentence() -> None:
+    """As a replica's process and the controller make a text of it, one after the other."""
+    try:
+        raise ConfigurationError("There is no model.")
+    except ConfigurationError:
+        seen = RuntimeError(traceback.format_exc())
+    try:
+        raise seen
+    except RuntimeError:
+        told = RayTaskError("initialize", traceback.format_exc(), seen, "proctitle", 1, "127.0.0.1")
+    message = f"The deployment failed to start. Error:\n{told.as_instanceof_cause()}"
+    assert configuration_error_in(message) == "There is no model.", f"ray.serve: the text of an error {MOVED}"
+    assert configuration_error_in("The deployment failed to start.") is None
