@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from transformers import GenerationConfig, WhisperTokenizer
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from deployments.compat.transformers import byte_of_character
 from pipelines.errors import ConfigurationError
 from pipelines.languages import LANGUAGES
 from pipelines.transcript_types import DecodingOptions
@@ -31,7 +31,7 @@ class Vocabulary:
             ConfigurationError: the checkpoint's tokens are not Whisper's.
         """
         self._tokenizer = tokenizer
-        self._byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+        self._byte_of = byte_of_character()
         self._special = tokenizer.get_vocab()
         self.end_of_text: int = tokenizer.eos_token_id
         self.start_of_transcript = self._id("<|startoftranscript|>")

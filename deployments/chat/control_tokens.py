@@ -6,7 +6,7 @@ from itertools import groupby
 from operator import itemgetter
 from os.path import commonprefix
 
-from transformers.utils.chat_template_utils import _CONTROL_TOKEN_END, _CONTROL_TOKEN_START
+from deployments.compat.transformers import CONTROL_TOKEN_END, CONTROL_TOKEN_START
 
 NOTHING = "(?!)"
 
@@ -23,12 +23,12 @@ class ControlTokens:
 
     def marked(self, text: str) -> str:
         """`text` with marks around its control tokens, and without those that it came with."""
-        text = text.replace(_CONTROL_TOKEN_START, "").replace(_CONTROL_TOKEN_END, "")
+        text = text.replace(CONTROL_TOKEN_START, "").replace(CONTROL_TOKEN_END, "")
         return self._pattern.sub(_mark, text)  # a function, for `re` looks templates up by the whole pattern's hash
 
 
 def _mark(token: re.Match[str]) -> str:
-    return f"{_CONTROL_TOKEN_START}{token[0]}{_CONTROL_TOKEN_END}"
+    return f"{CONTROL_TOKEN_START}{token[0]}{CONTROL_TOKEN_END}"
 
 
 def _longest_of(words: Iterable[str]) -> str:

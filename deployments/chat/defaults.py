@@ -2,12 +2,13 @@
 
 from transformers import GenerationConfig
 
+from deployments.compat.transformers import is_from_model_config
 from pipelines.chat_types import SamplingDefaults
 
 
 def sampling_defaults(config: GenerationConfig) -> SamplingDefaults:
     """`do_sample: false` means greedy, as it does for transformers' `generate`. What is not said stays as at OpenAI."""
-    if config._from_model_config:  # nobody wrote such a file: what transformers finds in config.json instead is no wish
+    if is_from_model_config(config):  # nobody wrote such a file: what is found in config.json instead is no wish
         return SamplingDefaults()
     said = {
         "temperature": 0.0 if config.do_sample is False else config.temperature,

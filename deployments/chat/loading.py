@@ -17,7 +17,6 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MULTIMODAL_LM_MAPPING,
@@ -26,6 +25,7 @@ from transformers.models.auto.modeling_auto import (
 
 from deployments.chat.families.table import family_of
 from deployments.chat.gguf_checkpoint import find_gguf, load_gguf_model, load_gguf_tokenizer
+from deployments.compat.transformers import ATTENTION_LAYERS, is_stateful
 from pipelines.errors import ConfigurationError
 
 AUTO_CLASSES = (
@@ -121,7 +121,7 @@ def _processor(source: str, model: PreTrainedModel) -> Any:
 def _remembers_by_attention_alone(model: PreTrainedModel) -> bool:
     """All that `BatchCache` carries are keys and values."""
     layers = DynamicCache(config=model.config).layers
-    return not model._is_stateful and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+    return not is_stateful(model) and all(type(layer) in ATTENTION_LAYERS for layer in layers)
 
 
 def _first_line(error: Exception) -> str:

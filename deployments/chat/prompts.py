@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from deployments.chat.control_tokens import ControlTokens
 from deployments.chat.loading import tokenizer_of
 from deployments.chat.row import Prompt
+from deployments.compat.transformers import READ_MARKS, control_tokens
 from pipelines.audio import from_pcm
 from pipelines.audio_types import SAMPLE_RATE_HZ, Samples
 from pipelines.chat_types import AudioPart, Message, TextPart
@@ -47,7 +48,7 @@ class Prompter:
         self._audio_token = "" if audio_token_id is None else self._tokenizer.convert_ids_to_tokens(audio_token_id)
         self._max_tokens = max_tokens
         self._takes_parts = audio_token_id is not None and self._template_takes_parts()
-        self._control_tokens = ControlTokens(self._tokenizer._get_control_tokens(self._template()))
+        self._control_tokens = ControlTokens(control_tokens(self._tokenizer, self._template()))
 
     def prepare(self, messages: Sequence[Message]) -> Prompt:
         """
@@ -95,8 +96,7 @@ class Prompter:
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            # of its own `sanitize_control_tokens` the half that reads marks
-            processor_kwargs={"sanitize_control_tokens": True},
+            processor_kwargs={**READ_MARKS},
         )
         return dict(inputs)
 
@@ -109,7 +109,7 @@ class Prompter:
         conversation = [{"role": message.role, "content": self._as_string(message)} for message in messages]
         audios = [self._samples(part) for message in messages for part in message.parts if isinstance(part, AudioPart)]
         text = self._tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)  # type: ignore[arg-type]
-        options = {"add_special_tokens": False, "return_tensors": "pt", "sanitize_control_tokens": True}
+        options = {"add_special_tokens": False, "return_tensors": "pt", **READ_MARKS}
         inputs: Mapping[str, Tensor] = (
             self._processor(text=text, audio=audios, **options) if audios else self._tokenizer(text, **options)
         )

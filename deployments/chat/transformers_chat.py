@@ -16,6 +16,7 @@ from deployments.chat.prompts import Prompter
 from deployments.chat.row import Prompt, Row
 from deployments.chat.sampling import TokenChooser
 from deployments.chat.vocabulary import Vocabulary
+from deployments.compat.transformers import first_inputs, prompt_positions
 from deployments.decoding.batch import Batch
 from deployments.decoding.cache import BatchCache
 from deployments.decoding.devices import resolve_dtype
@@ -98,10 +99,8 @@ class TransformersChat:
         }
         token_ids = inputs.pop("input_ids")
         inputs |= {"past_key_values": cache.layers, "use_cache": True, **self._last_only}  # type: ignore[dict-item]
-        positions = self._model._prepare_position_ids_for_generation(token_ids, {**inputs, "input_ids": token_ids})
-        ready = self._model.prepare_inputs_for_generation(
-            token_ids, is_first_iteration=True, position_ids=positions, **inputs
-        )
+        positions = prompt_positions(self._model, token_ids, inputs)
+        ready = first_inputs(self._model, token_ids, positions, inputs)
         self._announce([row])
         logits = self._model(**ready, return_dict=True).logits[:, -1]
         cache.num_tokens = [row.prompt.num_tokens]

@@ -3,7 +3,8 @@
 import re
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
-from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from deployments.compat.transformers import byte_of_character
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 WORD_START = "\u2581"
@@ -25,7 +26,7 @@ class Vocabulary:
         added = tokenizer.added_tokens_decoder
         self._added = frozenset(added)
         self._special = frozenset(id for id, token in added.items() if token.special).union(tokenizer.all_special_ids)
-        self._byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+        self._byte_of = byte_of_character()
         # DeepSeek's byte-level BPE has the mark in its control tokens
         words = [id for id, token in self._tokens.items() if token.startswith(WORD_START) and id not in self._added]
         self._is_byte_level = not words

@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from deployments.chat.row import Row
+from deployments.compat.transformers import has_adapter
 from pipelines.errors import ConfigurationError
 
 WITHOUT_ADAPTER = "__base__"
@@ -19,7 +20,7 @@ def adapter_of(model: PreTrainedModel) -> Callable[[Iterable[Row]], None] | None
     Raises:
         ConfigurationError: the model needs one that was not found, or that is another model's.
     """
-    layers = _adapted_layers(model) if model._hf_peft_config_loaded else []
+    layers = _adapted_layers(model) if has_adapter(model) else []
     if layers:
         return AudioAdapter(next(iter(model.peft_config)), layers).put_on
     if model.config.has_lora_adapter:

@@ -1,12 +1,12 @@
 """Qwen2-Audio's encoder on as much of its 30 s as there is audio."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder, Qwen2AudioModel
+
+from deployments.compat.transformers import Qwen2AudioEncoderStandIn
 
 
 def hear_only_what_there_is(model: PreTrainedModel) -> None:
@@ -17,27 +17,12 @@ def hear_only_what_there_is(model: PreTrainedModel) -> None:
     inner.audio_tower = UnpaddedEncoder(inner.audio_tower)
 
 
-class UnpaddedEncoder(nn.Module):
+class UnpaddedEncoder(Qwen2AudioEncoderStandIn):
     """Gives what the encoder gives, but for the positions that are padding in every row, which it leaves out.
 
     Recordings are padded to 30 s, and attention never looks at padding: for 3 s of speech nine tenths of the encoder's
     work is for nothing.
     """
-
-    def __init__(self, encoder: Qwen2AudioEncoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    @property
-    def config(self) -> Any:
-        return self.encoder.config
-
-    @property
-    def device(self) -> torch.device:
-        return self.encoder.device
-
-    def _get_feat_extract_output_lengths(self, input_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return self.encoder._get_feat_extract_output_lengths(input_lengths)
 
     def forward(self, input_features: Tensor, attention_mask: Tensor | None = None) -> BaseModelOutput:
         """

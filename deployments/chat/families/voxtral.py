@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoFeatureExtractor, PreTrainedTokenizerBase, ProcessorMixin, VoxtralConfig
-from transformers.integrations.mistral import convert_tekken_tokenizer
-from transformers.utils import cached_file
+from transformers import AutoFeatureExtractor, PreTrainedTokenizerBase, VoxtralConfig
 
+from deployments.compat.transformers import HearingProcessor, tekken_tokenizer
 from pipelines.audio_types import Samples
 
 TOKENIZER_FILE = "tekken.json"
@@ -53,7 +52,7 @@ CHAT_TEMPLATE = """
 """Neighbours of one role are one message, whose texts are paragraphs. What it refuses, mistral-common refuses."""
 
 
-class VoxtralPrompts(ProcessorMixin):
+class VoxtralPrompts(HearingProcessor):
     """Hears an audio in windows of thirty seconds, silence up to the end of the last."""
 
     def __init__(self, feature_extractor: Any, tokenizer: PreTrainedTokenizerBase, config: VoxtralConfig) -> None:
@@ -64,8 +63,7 @@ class VoxtralPrompts(ProcessorMixin):
         # the projector takes as many frames at once as fill the encoder's inner width
         self._tokens_per_window = encoder.max_source_positions * encoder.hidden_size // encoder.intermediate_size
 
-    def _process_audio(self, audio: Sequence[Samples], **_: Any) -> tuple[dict[str, Tensor], list[str]]:
-        """Features, and what each audio's token in the text is replaced by."""
+    def hear(self, audio: Sequence[Samples]) -> tuple[dict[str, Tensor], list[str]]:
         features = [self._features(samples) for samples in audio]
         tokens = [self.audio_token * (self._tokens_per_window * len(windows)) for windows in features]
         return {"input_features": torch.cat(features)}, tokens
@@ -90,5 +88,5 @@ def load_voxtral_prompts(source: str, config: VoxtralConfig) -> VoxtralPrompts:
     Raises:
         OSError: a file is missing.
     """
-    tokenizer = convert_tekken_tokenizer(cached_file(source, TOKENIZER_FILE), chat_template=CHAT_TEMPLATE)
+    tokenizer = tekken_tokenizer(source, TOKENIZER_FILE, CHAT_TEMPLATE)
     return VoxtralPrompts(AutoFeatureExtractor.from_pretrained(source), tokenizer, config)
