@@ -53,6 +53,7 @@ def conversation(minutes: float) -> PcmSamples:
 def measure(source: str, minutes: float, batch_size: int, is_stock: bool) -> Measurement:
     import torch
 
+    from deployments.compat.pyannote import embedding_of, put_embedding
     from deployments.diarization.loading import load_pipeline
     from deployments.diarization.shared_trunk import SharedTrunkEmbedding
     from models.sources import resolve
@@ -60,8 +61,8 @@ def measure(source: str, minutes: float, batch_size: int, is_stock: bool) -> Mea
     torch.set_num_threads(1)
     pipeline = load_pipeline(resolve(source))
     pipeline.segmentation_batch_size = pipeline.embedding_batch_size = batch_size
-    if not is_stock and SharedTrunkEmbedding.suits(pipeline._embedding):
-        pipeline._embedding = SharedTrunkEmbedding(pipeline._embedding)
+    if not is_stock and SharedTrunkEmbedding.suits(embedding_of(pipeline)):
+        put_embedding(pipeline, SharedTrunkEmbedding(embedding_of(pipeline)))
     file = {"waveform": torch.from_numpy(from_pcm(conversation(minutes)))[None], "sample_rate": SAMPLE_RATE_HZ}
     last: dict[str, float] = {}
 

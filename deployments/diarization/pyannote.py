@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from pyannote.core import Annotation
 
+from deployments.compat.pyannote import embedding_of, put_embedding
 from deployments.diarization.engine import Cancelled, DiarizerArgs
 from deployments.diarization.loading import load_pipeline
 from deployments.diarization.shared_trunk import SharedTrunkEmbedding
@@ -26,8 +27,10 @@ class PyannoteDiarizer:
         self._pipeline.legacy = False
         self._pipeline.segmentation_batch_size = args.batch_size
         self._pipeline.embedding_batch_size = args.batch_size
-        if SharedTrunkEmbedding.suits(self._pipeline._embedding):
-            self._pipeline._embedding = SharedTrunkEmbedding(self._pipeline._embedding)
+        self._embedding = embedding_of(self._pipeline)
+        if SharedTrunkEmbedding.suits(self._embedding):
+            self._embedding = SharedTrunkEmbedding(self._embedding)
+            put_embedding(self._pipeline, self._embedding)
         self._pipeline.to(torch.device(args.device))
 
     def diarize(self, window: AudioWindow, is_cancelled: Callable[[], bool]) -> Diarization:
@@ -55,9 +58,9 @@ class PyannoteDiarizer:
     def embed(self, speech: Waveform) -> Embedding:
         samples = speech.samples[: int(MAX_EMBEDDED_S * SAMPLE_RATE_HZ)]
         if len(samples) < MIN_EMBEDDED_S * SAMPLE_RATE_HZ:
-            return np.zeros(self._pipeline._embedding.dimension, np.float32)
+            return np.zeros(self._embedding.dimension, np.float32)
         waveforms = torch.from_numpy(np.array(samples))[None, None]
-        return np.nan_to_num(np.asarray(self._pipeline._embedding(waveforms)[0], np.float32))
+        return np.nan_to_num(np.asarray(self._embedding(waveforms)[0], np.float32))
 
     def _voice_of(
         self, speaker: int, exclusive: tuple[SpeakerTurn, ...], offset_s: float, samples: Samples

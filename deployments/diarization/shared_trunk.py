@@ -14,20 +14,21 @@ from numpy.typing import NDArray
 from pyannote.audio.pipelines.speaker_verification import PyannoteAudioPretrainedSpeakerEmbedding
 from torch import Tensor
 
+from deployments.compat.pyannote import frames_of, is_in_two_halves, network_of, voices_of
+
 
 class SharedTrunkEmbedding(PyannoteAudioPretrainedSpeakerEmbedding):
     """The embedding it is made of, only faster where rows repeat; NaN for speakers who say nothing.
 
-    Needs a network in two parts, such as WeSpeaker's: `forward_frames` of samples, `forward_embedding` of masks.
+    Needs a network in two halves, such as WeSpeaker's.
     """
 
     def __init__(self, embedding: PyannoteAudioPretrainedSpeakerEmbedding) -> None:
-        super().__init__(embedding.model_, device=embedding.device)
+        super().__init__(network_of(embedding), device=embedding.device)
 
     @staticmethod
     def suits(embedding: Any) -> bool:
-        model = getattr(embedding, "model_", None)
-        return hasattr(model, "forward_frames") and hasattr(model, "forward_embedding")
+        return is_in_two_halves(network_of(embedding))
 
     def __call__(self, waveforms: Tensor, masks: Tensor | None = None) -> NDArray[np.float32]:
         """(batch, 1, samples), and masks (batch, frames), to (batch, dimension)."""
@@ -39,8 +40,8 @@ class SharedTrunkEmbedding(PyannoteAudioPretrainedSpeakerEmbedding):
             return embeddings
         firsts, places = zip(*_repetitions(waveforms, spoken), strict=True)
         with torch.inference_mode():
-            frames = self.model_.forward_frames(waveforms[sorted(set(firsts))].to(self.device))
-            found = self.model_.forward_embedding(frames[list(places)], weights=masks[spoken].to(self.device))
+            frames = frames_of(network_of(self), waveforms[sorted(set(firsts))].to(self.device))
+            found = voices_of(network_of(self), frames[list(places)], masks[spoken].to(self.device))
         embeddings[spoken] = found.cpu().numpy()
         return embeddings
 

@@ -23,6 +23,7 @@ from pyannote.core import SlidingWindow, SlidingWindowFeature
 from pyannote.pipeline.parameter import ParamDict, Uniform
 from torch.torch_version import TorchVersion
 
+from deployments.compat.pyannote import audio_of, embedding_of, put_parts, segmentation_of
 from deployments.diarization.clustering import CentroidMergeClustering
 from deployments.diarization.embedding import CamPlusPlusEmbedding
 from deployments.diarization.features import FEATURE_TIMES_S, filter_bank
@@ -63,21 +64,22 @@ class WindowedSpeakerDiarization(SpeakerDiarization):
         self._window_s, self._hop_s, self._shared_s = window_s, hop_s, shared_s
         model = load_segmentation(_file(segmentation, SEGMENTATION_FILE))
         duration_s = model.specifications.duration
-        self._segmentation = Inference(
-            model, duration=duration_s, step=segmentation_step * duration_s, skip_aggregation=True
+        put_parts(
+            self,
+            Inference(model, duration=duration_s, step=segmentation_step * duration_s, skip_aggregation=True),
+            CamPlusPlusEmbedding(_file(embedding, EMBEDDING_FILE)),
+            Audio(sample_rate=SAMPLE_RATE_HZ, mono="downmix"),
         )
         self.segmentation = ParamDict(min_duration_off=Uniform(0.0, 1.0))
-        self._embedding = CamPlusPlusEmbedding(_file(embedding, EMBEDDING_FILE))
         self.embedding_batch_size = 16
-        self._audio = Audio(sample_rate=SAMPLE_RATE_HZ, mono="downmix")
-        self.clustering = CentroidMergeClustering(metric=self._embedding.metric)
-        self._expects_num_speakers = False
+        self.clustering = CentroidMergeClustering(metric=CamPlusPlusEmbedding.metric)
 
     def get_segmentations(self, file: Mapping[str, Any], hook: Hook | None = None) -> Windows:
         listening = None if hook is None else partial(hook, "segmentation", None)
-        chunks = self._segmentation(file, hook=listening)
+        segmentation = segmentation_of(self)
+        chunks = segmentation(file, hook=listening)
         duration_s = file["waveform"].shape[1] / file["sample_rate"]
-        frames = self._segmentation.model.receptive_field
+        frames = segmentation.model.receptive_field
         return Windows(chunks, frames, duration_s, self._window_s, self._hop_s, self._shared_s)
 
     @staticmethod
@@ -99,11 +101,12 @@ class WindowedSpeakerDiarization(SpeakerDiarization):
     ) -> NDArray[np.float32]:
         """Unit vectors, (windows, speakers, 192); NaN for who says too little."""
         windows = cast(Windows, binary_segmentations)
-        waveform, _ = self._audio(file)
+        waveform, _ = audio_of(self)(file)
         features = filter_bank(waveform[0])
         streams = list(windows.streams(len(features), FEATURE_TIMES_S))
-        embeddings = np.full((*windows.data.shape[::2], self._embedding.dimension), np.nan, np.float32)
-        steps = self._embedding.streams(features, streams, self.embedding_batch_size)
+        embedding = embedding_of(self)
+        embeddings = np.full((*windows.data.shape[::2], embedding.dimension), np.nan, np.float32)
+        steps = embedding.streams(features, streams, self.embedding_batch_size)
         for number, found in enumerate(steps):
             for place, voice in found:
                 embeddings[place] = voice
