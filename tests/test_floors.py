@@ -21,6 +21,16 @@ PIPELINE_FLOORS = [
 RAY_FILES = {"deployment", "resources", "app", "graph", "config_file", "__main__"}
 RAY_ROOMS = {"remote", "compat"}
 
+LIBRARIES = {"ray", "transformers", "pyannote"}
+"""Their private names are taken in `deployments/compat/` alone."""
+
+COMPAT = ("serve", "transformers", "pyannote")
+
+ALLOWED_PRIVATE_NAMES = {
+    ("deployments.asr.cache", "other._cross_layers"),  # of another object of the same class
+    ("deployments.diarization.embedding", "torch.cpu._is_avx512_bf16_supported"),  # torch's
+}
+
 
 def rooms() -> dict[str, int]:
     """Room to floor, as the table of `docs/walk.md` says: a file, or a package by its path and a slash."""
@@ -120,6 +130,81 @@ def test_rooms_import_lower_floors_or_themselves() -> None:
     assert [edge for edge in between if ROOMS[room_of(edge[1])] >= ROOMS[room_of(edge[0])]] == []
 
 
+def private_names(source: str) -> set[str]:
+    """What a file takes from elsewhere under a name that begins with one underscore, as far as its syntax tells."""
+    tree = ast.parse(source)
+    taken = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(module=str(package), names=names):
+                taken |= {f"{package}.{alias.name}" for alias in names if is_private(package, alias.name)}
+            case ast.Import(names=names):
+                taken |= {alias.name for alias in names if is_private(alias.name)}
+            case ast.Attribute(value=ast.Name(id="self" | "cls")):
+                pass  # below, where the class is known
+            case ast.Attribute(attr=name) if is_private(name):
+                taken.add(ast.unparse(node))
+            case ast.Call(ast.Name("getattr" | "hasattr" | "setattr"), [owner, ast.Constant(str(name)), *_]):
+                if is_private(name) and ast.unparse(owner) not in ("self", "cls"):
+                    taken.add(f"{ast.unparse(owner)}.{name}")
+    return taken | inherited_private_names(tree)
+
+
+def inherited_private_names(tree: ast.Module) -> set[str]:
+    """What classes use that derive from a library's or from one of `deployments.compat`, and do not have themselves."""
+    foreign = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module
+        if node.module.split(".")[0] in LIBRARIES or node.module.startswith("deployments.compat")
+        for alias in node.names
+    }
+    used = set()
+    for derived in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        if not foreign & {ast.unparse(base) for base in derived.bases}:
+            continue
+        attributes = [node for node in ast.walk(derived) if isinstance(node, ast.Attribute) and is_private(node.attr)]
+        own = {node.attr for node in attributes if isinstance(node.ctx, ast.Store)}
+        own |= {node.name for node in ast.walk(derived) if isinstance(node, ast.FunctionDef)}
+        used |= {f"{derived.name}.{node.attr}" for node in attributes if node.attr not in own}
+    return used
+
+
+def is_private(*names: str) -> bool:
+    return any(re.match(r"_[^_]", part) for name in names for part in name.split("."))
+
+
+@pytest.mark.parametrize(
+    ("source", "taken"),
+    [
+        ("from ray.serve import _x, y", {"ray.serve._x"}),
+        ("from ray._private import y", {"ray._private.y"}),
+        ("import transformers._x as x", {"transformers._x"}),
+        ("a = b.c._d.e", {"b.c._d"}),
+        ("a._b = 1", {"a._b"}),
+        ("getattr(a.b, '_c', None)", {"a.b._c"}),
+        ("super()._a()", {"super()._a"}),
+        ("class A:\n def b(self): return self._c, a.__class__, hasattr(self, '_d')", set()),
+        ("from pyannote.audio import P\nclass A(P):\n def b(self): return self._c", {"A._c"}),
+        ("from pyannote.audio import P\nclass A(P):\n def b(self): self._c = 1; return self._c + self._d()", {"A._d"}),
+        ("from pyannote.audio import P\nclass A(P):\n def b(self): self._d()\n def _d(self): ...", set()),
+    ],
+)
+def test_private_names_are_found(source: str, taken: set[str]) -> None:
+    assert private_names(source) == taken
+
+
+def test_private_names_are_taken_in_one_room_only() -> None:
+    taken = {
+        (module, name)
+        for module, path in {**SOURCES, **sources("benchmarks")}.items()
+        if not module.startswith("deployments.compat.")
+        for name in private_names(path.read_text())
+    }
+    assert taken == ALLOWED_PRIVATE_NAMES, "put what is private into deployments/compat/, with what it is for"
+    assert all(private_names(SOURCES[f"deployments.compat.{name}"].read_text()) for name in COMPAT)
+
+
 def test_remote_knows_nothing_of_the_deployments_behind_it() -> None:
     remote = [module for module in SOURCES if module.startswith("deployments.remote.")]
     assert len(remote) >= 5
@@ -155,10 +240,11 @@ def test_packages_import_nothing_by_themselves() -> None:
     [
         ("pipelines.diarization", {"ray", "torch", "scipy", "av"}),
         ("deployments.ingress.api, deployments.settings", {"ray", "torch", "transformers", "av", "onnxruntime"}),
-        ("deployments.ingress.deployment", {"torch", "transformers", "av", "onnxruntime"}),
+        ("deployments.ingress.deployment", {"torch", "transformers", "pyannote", "av", "onnxruntime"}),
         ("deployments.audio.reader", {"ray", "torch", "transformers", "fastapi"}),
-        ("deployments.asr.transformers_whisper", {"ray", "av", "fastapi"}),
+        ("deployments.asr.transformers_whisper", {"ray", "pyannote", "av", "fastapi"}),
         ("deployments.diarization.pyannote", {"ray", "av", "fastapi"}),
+        ("deployments.compat.pyannote", {"ray", "transformers", "av", "fastapi"}),
     ],
 )
 def test_a_room_pulls_in_no_other_room_s_libraries(modules: str, heavy: set[str]) -> None:
