@@ -13,6 +13,7 @@ Whatever is called must give the same answer again.
 
 import asyncio
 import random
+from asyncio import sleep
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
@@ -89,11 +90,11 @@ class Retries:
         """
         ours = _as_ours(error)
         if isinstance(ours, Overloaded) and self._has_begun:
-            await asyncio.sleep(ours.retry_after_s)
+            await sleep(ours.retry_after_s)
         elif _is_loss(error) and self._num_losses < MAX_LOSSES:
             self._num_losses += 1
             self._has_begun = True
-            await asyncio.sleep(RETRY_DELAY_S * random.uniform(0.5, 1.5))
+            await sleep(RETRY_DELAY_S * random.uniform(0.5, 1.5))
         else:
             raise ours from None
 

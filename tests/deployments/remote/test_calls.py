@@ -27,13 +27,12 @@ WRONG = InvalidRequest("No.", "n")
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that were waited between two attempts, which take none here."""
     told: list[float] = []
-    sleep = asyncio.sleep
 
     async def noted(seconds: float) -> None:
         told.append(seconds)
-        await sleep(0)
+        await asyncio.sleep(0)
 
-    monkeypatch.setattr(calls.asyncio, "sleep", noted)
+    monkeypatch.setattr(calls, "sleep", noted)
     return told
 
 
