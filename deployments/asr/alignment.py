@@ -4,6 +4,7 @@ Method of Whisper's reference implementation (`timing.py`): decode the finished 
 attention of the heads that are known to follow the audio, smooth it, and walk the cheapest path through it.
 """
 
+import logging
 from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from torch import Tensor
 from transformers import WhisperForConditionalGeneration
 
 from pipelines.transcript_types import Token
+
+logger = logging.getLogger("ray.serve")
 
 ENCODER_FRAME_S = 0.02
 PREPENDED = "\"'“¿([{-"
@@ -46,14 +49,8 @@ class TimedText:
 class Aligner:
     def __init__(self, model: WhisperForConditionalGeneration) -> None:
         self._model = model
-        config = model.config
-        heads = getattr(model.generation_config, "alignment_heads", None) or [
-            (layer, head)
-            for layer in range(config.decoder_layers // 2, config.decoder_layers)
-            for head in range(config.decoder_attention_heads)
-        ]
-        self._heads: list[tuple[int, int]] = [(layer, head) for layer, head in heads]
-        self._filter_width: int = config.median_filter_width
+        self._heads = alignment_heads(model)
+        self._filter_width: int = model.config.median_filter_width
         first_frames(np.zeros((1, 1)))  # compiled at load, so that no request waits for it
 
     @torch.inference_mode()
@@ -120,6 +117,20 @@ class Aligner:
             scores = queries[layer][0, :, part] * attention.scaling @ keys.T
             weights.append(scores.float().softmax(dim=-1))
         return torch.stack(weights).cpu().double().numpy()
+
+
+def alignment_heads(model: WhisperForConditionalGeneration) -> list[tuple[int, int]]:
+    """Layers and heads that follow the audio, as the checkpoint names them; if it names none, those of the upper half.
+
+    A model that was distilled from a larger one may still name the larger one's.
+    """
+    num_layers, num_heads = model.config.decoder_layers, model.config.decoder_attention_heads
+    named = [tuple(head) for head in getattr(model.generation_config, "alignment_heads", None) or []]
+    found = [(layer, head) for layer, head in named if 0 <= layer < num_layers and 0 <= head < num_heads]
+    if len(found) < len(named):
+        missing = [head for head in named if head not in found]
+        logger.warning("This Whisper names alignment heads that it lacks, so words are timed without them: %s", missing)
+    return found or [(layer, head) for layer in range(num_layers // 2, num_layers) for head in range(num_heads)]
 
 
 def smooth(attention: NDArray[np.float64], filter_width: int) -> NDArray[np.float64]:

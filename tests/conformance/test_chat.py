@@ -15,7 +15,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 from tests.conformance.chat import MODEL, PATH, body, chat, completion, message, reply, text_part, texts, user
 from tests.conformance.wire import Api, assert_refused, error_of
 from tests.conftest import ASR_MODEL, Server
-from tests.deployments.ingress.fakes import api_client
+from tests.support.api import api_client
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 

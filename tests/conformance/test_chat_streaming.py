@@ -29,7 +29,8 @@ from tests.conformance.chat import (
 from tests.conformance.metrics import RUNNING, total
 from tests.conformance.wire import Api, assert_refused
 from tests.conftest import Clip, Server
-from tests.deployments.ingress.fakes import CHAT_MODEL, FakeChatModel, api_client
+from tests.support.api import CHAT_MODEL, api_client
+from tests.support.fake_chat_model import FakeChatModel, failing
 
 QUESTION = user(ABOUT_ITSELF)
 SDK_QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": ABOUT_ITSELF}]
@@ -316,7 +317,7 @@ def test_cht_33_what_is_refused_is_refused_before_the_200(api: Api, parameters: 
 
 async def test_cht_33_the_sdk_raises_in_mid_stream() -> None:
     """In this process, because no healthy graph fails when it is asked to."""
-    model = FakeChatModel([None, ModelUnavailable("The replica was lost.")])
+    model = FakeChatModel(failing(1, ModelUnavailable("The replica was lost.")))
     async with api_client(chat_model=model) as http_client:
         client = AsyncOpenAI(base_url="http://auricle/v1", api_key="unused", max_retries=0, http_client=http_client)
         stream = await client.chat.completions.create(model=CHAT_MODEL, messages=SDK_QUESTION, stream=True)

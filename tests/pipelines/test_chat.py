@@ -1,21 +1,21 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
 import pytest
 
 from pipelines.chat import ChatPipeline, ChoiceDelta
-from pipelines.chat_types import ChatDelta, ChatModelInfo, ChatUsage, Message, SamplingOptions, TextPart, join_deltas
+from pipelines.chat_types import ChatDelta, ChatUsage, Message, SamplingOptions, TextPart, join_deltas
 from pipelines.errors import InvalidRequest, ModelUnavailable, Overloaded
+from tests.support.fake_chat_model import Answer, FakeChatModel
+from tests.support.ports import settle
 
 MESSAGES = (Message("user", (TextPart("Count."),)),)
 SEED = 40
 OPTIONS = SamplingOptions(seed=SEED, temperature=0.7, stop=("x",), max_tokens=9)
-
-Gate = asyncio.Event | None
 
 
 def delta(text: str, is_last: bool = False) -> ChatDelta:
@@ -28,58 +28,21 @@ def counted(index: int, length: int = 3) -> list[ChatDelta]:
 
 
 @dataclass
-class FakeModel:
-    """Writes the answer that belongs to the seed; before its piece `number`, waits for `gate`; instead of it, raises
-    the error that stands there."""
-
-    answer: Callable[[int], Sequence[ChatDelta | BaseException]] = counted
-    gate: Callable[[int, int], Gate] = lambda index, number: None
-    asked: list[tuple[Sequence[Message], SamplingOptions, bool]] = field(default_factory=list)
-    writing: set[int] = field(default_factory=set)
-    finished: list[int] = field(default_factory=list)
-    left: list[int] = field(default_factory=list)
-
-    async def generate(
-        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
-    ) -> AsyncGenerator[ChatDelta, None]:
-        self.asked.append((messages, options, in_pieces))
-        index = options.seed - SEED
-        self.writing.add(index)
-        try:
-            for number, piece in enumerate(self.answer(index)):
-                if gate := self.gate(index, number):
-                    await gate.wait()
-                else:
-                    await asyncio.sleep(0)
-                if isinstance(piece, BaseException):
-                    raise piece
-                yield piece
-            self.finished.append(index)
-        finally:
-            self.writing.remove(index)
-            if index not in self.finished:
-                self.left.append(index)
-
-    async def info(self) -> ChatModelInfo:
-        return ChatModelInfo(False, None, 100)
+class Model(FakeChatModel):
+    answer: Callable[[int], Answer] = counted
+    first_seed: int = SEED
 
 
-def run(model: FakeModel, num_choices: int = 3, in_pieces: bool = True) -> AsyncGenerator[ChoiceDelta, None]:
+def run(model: Model, num_choices: int = 3, in_pieces: bool = True) -> AsyncGenerator[ChoiceDelta, None]:
     return ChatPipeline(model).run(MESSAGES, OPTIONS, num_choices, in_pieces)
 
 
-async def collected(model: FakeModel, num_choices: int = 3) -> list[ChoiceDelta]:
+async def collected(model: Model, num_choices: int = 3) -> list[ChoiceDelta]:
     return [piece async for piece in run(model, num_choices)]
 
 
 def of(pieces: Sequence[ChoiceDelta], index: int) -> list[ChatDelta]:
     return [piece.delta for piece in pieces if piece.index == index]
-
-
-async def settle() -> None:
-    """Let every task run as far as it can."""
-    for _ in range(50):
-        await asyncio.sleep(0)
 
 
 def gates() -> Callable[[int, int], asyncio.Event]:
@@ -106,20 +69,20 @@ async def _nothing_is_left_behind() -> AsyncGenerator[None, None]:
 
 
 async def test_one_answer_passes_as_it_is() -> None:
-    pieces = await collected(FakeModel(), 1)
+    pieces = await collected(Model(), 1)
     assert pieces == [ChoiceDelta(0, one) for one in counted(0)]
 
 
 @pytest.mark.parametrize("num_choices", [1, 2, 8])
 async def test_every_answer_is_whole_and_in_order(num_choices: int) -> None:
-    pieces = await collected(FakeModel(), num_choices)
+    pieces = await collected(Model(), num_choices)
     assert [of(pieces, index) for index in range(num_choices)] == [counted(index) for index in range(num_choices)]
     assert {piece.index for piece in pieces} == set(range(num_choices))
 
 
 @pytest.mark.parametrize("in_pieces", [True, False])
 async def test_every_answer_has_a_seed_of_its_own_and_nothing_else(in_pieces: bool) -> None:
-    model = FakeModel()
+    model = Model()
     async with aclosing(run(model, 4, in_pieces)) as pieces:
         _ = [piece async for piece in pieces]
     assert sorted(options.seed for _, options, _ in model.asked) == [SEED, SEED + 1, SEED + 2, SEED + 3]
@@ -130,7 +93,7 @@ async def test_every_answer_has_a_seed_of_its_own_and_nothing_else(in_pieces: bo
 
 async def test_a_quick_answer_does_not_wait_for_a_slow_one() -> None:
     gate = asyncio.Event()
-    model = FakeModel(gate=lambda index, number: gate if index == 0 else None)
+    model = Model(gate=lambda index, number: gate if index == 0 else None)
     async with aclosing(run(model, 2)) as pieces:
         first = [await anext(pieces) for _ in range(3)]
         assert of(first, 1) == counted(1)
@@ -141,7 +104,7 @@ async def test_a_quick_answer_does_not_wait_for_a_slow_one() -> None:
 async def test_pieces_come_in_the_order_in_which_they_are_written() -> None:
     gate = gates()
     order = [(1, 0), (0, 0), (0, 1), (2, 0), (1, 1), (2, 1), (2, 2), (0, 2), (1, 2)]
-    async with aclosing(run(FakeModel(gate=gate))) as pieces:
+    async with aclosing(run(Model(gate=gate))) as pieces:
         for index, number in order:
             gate(index, number).set()
             assert await anext(pieces) == ChoiceDelta(index, counted(index)[number])
@@ -149,7 +112,7 @@ async def test_pieces_come_in_the_order_in_which_they_are_written() -> None:
 
 
 async def test_who_reads_late_gets_all_of_it() -> None:
-    model = FakeModel()
+    model = Model()
     async with aclosing(run(model)) as pieces:
         first = await anext(pieces)
         await settle()
@@ -174,7 +137,7 @@ async def test_however_they_are_cut_and_mixed_answers_stay_whole(seed: int) -> N
         answers.append([*map(delta, begin), delta(f"{end}|{index}", is_last=True)])
     rests = Random(seed + 1)
 
-    class Hesitant(FakeModel):
+    class Hesitant(Model):
         async def generate(self, *asked: Any) -> AsyncGenerator[ChatDelta, None]:
             async for piece in super().generate(*asked):
                 for _ in range(rests.choice([0, 0, 1, 5])):
@@ -198,11 +161,10 @@ async def test_however_they_are_cut_and_mixed_answers_stay_whole(seed: int) -> N
 async def test_the_first_failure_ends_all(failing: int, number: int, error: Exception) -> None:
     gate = gates()
 
-    def answer(index: int) -> list[ChatDelta | BaseException]:
-        pieces: list[ChatDelta | BaseException] = [*counted(index)]
-        return [*pieces[:number], error] if index == failing else pieces
+    def answer(index: int) -> Answer:
+        return [*counted(index)[:number], error] if index == failing else counted(index)
 
-    model = FakeModel(answer, gate)
+    model = Model(answer, gate)
     pieces = run(model)
     for done in range(number):
         gate(failing, done).set()
@@ -217,7 +179,7 @@ async def test_the_first_failure_ends_all(failing: int, number: int, error: Exce
 
 async def test_what_was_written_before_a_failure_is_told() -> None:
     error = ModelUnavailable("lost")
-    model = FakeModel(lambda index: [*counted(index)[:2], error] if index else counted(0))
+    model = Model(lambda index: [*counted(index)[:2], error] if index else counted(0))
     seen: list[ChoiceDelta] = []
 
     async def read() -> None:
@@ -231,7 +193,7 @@ async def test_what_was_written_before_a_failure_is_told() -> None:
 
 
 async def test_one_of_several_failures_is_raised() -> None:
-    model = FakeModel(lambda index: [ModelUnavailable(f"lost {index}")])
+    model = Model(lambda index: [ModelUnavailable(f"lost {index}")])
     with pytest.raises(ModelUnavailable, match=r"lost \d"):
         await collected(model, 8)
 
@@ -239,7 +201,7 @@ async def test_one_of_several_failures_is_raised() -> None:
 async def test_a_failure_after_another_answer_s_end() -> None:
     gate = asyncio.Event()
     failure: list[ChatDelta | BaseException] = [delta("begin "), ModelUnavailable("lost")]
-    model = FakeModel(
+    model = Model(
         lambda index: failure if index else counted(0),
         lambda index, number: gate if (index, number) == (1, 1) else None,
     )
@@ -253,7 +215,7 @@ async def test_a_failure_after_another_answer_s_end() -> None:
 
 async def test_an_answer_that_is_cancelled_from_below_does_not_seem_whole() -> None:
     """As when Ray cancels a call that nobody here has cancelled."""
-    model = FakeModel(lambda index: [delta("begin "), asyncio.CancelledError()] if index == 1 else counted(index))
+    model = Model(lambda index: [delta("begin "), asyncio.CancelledError()] if index == 1 else counted(index))
     with pytest.raises((ModelUnavailable, asyncio.CancelledError)):
         await collected(model, 2)
 
@@ -264,7 +226,7 @@ async def test_an_answer_that_is_cancelled_from_below_does_not_seem_whole() -> N
 @pytest.mark.parametrize("num_read", [1, 2, 4])
 async def test_closing_ends_every_answer(num_read: int) -> None:
     gate = gates()
-    model = FakeModel(gate=gate)
+    model = Model(gate=gate)
     pieces = run(model)
     for index, number in [(0, 0), (1, 0), (1, 1), (2, 0)][:num_read]:
         gate(index, number).set()
@@ -277,7 +239,7 @@ async def test_closing_ends_every_answer(num_read: int) -> None:
 
 async def test_cancelling_its_reader_ends_every_answer() -> None:
     never = asyncio.Event()
-    model = FakeModel(gate=lambda index, number: never if number else None)
+    model = Model(gate=lambda index, number: never if number else None)
     reader = asyncio.create_task(collected(model))
     await settle()
     assert model.writing == {0, 1, 2}
@@ -290,7 +252,7 @@ async def test_cancelling_its_reader_ends_every_answer() -> None:
 async def test_closing_waits_until_the_models_have_let_go() -> None:
     let_go = []
 
-    class Slow(FakeModel):
+    class Slow(Model):
         async def generate(self, *asked: Any) -> AsyncGenerator[ChatDelta, None]:
             try:
                 async with aclosing(super().generate(*asked)) as pieces:
@@ -309,7 +271,7 @@ async def test_closing_waits_until_the_models_have_let_go() -> None:
 
 
 async def test_who_never_reads_asks_nobody() -> None:
-    model = FakeModel()
+    model = Model()
     pieces = run(model)
     await pieces.aclose()
     await settle()
@@ -317,7 +279,7 @@ async def test_who_never_reads_asks_nobody() -> None:
 
 
 async def test_two_runs_do_not_mix() -> None:
-    pipeline = ChatPipeline(FakeModel())
+    pipeline = ChatPipeline(Model())
 
     async def texts(seed: int) -> list[str]:
         pieces = [piece async for piece in pipeline.run(MESSAGES, replace(OPTIONS, seed=seed), 2, True)]

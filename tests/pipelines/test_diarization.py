@@ -7,14 +7,13 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, AudioClip, AudioInfo, AudioWindow, VadOptions, Waveform
+from pipelines.audio_types import AudioChunk, AudioInfo, AudioWindow, VadOptions, Waveform
 from pipelines.diarization import DiarizedTranscriptionPipeline, side_by_side
 from pipelines.errors import AudioTooShort, ModelUnavailable, Overloaded
 from pipelines.speaker_types import Diarization, Embedding, KnownSpeaker, SpeakerTurn
 from pipelines.transcript_types import (
     ChunkTranscript,
     DecodingOptions,
-    RecognizerInfo,
     Segment,
     SpeakerSegment,
     Token,
@@ -23,7 +22,8 @@ from pipelines.transcript_types import (
 from pipelines.transcription import TranscriptionPipeline
 from pipelines.transcription_events import SegmentFinished, TextDelta, TranscriptFinished, TranscriptionEvent
 from pipelines.voices import VoiceOptions
-from tests.support.ports import opening, refuse, told
+from tests.support.fakes import FakeDiarizer, FakeReader, FakeRecognizer
+from tests.support.ports import settle, told
 
 ENGLISH = DecodingOptions(language="en")
 CHUNK_S = 10.0
@@ -32,50 +32,12 @@ BOB = np.array([0, 1, 0, 0], np.float32)
 CY = np.array([0, 0, 1, 0], np.float32)
 
 EventT = TypeVar("EventT")
-Gate = Callable[[int], "asyncio.Event | None"]
-
-
-def nobody_waits(index: int) -> None:
-    return None
 
 
 @dataclass
-class FakeReader:
-    """An upload of `duration_s` in which somebody speaks all the time."""
-
-    duration_s: float = 40.0
-    error: Exception | None = None
-    windows_error: Exception | None = None
-    window_s: list[float] = field(default_factory=list)
-    windows: list[AudioWindow] = field(default_factory=list)
-    closed: set[str] = field(default_factory=set)
-
-    @opening
-    async def open(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
-        if self.error:
-            raise self.error
-        try:
-            yield AudioInfo(self.duration_s, "wav", "pcm_s16le")
-            for index in range(int(self.duration_s // CHUNK_S)):
-                yield AudioChunk(index, index * CHUNK_S, Waveform(np.zeros(int(CHUNK_S * SAMPLE_RATE_HZ), np.float32)))
-        finally:
-            self.closed.add("chunks")
-
-    async def read_windows(self, upload: bytes, window_s: float) -> AsyncGenerator[AudioWindow, None]:
-        self.window_s.append(window_s)
-        num_samples, step = int(self.duration_s * SAMPLE_RATE_HZ), int(window_s * SAMPLE_RATE_HZ)
-        try:
-            if self.windows_error:
-                raise self.windows_error
-            for index, first in enumerate(range(0, num_samples, step)):
-                pcm = np.broadcast_to(np.int16(0), min(step, num_samples - first))
-                self.windows.append(AudioWindow(index, first / SAMPLE_RATE_HZ, pcm))
-                yield self.windows[-1]
-        finally:
-            self.closed.add("windows")
-
-    async def read_clip(self, upload: bytes, max_duration_s: float) -> AudioClip:
-        raise NotImplementedError
+class Reader(FakeReader):
+    duration_s: float | None = 40.0
+    chunk_s: float = CHUNK_S
 
 
 def spoken(chunk: AudioChunk) -> ChunkTranscript:
@@ -104,69 +66,20 @@ def by_turns(window: AudioWindow, period_s: float = CHUNK_S / 2) -> Diarization:
 
 
 @dataclass
-class FakeModel:
-    """What both models have in common: gates, refusals, and a memory of who was there."""
-
-    gate: Gate = nobody_waits
-    refusals: dict[int, list[Exception]] = field(default_factory=dict)
-    running: set[int] = field(default_factory=set)
-    cancelled: list[int] = field(default_factory=list)
-    finished: list[int] = field(default_factory=list)
-
-    async def work(self, index: int, is_first_step: bool) -> None:
-        await asyncio.sleep(0)
-        refuse(self.refusals.get(index, []), is_first_step)
-        self.running.add(index)
-        try:
-            gate = self.gate(index)
-            if gate:
-                await gate.wait()
-        except asyncio.CancelledError:
-            self.cancelled.append(index)
-            raise
-        finally:
-            self.running.discard(index)
-        self.finished.append(index)
-
-
-@dataclass
-class FakeRecognizer(FakeModel):
+class Recognizer(FakeRecognizer):
     answer: Callable[[AudioChunk], ChunkTranscript] = spoken
-    options: list[DecodingOptions] = field(default_factory=list)
-
-    async def transcribe(
-        self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool = True
-    ) -> ChunkTranscript:
-        self.options.append(options)
-        await self.work(chunk.index, is_first_step)
-        return self.answer(chunk)
-
-    async def info(self) -> RecognizerInfo:
-        return RecognizerInfo(frozenset({"en"}))
 
 
 @dataclass
-class FakeDiarizer(FakeModel):
-    """Embeds speech as its first four samples; references are numbered -1, -2, … as they come."""
-
+class Diarizer(FakeDiarizer):
     answer: Callable[[AudioWindow], Diarization] = by_turns
-    embedded: list[Waveform] = field(default_factory=list)
-
-    async def diarize(self, window: AudioWindow, is_first_step: bool = True) -> Diarization:
-        await self.work(window.index, is_first_step)
-        return self.answer(window)
-
-    async def embed(self, speech: Waveform, is_first_step: bool = True) -> Embedding:
-        self.embedded.append(speech)
-        await self.work(-len(self.embedded), is_first_step)
-        return speech.samples[:4]
 
 
 @dataclass
 class Server:
-    reader: FakeReader = field(default_factory=FakeReader)
-    recognizer: FakeRecognizer = field(default_factory=FakeRecognizer)
-    diarizer: FakeDiarizer = field(default_factory=FakeDiarizer)
+    reader: Reader = field(default_factory=Reader)
+    recognizer: Recognizer = field(default_factory=Recognizer)
+    diarizer: Diarizer = field(default_factory=Diarizer)
     max_window_s: float = 600.0
 
     def run(
@@ -195,12 +108,6 @@ def texts(events: Sequence[AudioInfo | TranscriptionEvent]) -> list[str]:
     return [event.text for event in events if isinstance(event, TextDelta)]
 
 
-async def settle() -> None:
-    """Let every task run as far as it can."""
-    for _ in range(200):
-        await asyncio.sleep(0)
-
-
 async def collect(stream: AsyncGenerator[EventT, None], events: list[EventT]) -> None:
     async for event in stream:
         events.append(event)
@@ -210,7 +117,7 @@ async def collect(stream: AsyncGenerator[EventT, None], events: list[EventT]) ->
 
 
 async def test_info_first_then_each_segment_s_text_and_end_then_the_whole() -> None:
-    server = Server(FakeReader(20))
+    server = Server(Reader(20))
     info, *between, finished = await server.events()
     assert info == AudioInfo(20, "wav", "pcm_s16le")
     said = ["It's 0.", "Or 0?", "It's 1.", "Or 1?"]
@@ -226,9 +133,9 @@ async def test_info_first_then_each_segment_s_text_and_end_then_the_whole() -> N
 
 
 async def test_the_text_is_the_same_as_without_speakers() -> None:
-    server = Server(FakeReader(45), max_window_s=7)
+    server = Server(Reader(45), max_window_s=7)
     events = await server.events()
-    plain_pipeline = TranscriptionPipeline(FakeReader(45), FakeRecognizer())
+    plain_pipeline = TranscriptionPipeline(Reader(45), Recognizer())
     plain = [event async for event in told(plain_pipeline.open(b"upload", VadOptions(), ENGLISH))]
     assert "".join(texts(events)) == "".join(texts(plain))
     assert isinstance(events[-1], TranscriptFinished)
@@ -245,7 +152,10 @@ async def test_the_text_is_the_same_as_without_speakers() -> None:
 async def test_words_are_asked_of_the_recogniser_whatever_the_caller_wanted() -> None:
     server = Server()
     await server.events()
-    assert all(options == DecodingOptions(language="en", word_timestamps=True) for options in server.recognizer.options)
+    assert all(
+        options == DecodingOptions(language="en", word_timestamps=True)
+        for options in server.recognizer.options.values()
+    )
 
 
 async def test_no_speech_is_no_segment() -> None:
@@ -256,7 +166,7 @@ async def test_no_speech_is_no_segment() -> None:
         return ChunkTranscript(chunk.index, "en")
 
     events = await Server(
-        recognizer=FakeRecognizer(answer=nothing), diarizer=FakeDiarizer(answer=silence), max_window_s=20
+        recognizer=Recognizer(answer=nothing), diarizer=Diarizer(answer=silence), max_window_s=20
     ).events()
     assert len(events) == 2
     assert isinstance(events[-1], TranscriptFinished)
@@ -267,7 +177,7 @@ async def test_words_where_nobody_was_heard_are_still_told() -> None:
     def silence(window: AudioWindow) -> Diarization:
         return Diarization()
 
-    segments = await Server(FakeReader(20), diarizer=FakeDiarizer(answer=silence)).segments()
+    segments = await Server(Reader(20), diarizer=Diarizer(answer=silence)).segments()
     assert {speaker for speaker, _ in segments} == {"A"}
     assert " ".join(text for _, text in segments) == "It's 0. Or 0? It's 1. Or 1?"
 
@@ -276,7 +186,7 @@ async def test_turns_where_nothing_was_understood_are_no_segments() -> None:
     def nothing(chunk: AudioChunk) -> ChunkTranscript:
         return ChunkTranscript(chunk.index, "en")
 
-    assert await Server(recognizer=FakeRecognizer(answer=nothing)).segments() == []
+    assert await Server(recognizer=Recognizer(answer=nothing)).segments() == []
 
 
 async def test_a_recogniser_without_word_times_will_do() -> None:
@@ -287,9 +197,7 @@ async def test_a_recogniser_without_word_times_will_do() -> None:
     def one_each(window: AudioWindow) -> Diarization:
         return by_turns(window, CHUNK_S)
 
-    server = Server(
-        FakeReader(30), FakeRecognizer(answer=without_words), FakeDiarizer(answer=one_each), max_window_s=15
-    )
+    server = Server(Reader(30), Recognizer(answer=without_words), Diarizer(answer=one_each), max_window_s=15)
     assert await server.segments() == [("A", "Chunk 0."), ("B", "Chunk 1."), ("A", "Chunk 2.")]
 
 
@@ -308,7 +216,7 @@ async def test_one_pipeline_serves_many_requests_at_once() -> None:
     [(599, 600, 1), (600, 600, 1), (600.01, 600, 2), (605, 600, 2), (1800, 600, 3), (0.1, 600, 1), (40, 7, 6)],
 )
 async def test_windows_are_of_equal_length(duration_s: float, max_window_s: float, num_windows: int) -> None:
-    server = Server(FakeReader(duration_s), max_window_s=max_window_s)
+    server = Server(Reader(duration_s), max_window_s=max_window_s)
     await server.events()
     assert len(server.reader.windows) == num_windows
     assert server.reader.windows[-1].end_s == pytest.approx(duration_s)
@@ -318,10 +226,10 @@ async def test_windows_are_of_equal_length(duration_s: float, max_window_s: floa
 
 
 async def test_speakers_of_all_windows_are_linked_by_their_voices() -> None:
-    whole = await Server(FakeReader(60)).segments()
+    whole = await Server(Reader(60)).segments()
     assert [speaker for speaker, _ in whole] == ["A", "B"] * 6
     for max_window_s in (6.5, 15.0, 21.0, 30.0):
-        server = Server(FakeReader(60), max_window_s=max_window_s)
+        server = Server(Reader(60), max_window_s=max_window_s)
         assert await server.segments() == whole
         assert len(server.diarizer.finished) > 1
 
@@ -333,7 +241,7 @@ async def test_speakers_whose_voices_differ_from_window_to_window_are_not_linked
         turns = (SpeakerTurn(window.offset_s, window.end_s, 0),)
         return Diarization(turns, turns, {0: voices[window.index]})
 
-    server = Server(FakeReader(60), diarizer=FakeDiarizer(answer=one_each), max_window_s=20)
+    server = Server(Reader(60), diarizer=Diarizer(answer=one_each), max_window_s=20)
     assert list(dict.fromkeys(speaker for speaker, _ in await server.segments())) == ["A", "B", "C"]
 
 
@@ -341,7 +249,7 @@ async def test_a_speaker_heard_in_exclusive_turns_only_is_somebody_too() -> None
     def inconsistent(window: AudioWindow) -> Diarization:
         return Diarization((), (SpeakerTurn(window.offset_s, window.end_s, 4),))
 
-    segments = await Server(FakeReader(10), diarizer=FakeDiarizer(answer=inconsistent)).segments()
+    segments = await Server(Reader(10), diarizer=Diarizer(answer=inconsistent)).segments()
     assert segments == [("A", "It's 0. Or 0?")]
 
 
@@ -356,14 +264,14 @@ async def test_known_speakers_get_their_names_in_every_window() -> None:
 
 
 async def test_a_known_speaker_s_name_is_never_a_stranger_s_letter() -> None:
-    segments = await Server(FakeReader(20)).segments([known_speaker("A", BOB)])
+    segments = await Server(Reader(20)).segments([known_speaker("A", BOB)])
     assert [speaker for speaker, _ in segments] == ["B", "A"] * 2
-    segments = await Server(FakeReader(20)).segments([known_speaker("A", CY)])
+    segments = await Server(Reader(20)).segments([known_speaker("A", CY)])
     assert [speaker for speaker, _ in segments] == ["B", "C"] * 2
 
 
 async def test_references_without_speech_are_not_embedded_and_name_nobody() -> None:
-    server = Server(FakeReader(20))
+    server = Server(Reader(20))
     silent = KnownSpeaker("A", Waveform(np.zeros(0, np.float32)))
     segments = await server.segments([silent, known_speaker("Bob", BOB)])
     assert [len(speech.samples) for speech in server.diarizer.embedded] == [32_004]
@@ -372,7 +280,7 @@ async def test_references_without_speech_are_not_embedded_and_name_nobody() -> N
 
 async def test_a_refused_reference_ends_it_and_the_other_references_too() -> None:
     gate = asyncio.Event()
-    diarizer = FakeDiarizer({-1: None, -2: gate}.get, {-1: [Overloaded("busy", 0.0)]})
+    diarizer = Diarizer({-1: None, -2: gate}.get, refusals={-1: [Overloaded("busy", 0.0)]})
     server = Server(diarizer=diarizer)
     with pytest.raises(Overloaded):
         await server.events([known_speaker("Ann", ANN), known_speaker("Bob", BOB)])
@@ -386,7 +294,7 @@ async def test_a_refused_reference_ends_it_and_the_other_references_too() -> Non
 
 async def test_recognition_does_not_wait_for_the_diarizer() -> None:
     gate = asyncio.Event()
-    server = Server(diarizer=FakeDiarizer(lambda index: gate))
+    server = Server(diarizer=Diarizer(lambda index: gate))
     task = asyncio.create_task(server.events())
     await settle()
     assert server.recognizer.finished == [0, 1, 2, 3]
@@ -397,7 +305,7 @@ async def test_recognition_does_not_wait_for_the_diarizer() -> None:
 
 async def test_the_diarizer_does_not_wait_for_recognition() -> None:
     gate = asyncio.Event()
-    server = Server(recognizer=FakeRecognizer(lambda index: gate), max_window_s=10)
+    server = Server(recognizer=Recognizer(lambda index: gate), max_window_s=10)
     task = asyncio.create_task(server.events())
     await settle()
     assert server.diarizer.finished == [0, 1, 2, 3]
@@ -408,7 +316,7 @@ async def test_the_diarizer_does_not_wait_for_recognition() -> None:
 
 async def test_recognition_does_not_wait_for_references() -> None:
     gate = asyncio.Event()
-    server = Server(diarizer=FakeDiarizer(lambda index: gate if index < 0 else None))
+    server = Server(diarizer=Diarizer(lambda index: gate if index < 0 else None))
     task = asyncio.create_task(server.events([known_speaker("Ann", ANN), known_speaker("Bob", BOB)]))
     await settle()
     assert server.diarizer.running == {-1}
@@ -419,7 +327,7 @@ async def test_recognition_does_not_wait_for_references() -> None:
 
 async def test_what_is_decided_is_told_at_once() -> None:
     windows = {1: asyncio.Event(), 2: asyncio.Event()}
-    server = Server(diarizer=FakeDiarizer(windows.get), max_window_s=15)
+    server = Server(diarizer=Diarizer(windows.get), max_window_s=15)
     events: list[AudioInfo | TranscriptionEvent] = []
     task = asyncio.create_task(collect(server.run(), events))
     await settle()
@@ -439,9 +347,7 @@ async def test_who_is_faster_changes_nothing(seed: int) -> None:
     expected = await Server(max_window_s=9).segments()
     chunks = [asyncio.Event() for _ in range(4)]
     windows = [asyncio.Event() for _ in range(5)]
-    server = Server(
-        recognizer=FakeRecognizer(chunks.__getitem__), diarizer=FakeDiarizer(windows.__getitem__), max_window_s=9
-    )
+    server = Server(recognizer=Recognizer(chunks.__getitem__), diarizer=Diarizer(windows.__getitem__), max_window_s=9)
     task = asyncio.create_task(server.segments())
     gates = [*chunks, *windows]
     for number in random.permutation(len(gates)):
@@ -454,7 +360,7 @@ async def test_who_is_faster_changes_nothing(seed: int) -> None:
 
 
 async def test_an_unusable_upload_raises_before_anything_is_told() -> None:
-    server = Server(FakeReader(error=AudioTooShort("short")))
+    server = Server(Reader(error=AudioTooShort("short")))
     events: list[AudioInfo | TranscriptionEvent] = []
     with pytest.raises(AudioTooShort):
         await collect(server.run([known_speaker("Ann", ANN)]), events)
@@ -464,9 +370,7 @@ async def test_an_unusable_upload_raises_before_anything_is_told() -> None:
 
 async def test_an_error_of_the_recogniser_ends_the_diarizer() -> None:
     gates = {index: asyncio.Event() for index in range(4)}
-    server = Server(
-        recognizer=FakeRecognizer(refusals={1: [ModelUnavailable("lost")]}), diarizer=FakeDiarizer(gates.get)
-    )
+    server = Server(recognizer=Recognizer(refusals={1: [ModelUnavailable("lost")]}), diarizer=Diarizer(gates.get))
     with pytest.raises(ModelUnavailable):
         await server.events()
     assert server.diarizer.cancelled == [0]
@@ -477,8 +381,8 @@ async def test_an_error_of_the_recogniser_ends_the_diarizer() -> None:
 async def test_an_error_of_the_diarizer_ends_the_recogniser() -> None:
     gate = asyncio.Event()
     server = Server(
-        recognizer=FakeRecognizer(lambda index: gate),
-        diarizer=FakeDiarizer(refusals={2: [ModelUnavailable("lost")]}),
+        recognizer=Recognizer(lambda index: gate),
+        diarizer=Diarizer(refusals={2: [ModelUnavailable("lost")]}),
         max_window_s=10,
     )
     with pytest.raises(ModelUnavailable):
@@ -492,7 +396,7 @@ async def test_an_error_of_the_diarizer_ends_the_recogniser() -> None:
 
 async def test_an_error_of_the_windows_ends_the_recogniser() -> None:
     gate = asyncio.Event()
-    server = Server(FakeReader(windows_error=ModelUnavailable("lost")), FakeRecognizer(lambda index: gate))
+    server = Server(Reader(windows_error=ModelUnavailable("lost")), Recognizer(lambda index: gate))
     with pytest.raises(ModelUnavailable):
         await server.events()
     assert server.recognizer.running == set()
@@ -500,7 +404,7 @@ async def test_an_error_of_the_windows_ends_the_recogniser() -> None:
 
 
 async def test_a_full_queue_refuses_the_first_window_before_any_text() -> None:
-    server = Server(diarizer=FakeDiarizer(refusals={0: [Overloaded("busy", 0.0)]}), max_window_s=10)
+    server = Server(diarizer=Diarizer(refusals={0: [Overloaded("busy", 0.0)]}), max_window_s=10)
     events: list[AudioInfo | TranscriptionEvent] = []
     with pytest.raises(Overloaded):
         await collect(server.run(), events)
@@ -512,7 +416,7 @@ async def test_a_full_queue_refuses_the_first_window_before_any_text() -> None:
 async def test_a_full_queue_refuses_the_first_chunk_before_any_text() -> None:
     gate = asyncio.Event()
     server = Server(
-        recognizer=FakeRecognizer(refusals={0: [Overloaded("busy", 0.0)]}), diarizer=FakeDiarizer(lambda index: gate)
+        recognizer=Recognizer(refusals={0: [Overloaded("busy", 0.0)]}), diarizer=Diarizer(lambda index: gate)
     )
     events: list[AudioInfo | TranscriptionEvent] = []
     with pytest.raises(Overloaded):
@@ -525,8 +429,8 @@ async def test_full_queues_are_waited_for_by_what_comes_later() -> None:
     expected = await Server(max_window_s=10).segments()
     busy = Overloaded("busy", 0.0)
     server = Server(
-        recognizer=FakeRecognizer(refusals={2: [busy] * 3}),
-        diarizer=FakeDiarizer(refusals={1: [busy] * 5, 3: [busy]}),
+        recognizer=Recognizer(refusals={2: [busy] * 3}),
+        diarizer=Diarizer(refusals={1: [busy] * 5, 3: [busy]}),
         max_window_s=10,
     )
     assert await server.segments() == expected
@@ -537,7 +441,7 @@ async def test_full_queues_are_waited_for_by_what_comes_later() -> None:
 async def test_closing_the_events_cancels_what_runs() -> None:
     chunks = {index: asyncio.Event() for index in (2, 3)}
     windows = {1: asyncio.Event()}
-    server = Server(recognizer=FakeRecognizer(chunks.get), diarizer=FakeDiarizer(windows.get), max_window_s=20)
+    server = Server(recognizer=Recognizer(chunks.get), diarizer=Diarizer(windows.get), max_window_s=20)
     stream = server.run()
     async for event in stream:
         if isinstance(event, TextDelta):
@@ -552,7 +456,7 @@ async def test_closing_the_events_cancels_what_runs() -> None:
 @pytest.mark.parametrize("known", [[], [known_speaker("Ann", ANN), known_speaker("Bob", BOB)]])
 async def test_cancelling_the_caller_cancels_what_runs(known: list[KnownSpeaker]) -> None:
     gate = asyncio.Event()
-    server = Server(recognizer=FakeRecognizer(lambda index: gate), diarizer=FakeDiarizer(lambda index: gate))
+    server = Server(recognizer=Recognizer(lambda index: gate), diarizer=Diarizer(lambda index: gate))
     task = asyncio.create_task(server.events(known))
     await settle()
     assert server.diarizer.running == ({-1} if known else {0})
@@ -569,7 +473,7 @@ async def test_closing_before_anything_has_begun_is_quiet() -> None:
     stream = server.run()
     assert isinstance(await anext(stream), AudioInfo)
     await stream.aclose()
-    assert server.recognizer.options == []
+    assert server.recognizer.options == {}
     assert server.reader.closed == {"chunks"}
 
 

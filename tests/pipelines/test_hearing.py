@@ -1,17 +1,17 @@
 """CHT-35: what a model reads of a recording."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
-from pipelines.audio_types import AudioInfo, VadOptions
+from pipelines.audio_types import AudioInfo
 from pipelines.errors import UndecodableAudio
 from pipelines.hearing import HearingPipeline, as_text
-from pipelines.transcript_types import DecodingOptions, Segment, Transcript
-from pipelines.transcription_events import TextDelta, TranscriptFinished, Transcription, TranscriptionEvent
+from pipelines.transcript_types import ChunkTranscript, Segment, Transcript
+from pipelines.transcription import TranscriptionPipeline
+from tests.support.fakes import FakeReader, FakeRecognizer
+from tests.support.ports import settle
 
 
 def transcript(text: str, duration_s: float = 11.0, language: str = "en") -> Transcript:
@@ -19,39 +19,12 @@ def transcript(text: str, duration_s: float = 11.0, language: str = "en") -> Tra
     return Transcript(AudioInfo(duration_s, "wav", "pcm_s16le"), language, segments)
 
 
-@dataclass
-class FakeTranscription:
-    """Hears `transcript`, or waits for ever, or raises."""
-
-    transcript: Transcript | None = None
-    error: Exception | None = None
-    options: list[DecodingOptions] = field(default_factory=list)
-    num_running: int = 0
-
-    @asynccontextmanager
-    async def open(
-        self, upload: bytes, vad: VadOptions, options: DecodingOptions
-    ) -> AsyncGenerator[Transcription, None]:
-        self.options.append(options)
-        self.num_running += 1
-        try:
-            if self.error:
-                raise self.error
-            if self.transcript is None:
-                await asyncio.Event().wait()
-            assert self.transcript is not None
-            yield Transcription(self.transcript.info, _events(self.transcript))
-        finally:
-            self.num_running -= 1
+def speech(text: str) -> FakeRecognizer:
+    return FakeRecognizer(answer=lambda chunk: ChunkTranscript(chunk.index, "en", transcript(text).segments))
 
 
-async def _events(transcript: Transcript) -> AsyncGenerator[TranscriptionEvent, None]:
-    yield TextDelta(transcript.text)
-    yield TranscriptFinished(transcript)
-
-
-def hearing(transcription: FakeTranscription) -> HearingPipeline:
-    return HearingPipeline(transcription)  # type: ignore[arg-type]
+def hearing(recognizer: FakeRecognizer, **reader: Any) -> HearingPipeline:
+    return HearingPipeline(TranscriptionPipeline(FakeReader(num_chunks=1, **reader), recognizer))
 
 
 @pytest.mark.parametrize(
@@ -86,29 +59,30 @@ def test_silence_is_said_to_be_silence() -> None:
 @pytest.mark.parametrize(("duration_s", "num_tokens"), [(0.1, 3), (1.0, 25), (11.0, 275), (11.01, 276)])
 async def test_audio_counts_25_tokens_a_second(duration_s: float, num_tokens: int) -> None:
     for text in ("Ask not.", ""):
-        heard = await hearing(FakeTranscription(transcript(text, duration_s))).run(b"upload")
+        heard = await hearing(speech(text), duration_s=duration_s).run(b"upload")
         assert (heard.num_tokens, heard.duration_s) == (num_tokens, duration_s)
 
 
 async def test_the_language_is_found_out_and_nobody_asks_for_times() -> None:
-    transcription = FakeTranscription(transcript("Ask not."))
-    await hearing(transcription).run(b"upload")
-    (options,) = transcription.options
+    recognizer = speech("Ask not.")
+    await hearing(recognizer).run(b"upload")
+    (options,) = recognizer.options.values()
     assert (options.task, options.language, options.timestamps) == ("transcribe", None, False)
-    assert transcription.num_running == 0
+    assert not recognizer.running
 
 
 async def test_what_cannot_be_used_is_said() -> None:
     with pytest.raises(UndecodableAudio):
-        await hearing(FakeTranscription(error=UndecodableAudio("no"))).run(b"upload")
+        await hearing(FakeRecognizer(), error=UndecodableAudio("no")).run(b"upload")
 
 
 async def test_who_leaves_ends_the_work() -> None:
-    transcription = FakeTranscription()
-    heard = asyncio.create_task(hearing(transcription).run(b"upload"))
-    await asyncio.sleep(0)
-    assert transcription.num_running == 1
+    never = asyncio.Event()
+    recognizer = FakeRecognizer(lambda index: never)
+    heard = asyncio.create_task(hearing(recognizer).run(b"upload"))
+    await settle()
+    assert recognizer.running == {0}
     heard.cancel()
     with pytest.raises(asyncio.CancelledError):
         await heard
-    assert transcription.num_running == 0
+    assert not recognizer.running

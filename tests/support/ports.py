@@ -1,5 +1,6 @@
-"""The pipelines' ports by plain classes."""
+"""What helps to fill the pipelines' ports with plain classes, and to see what the pipelines tell."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import wraps
@@ -43,3 +44,9 @@ async def told(
         yield transcription.info
         async for event in transcription.events:
             yield event
+
+
+async def settle() -> None:
+    """Let every task run as far as it can."""
+    for _ in range(200):
+        await asyncio.sleep(0)

@@ -2,10 +2,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.signal import medfilt
+from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from deployments.asr.alignment import AlignedWord, first_frames, smooth, split_words
+from deployments.asr.alignment import AlignedWord, alignment_heads, first_frames, smooth, split_words
 from pipelines.transcript_types import Token
 
 Cost = NDArray[np.float64]
@@ -195,3 +197,31 @@ def test_all_text_is_in_some_word_and_spans_do_not_overlap() -> None:
     assert "".join(word.text for word in found) == "".join(pieces)
     assert all(left.last <= right.first for left, right in pairwise(found))
     assert (found[0].first, found[-1].last) == (0, len(pieces))
+
+
+UPPER_HALF = [(layer, head) for layer in (1, 2) for head in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("named", "found"),
+    [
+        (None, UPPER_HALF),
+        ([], UPPER_HALF),
+        ([[0, 3], [2, 1]], [(0, 3), (2, 1)]),
+        ([[0, 3], [3, 0], [1, 4], [-1, 0]], [(0, 3)]),
+        ([[5, 7], [0, 4]], UPPER_HALF),
+    ],
+    ids=str,
+)
+def test_heads_are_those_that_the_checkpoint_names_and_the_model_has(
+    named: list[list[int]] | None, found: list[tuple[int, int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with torch.device("meta"):
+        model = WhisperForConditionalGeneration(
+            WhisperConfig(
+                d_model=8, encoder_layers=1, encoder_attention_heads=4, decoder_layers=3, decoder_attention_heads=4
+            )
+        )
+    model.generation_config.alignment_heads = named
+    assert alignment_heads(model) == found
+    assert bool(caplog.records) == bool(named and len(found) != len(named))

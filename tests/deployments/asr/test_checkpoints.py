@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from ctranslate2.converters import TransformersConverter
-from transformers import WhisperConfig, WhisperForConditionalGeneration, WhisperTokenizer
+from transformers import WhisperForConditionalGeneration
 
 from deployments.asr.checkpoints import load_whisper
 from deployments.asr.transformers_whisper import TransformersWhisper
@@ -18,6 +18,7 @@ from deployments.engines import EngineArgs
 from models.sources import resolve
 from pipelines.errors import ConfigurationError
 from tests.conftest import ROOT
+from tests.support.whisper_checkpoints import save_whisper
 
 VOCABULARY = {"whisper-base": 51_865, "whisper-tiny.en": 51_864}
 NUM_FRAMES = 3_000
@@ -25,27 +26,9 @@ NUM_FRAMES = 3_000
 
 @pytest.fixture(scope="module", params=VOCABULARY, ids=["multilingual", "english"])
 def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random Whisper with a real tokenizer, as transformers saves it."""
+    """With weights so small that rounding them changes little."""
     directory = tmp_path_factory.mktemp("original")
-    torch.manual_seed(0)
-    config = WhisperConfig(
-        vocab_size=VOCABULARY[request.param],
-        d_model=64,
-        encoder_layers=3,
-        decoder_layers=2,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=96,
-        decoder_ffn_dim=160,
-    )
-    model = WhisperForConditionalGeneration(config)
-    for parameter in model.parameters():  # nothing is left at 0 or 1, where mistakes would not show
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    model.generation_config.suppress_tokens = [1, 2, 7]
-    model.generation_config.begin_suppress_tokens = [220]
-    model.save_pretrained(directory)
-    shutil.copy(Path(resolve(f"embedded:{request.param}")) / "tokenizer.json", directory)
-    WhisperTokenizer.from_pretrained(directory).save_pretrained(directory)
+    save_whisper(directory, request.param, std=0.06)
     return directory
 
 

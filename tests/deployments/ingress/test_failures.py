@@ -16,15 +16,9 @@ from deployments.settings import LimitsConfig
 from pipelines.errors import AudioServerError, InvalidRequest, ModelUnavailable, Overloaded, UndecodableAudio
 from pipelines.ports import Recognizer
 from pipelines.transcript_types import ChunkTranscript, Segment, Work
-from tests.deployments.ingress.fakes import (
-    CHAT_MODEL,
-    MODEL,
-    FakeChatModel,
-    FakeReader,
-    FakeRecognizer,
-    api,
-    api_client,
-)
+from tests.support.api import CHAT_MODEL, MODEL, api, api_client
+from tests.support.fake_chat_model import FakeChatModel, failing, waiting
+from tests.support.fakes import FakeReader, FakeRecognizer
 from tests.support.handles import FakeHandle, FakeMethod
 from tests.support.sse import events_of
 
@@ -47,7 +41,7 @@ async def transcribe(reader: FakeReader, recognizer: Recognizer, **fields: str) 
 async def test_a_failure_at_the_first_chunk_has_its_status(
     error: Exception, status: int, kind: str, code: str, retry_after: str | None, stream: str
 ) -> None:
-    response = await transcribe(FakeReader(), FakeRecognizer([error]), stream=stream)
+    response = await transcribe(FakeReader(), FakeRecognizer(refusals={0: [error]}), stream=stream)
     assert response.status_code == status
     body = response.json()["error"]
     assert body.keys() == {"message", "type", "param", "code"}
@@ -61,7 +55,7 @@ async def test_a_failure_at_the_first_chunk_has_its_status(
     ("error", "kind", "code"), [(error, kind, code) for error, _, kind, code, _ in FAILURES[1:]], ids=str
 )
 async def test_trs_05_a_failure_after_the_200_is_an_event(error: Exception, kind: str, code: str) -> None:
-    response = await transcribe(FakeReader(3), FakeRecognizer([None, error]), stream="true", language="en")
+    response = await transcribe(FakeReader(3), FakeRecognizer(refusals={1: [error]}), stream="true", language="en")
     assert response.status_code == 200
     *deltas, failure = events_of(response.text)
     assert [event["type"] for event in deltas] == ["transcript.text.delta"]
@@ -127,7 +121,7 @@ async def numbers_of(client: httpx.AsyncClient) -> dict[str, float]:
 async def test_a_chat_that_fails_at_its_first_token_has_its_status(
     error: Exception, status: int, kind: str, code: str, retry_after: str | None, stream: bool
 ) -> None:
-    response = await chat(FakeChatModel([error]), stream=stream)
+    response = await chat(FakeChatModel(failing(0, error)), stream=stream)
     assert response.status_code == status
     body = response.json()["error"]
     assert body.keys() == {"message", "type", "param", "code"}
@@ -140,7 +134,7 @@ async def test_a_chat_that_fails_at_its_first_token_has_its_status(
 async def test_cht_33_a_chat_that_fails_after_its_200_ends_with_an_event(
     error: Exception, status: int, kind: str, code: str, retry_after: str | None
 ) -> None:
-    model = FakeChatModel([None, None, error])
+    model = FakeChatModel(failing(2, error))
     *chunks, failure = chunks_of(await chat(model, stream=True))
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == "0 1 "
     assert not any(chunk["choices"][0]["finish_reason"] for chunk in chunks)
@@ -148,7 +142,7 @@ async def test_cht_33_a_chat_that_fails_after_its_200_ends_with_an_event(
     assert (failure["error"]["type"], failure["error"]["code"]) == (kind, code)
     assert "secret" not in json.dumps(failure)
     assert (await chat(model)).status_code == status
-    assert model.num_writing == 0
+    assert not model.writing
 
 
 async def test_cht_11_one_answer_that_fails_ends_the_others() -> None:
@@ -159,15 +153,15 @@ async def test_cht_11_one_answer_that_fails_ends_the_others() -> None:
             async for delta in super().generate(messages, options, in_pieces):
                 yield delta
 
-    model = OneFails(gated=1)
+    model = OneFails(gate=waiting(1, asyncio.Event()))
     response = await chat(model, n=3, seed=7)
     assert (response.status_code, response.json()["error"]["code"]) == (400, "refused")
-    assert model.num_writing == 0
+    assert not model.writing
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_chat_that_takes_longer_than_a_request_may(stream: bool) -> None:
-    model = FakeChatModel(gated=1)
+    model = FakeChatModel(gate=waiting(1, asyncio.Event()))
     async with api_client(chat_model=model, limits=LimitsConfig(max_request_s=0.2)) as client:
         body = {"model": CHAT_MODEL, "messages": HELLO, "stream": stream}
         response = await asyncio.wait_for(client.post("/v1/chat/completions", json=body), 10)
@@ -179,16 +173,14 @@ async def test_a_chat_that_takes_longer_than_a_request_may(stream: bool) -> None
     else:
         assert (response.status_code, response.json()["error"]["code"]) == (503, "deadline_exceeded")
         assert response.headers["retry-after"] == "60"
-    assert model.num_writing == 0
+    assert not model.writing
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_model_that_does_not_even_tell_what_it_is_keeps_nobody_for_longer(stream: bool) -> None:
     """As when no replica of it starts; with audio, its abilities are asked for first."""
     body = {"model": CHAT_MODEL, "messages": SPOKEN, "stream": stream}
-    async with api_client(
-        chat_model=FakeChatModel(info_gate=asyncio.Event()), limits=LimitsConfig(max_request_s=0.2)
-    ) as client:
+    async with api_client(chat_model=FakeChatModel(loading_s=60), limits=LimitsConfig(max_request_s=0.2)) as client:
         response = await asyncio.wait_for(client.post("/v1/chat/completions", json=body), 3)
     code = chunks_of(response)[-1]["error"]["code"] if response.status_code == 200 else response.json()["error"]["code"]
     assert code == "deadline_exceeded"
@@ -218,12 +210,13 @@ async def post_and_leave(app: FastAPI, num_messages: int, **fields: Any) -> None
 @pytest.mark.parametrize("num_messages", [0, 1, 2])
 async def test_a_client_that_leaves_its_chat_gives_its_place_back(num_messages: int) -> None:
     """Also just before the head; the server has one place."""
-    model = FakeChatModel(gated=2)
+    gate = asyncio.Event()
+    model = FakeChatModel(gate=waiting(2, gate))
     app = api(chat_model=model, limits=LimitsConfig(max_concurrent_requests=1))
     await asyncio.wait_for(post_and_leave(app, num_messages, stream=True), 10)
     await asyncio.sleep(0.01)
-    assert model.num_writing == 0
-    model.gate.set()
+    assert not model.writing
+    gate.set()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://auricle") as client:
         response = await client.post("/v1/chat/completions", json={"model": CHAT_MODEL, "messages": HELLO})
         assert response.status_code == 200
@@ -231,23 +224,24 @@ async def test_a_client_that_leaves_its_chat_gives_its_place_back(num_messages: 
 
 
 async def test_a_stream_holds_its_place_to_its_end() -> None:
-    model = FakeChatModel(gated=1)
+    gate = asyncio.Event()
+    model = FakeChatModel(gate=waiting(1, gate))
     async with api_client(chat_model=model, limits=LimitsConfig(max_concurrent_requests=1)) as client:
         body = {"model": CHAT_MODEL, "messages": HELLO}
         first = asyncio.create_task(client.post("/v1/chat/completions", json={**body, "stream": True}))
-        while not model.num_writing:
+        while not model.writing:
             await asyncio.sleep(0)
         await asyncio.sleep(0.05)  # now its 200 has been sent
         refused = await client.post("/v1/chat/completions", json=body)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert (await numbers_of(client))["vllm:num_requests_running"] == 1
-        model.gate.set()
+        gate.set()
         assert len(chunks_of(await first)) == 5
         assert (await client.post("/v1/chat/completions", json=body)).status_code == 200
 
 
 async def test_the_work_of_chats_is_counted() -> None:
-    async with api_client(reader=FakeReader(num_chunks=7)) as client:
+    async with api_client(reader=FakeReader(7)) as client:
         body = {"model": "an-alias", "messages": SPOKEN, "n": 2}
         answer = (await client.post("/v1/chat/completions", json=body)).json()
         counted = await numbers_of(client)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.deployments.ingress.fakes import MODEL, api_client
+from tests.support.api import MODEL, api_client
 
 KEYS = frozenset({"sk-first", "sk-second"})
 

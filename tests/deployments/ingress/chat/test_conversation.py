@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pytest
 
 from deployments.ingress.chat.conversation import ConversationReader, audio_parts, check_audio
@@ -15,7 +14,7 @@ from deployments.ingress.chat.schema import ChatRequest
 from deployments.ingress.http.errors import RequestTooLarge
 from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
 from deployments.model_configs import ChatModelConfig
-from pipelines.audio_types import SAMPLE_RATE_HZ, AudioInfo, AudioRecording
+from pipelines.audio_types import SAMPLE_RATE_HZ
 from pipelines.chat_types import AudioPart, ChatModelInfo, Message, TextPart
 from pipelines.errors import (
     AudioTooLong,
@@ -26,7 +25,8 @@ from pipelines.errors import (
     Overloaded,
     UndecodableAudio,
 )
-from tests.deployments.ingress.fakes import FakeReader
+from tests.support.fakes import FakeReader
+from tests.support.ports import settle
 
 MODEL = ChatModelConfig.model_validate({"id": "m", "task": "chat", "max_audios": 4, "max_audio_s": 60.0})
 HEARS = ChatModelInfo(hears_audio=True, max_audio_s=None, max_context_tokens=100)
@@ -34,21 +34,10 @@ URL = "http://example.com/a.wav"
 
 
 @dataclass
-class RecordingReader(FakeReader):
-    """Every upload is as many seconds long as its text says, and holds that number; or it is `error`."""
+class Reader(FakeReader):
+    """Every upload is as many seconds long as its text says."""
 
-    error: Exception | None = None
-    max_durations_s: list[float] = field(default_factory=list)
-
-    async def read_recording(self, upload: bytes, max_duration_s: float) -> AudioRecording:
-        self.max_durations_s.append(max_duration_s)
-        if self.error:
-            raise self.error
-        duration_s = float(upload)
-        if duration_s > max_duration_s:
-            raise AudioTooLong("it is too long")
-        pcm = np.full(round(duration_s * SAMPLE_RATE_HZ), round(duration_s), np.int16)
-        return AudioRecording(AudioInfo(duration_s, "wav", "pcm_s16le"), pcm)
+    duration_s: float | None = None
 
 
 @dataclass
@@ -89,13 +78,13 @@ def request(*contents: Any, role: str = "user") -> ChatRequest:
 
 
 def conversation_reader(
-    reader: RecordingReader | None = None,
+    reader: Reader | None = None,
     fetcher: Any = None,
     info: ChatModelInfo = HEARS,
     max_bytes: int = 1000,
     model: ChatModelConfig = MODEL,
 ) -> ConversationReader:
-    ears = OwnEars(reader or RecordingReader(), model, info) if info.hears_audio else None
+    ears = OwnEars(reader or Reader(), model, info) if info.hears_audio else None
     return ConversationReader(ears, fetcher or FakeFetcher(), model, max_bytes)
 
 
@@ -170,7 +159,7 @@ async def test_a_url_is_fetched_as_it_stands() -> None:
 
 async def test_a_model_that_does_not_hear() -> None:
     info = ChatModelInfo(hears_audio=False, max_audio_s=None, max_context_tokens=100)
-    fetcher, reader = FakeFetcher(), RecordingReader()
+    fetcher, reader = FakeFetcher(), Reader()
     error = await mistake(request("hi", [text(), url()]), conversation_reader(reader, fetcher, info))
     assert (error.param, error.code) == ("messages[1].content[1].type", "unsupported_content_type")
     assert "'m'" in error.message
@@ -199,14 +188,14 @@ async def test_a_model_that_does_not_hear() -> None:
 async def test_what_is_wrong_with_audio_keeps_its_kind_and_names_its_part(
     part: dict[str, Any], where: str, error: InvalidRequest, code: str
 ) -> None:
-    caught = await mistake(request("hi", [text(), text(), part]), conversation_reader(RecordingReader(error=error)))
+    caught = await mistake(request("hi", [text(), text(), part]), conversation_reader(Reader(error=error)))
     assert type(caught) is type(error)
     assert (caught.param, caught.code) == (where, code)
     assert error.message in caught.message
 
 
 async def test_cht_06_what_is_fetched_and_no_audio_names_its_host() -> None:
-    reader = conversation_reader(RecordingReader(error=UndecodableAudio("It is no audio.")))
+    reader = conversation_reader(Reader(error=UndecodableAudio("It is no audio.")))
     error = await mistake(request([url("https://Example.COM:8443/a.wav?key=secret")]), reader)
     assert "'example.com'" in error.message
     assert "secret" not in error.message
@@ -215,7 +204,7 @@ async def test_cht_06_what_is_fetched_and_no_audio_names_its_host() -> None:
 @pytest.mark.parametrize("error", [Overloaded("busy", 3.0), ModelUnavailable("lost"), DeadlineExceeded("late")])
 @pytest.mark.parametrize("culprit", ["reader", "fetcher"])
 async def test_what_is_not_the_client_s_mistake_passes(error: Exception, culprit: str) -> None:
-    reader = RecordingReader(error=error if culprit == "reader" else None)
+    reader = Reader(error=error if culprit == "reader" else None)
     fetcher = FakeFetcher(error=error if culprit == "fetcher" else None)
     with pytest.raises(type(error)) as caught:
         await conversation_reader(reader, fetcher).read(request([url()]))
@@ -285,7 +274,7 @@ async def test_as_many_bytes_as_a_request_may_have() -> None:
 
 
 async def test_seconds_are_counted_over_all_parts() -> None:
-    recordings = RecordingReader()
+    recordings = Reader()
     reader = conversation_reader(recordings, FakeFetcher(b"30"))
     await reader.read(request([audio(10), url()], [data_url(20)]))
     assert recordings.max_durations_s == [60.0, 50.0, 20.0]
@@ -293,7 +282,7 @@ async def test_seconds_are_counted_over_all_parts() -> None:
 
 
 async def test_nothing_is_read_when_no_second_is_left() -> None:
-    recordings = RecordingReader()
+    recordings = Reader()
     error = await mistake(request([audio(60)], [text(), audio(1)]), conversation_reader(recordings))
     assert isinstance(error, AudioTooLong)
     assert error.param == "messages[1].content[1].input_audio.data"
@@ -352,11 +341,6 @@ class GatedEars:
 
 def reader_with(ears: GatedEars) -> ConversationReader:
     return ConversationReader(ears, FakeFetcher(), MODEL, max_bytes=1000)  # type: ignore[arg-type]
-
-
-async def settle() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 async def test_cht_35_audios_are_heard_side_by_side_and_stay_where_they_were() -> None:

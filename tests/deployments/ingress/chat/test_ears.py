@@ -2,16 +2,12 @@
 
 import asyncio
 from base64 import b64encode
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipelines.audio_types import AudioChunk
 from pipelines.chat_types import TextPart
 from pipelines.errors import (
     AudioServerError,
@@ -21,9 +17,9 @@ from pipelines.errors import (
     Overloaded,
     UndecodableAudio,
 )
-from pipelines.ports import OpenUpload
-from pipelines.transcript_types import ChunkTranscript, DecodingOptions
-from tests.deployments.ingress.fakes import CHAT_MODEL, MODEL, FakeChatModel, FakeReader, FakeRecognizer, api_client
+from tests.support.api import CHAT_MODEL, MODEL, api_client
+from tests.support.fake_chat_model import FakeChatModel, failing
+from tests.support.fakes import FakeReader, FakeRecognizer
 from tests.support.sse import events_of
 
 SPEECH = {"type": "input_audio", "input_audio": {"data": b64encode(b"audio").decode(), "format": "wav"}}
@@ -31,17 +27,7 @@ QUESTION = {"type": "text", "text": "What is said?"}
 SPOKEN = [{"role": "user", "content": [SPEECH, QUESTION]}]
 
 
-@dataclass
-class BrokenReader(FakeReader):
-    error: Exception | None = None
-
-    @asynccontextmanager
-    async def open(self, *args: Any) -> AsyncGenerator[OpenUpload, None]:
-        if self.error:
-            raise self.error
-        async with super().open(*args) as upload:
-            yield upload
-
+class Reader(FakeReader):
     async def read_recording(self, *args: Any) -> Any:
         raise AssertionError("nobody needs the samples of what is only read")
 
@@ -49,7 +35,7 @@ class BrokenReader(FakeReader):
 def reading(**services: Any) -> httpx.AsyncClient:
     """A server whose chat model does not hear by itself."""
     chat_model = services.pop("chat_model", None) or FakeChatModel(hears_audio=False)
-    return api_client(services.pop("reader", BrokenReader()), chat_model=chat_model, hears=MODEL, **services)
+    return api_client(services.pop("reader", Reader()), chat_model=chat_model, hears=MODEL, **services)
 
 
 async def chat(client: httpx.AsyncClient, messages: Any = SPOKEN, **fields: Any) -> httpx.Response:
@@ -62,9 +48,9 @@ async def test_a_transcript_stands_where_its_audio_stood() -> None:
     model = FakeChatModel(hears_audio=False)
     first, second = {"role": "user", "content": [QUESTION, SPEECH]}, {"role": "user", "content": [SPEECH, QUESTION]}
     messages = [first, {"role": "assistant", "content": "Hm."}, second]
-    response = await chat(reading(chat_model=model, reader=BrokenReader(2)), messages)
+    response = await chat(reading(chat_model=model, reader=Reader(2)), messages)
     assert response.status_code == 200, response.text
-    (read,) = model.messages
+    ((read, _, _),) = model.asked
     question, heard = read[0].parts
     assert question == TextPart("What is said?")
     assert isinstance(heard, TextPart)
@@ -76,7 +62,7 @@ async def test_a_transcript_stands_where_its_audio_stood() -> None:
 @pytest.mark.parametrize("num_audios", [0, 1, 3])
 async def test_cht_30_usage_counts_25_tokens_a_second(num_audios: int) -> None:
     messages = [{"role": "user", "content": [*[SPEECH] * num_audios, QUESTION]}]
-    usage = (await chat(reading(reader=BrokenReader(2)), messages, n=2)).json()["usage"]
+    usage = (await chat(reading(reader=Reader(2)), messages, n=2)).json()["usage"]
     num_audio_tokens = 2 + 50 * num_audios  # two are the fake's own
     assert usage["prompt_tokens_details"]["audio_tokens"] == num_audio_tokens
     assert usage["prompt_tokens"] == 5 + 50 * num_audios
@@ -86,13 +72,13 @@ async def test_cht_30_usage_counts_25_tokens_a_second(num_audios: int) -> None:
 async def test_an_audio_may_be_as_long_as_an_upload() -> None:
     """Ten times as long as what a model may have that hears by itself."""
     model = FakeChatModel(hears_audio=False)
-    response = await chat(reading(chat_model=model, reader=BrokenReader(6_000)))
+    response = await chat(reading(chat_model=model, reader=Reader(6_000)))
     assert response.json()["usage"]["prompt_tokens_details"]["audio_tokens"] == 2 + 150_000
-    assert "100 minutes" in str(model.messages)
+    assert "100 minutes" in str(model.asked)
 
 
 async def test_seconds_that_were_heard_are_counted() -> None:
-    client = reading(reader=BrokenReader(7))
+    client = reading(reader=Reader(7))
     async with client:
         await client.post("/v1/chat/completions", json={"model": CHAT_MODEL, "messages": SPOKEN})
         metrics = (await client.get("/metrics")).text
@@ -118,18 +104,20 @@ async def test_seconds_that_were_heard_are_counted() -> None:
     ids=repr,
 )
 async def test_what_is_wrong_is_told_as_of_an_upload(error: Exception, status: int, code: str, stream: bool) -> None:
-    response = await chat(reading(reader=BrokenReader(error=error)), stream=stream)
+    response = await chat(reading(reader=Reader(error=error)), stream=stream)
     told = response.json()["error"]
     assert (response.status_code, told["code"]) == (status, code)
     assert told["param"] == ("messages[0].content[0].input_audio.data" if status == 400 else None)
 
 
 async def test_a_full_queue_is_a_429() -> None:
-    assert (await chat(reading(recognizer=FakeRecognizer([Overloaded("Busy.")])))).status_code == 429
+    assert (await chat(reading(recognizer=FakeRecognizer(refusals={0: [Overloaded("Busy.")]})))).status_code == 429
 
 
 async def test_a_transcript_beyond_the_context() -> None:
-    response = await chat(reading(chat_model=FakeChatModel([ContextLengthExceeded("Too long.")], hears_audio=False)))
+    response = await chat(
+        reading(chat_model=FakeChatModel(failing(0, ContextLengthExceeded("Too long.")), hears_audio=False))
+    )
     assert (response.status_code, response.json()["error"]["code"]) == (400, "context_length_exceeded")
 
 
@@ -139,17 +127,12 @@ async def test_who_neither_hears_nor_reads_refuses_audio() -> None:
 
 
 async def test_streaming_begins_with_the_last_transcript() -> None:
-    class Gated(FakeRecognizer):
-        async def transcribe(
-            self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool = True
-        ) -> ChunkTranscript:
-            await gate.wait()
-            return await super().transcribe(chunk, options)
-
     gate, model = asyncio.Event(), FakeChatModel(hears_audio=False)
-    asked = asyncio.create_task(chat(reading(chat_model=model, recognizer=Gated()), stream=True))
+    asked = asyncio.create_task(
+        chat(reading(chat_model=model, recognizer=FakeRecognizer(lambda index: gate)), stream=True)
+    )
     await asyncio.sleep(0.05)
-    assert not model.messages
+    assert not model.asked
     gate.set()
     texts = [event["choices"][0]["delta"].get("content", "") for event in events_of((await asked).text)]
     assert "".join(texts) == "0 1 2 "
@@ -162,4 +145,4 @@ async def test_settings_say_how_answers_are_written_where_a_request_does_not() -
         for fields in ({}, {"temperature": 1.5}):
             body = {"model": CHAT_MODEL, "messages": [{"role": "user", "content": "Hi"}], **fields}
             await client.post("/v1/chat/completions", json=body)
-    assert [(options.temperature, options.top_p) for options in model.options] == [(0.2, 0.9), (1.5, 0.9)]
+    assert [(options.temperature, options.top_p) for _, options, _ in model.asked] == [(0.2, 0.9), (1.5, 0.9)]

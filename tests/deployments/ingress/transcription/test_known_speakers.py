@@ -1,10 +1,9 @@
 """DIA-04, and what becomes of references that can be used."""
 
 from base64 import b64encode
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pytest
 
 from deployments.ingress.transcription.known_speakers import (
@@ -15,32 +14,18 @@ from deployments.ingress.transcription.known_speakers import (
     read_known_speakers,
 )
 from deployments.ingress.transcription.schema import TranscriptionRequest
-from pipelines.audio_types import AudioClip, AudioInfo, Waveform
 from pipelines.errors import AudioTooLong, AudioTooShort, InvalidRequest, ModelUnavailable, UndecodableAudio
 from pipelines.speaker_types import KnownSpeaker
-from tests.deployments.ingress.fakes import FakeReader
+from tests.support.fakes import FakeReader
 
 NAMES, REFERENCES = "known_speaker_names", "known_speaker_references"
 
 
 @dataclass
-class ClipReader(FakeReader):
-    """Every clip lasts as many seconds as its text says, all of them speech; or it is `error`."""
+class Reader(FakeReader):
+    """Every clip lasts as many seconds as its text says."""
 
-    error: Exception | None = None
-    clips: list[bytes] = field(default_factory=list)
-    max_durations_s: list[float] = field(default_factory=list)
-
-    async def read_clip(self, upload: bytes, max_duration_s: float) -> AudioClip:
-        self.clips.append(upload)
-        self.max_durations_s.append(max_duration_s)
-        if self.error:
-            raise self.error
-        duration_s = float(upload)
-        if duration_s > max_duration_s:
-            raise AudioTooLong("Too long.")
-        samples = np.full(round(duration_s * 16_000), 0.1, np.float32)
-        return AudioClip(AudioInfo(duration_s, "wav", "pcm_s16le"), Waveform(samples))
+    duration_s: float | None = None
 
 
 def url(duration_s: float) -> str:
@@ -51,30 +36,30 @@ def request(names: Any = (), references: Any = ()) -> TranscriptionRequest:
     return TranscriptionRequest.model_validate({"model": "m", NAMES: list(names), REFERENCES: list(references)})
 
 
-async def read(request: TranscriptionRequest, reader: ClipReader) -> list[KnownSpeaker]:
+async def read(request: TranscriptionRequest, reader: Reader) -> list[KnownSpeaker]:
     return await read_known_speakers(known_speaker_clips(request), reader)
 
 
-async def mistake(names: Any, references: Any, reader: ClipReader | None = None) -> InvalidRequest:
+async def mistake(names: Any, references: Any, reader: Reader | None = None) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
-        await read(request(names, references), reader or ClipReader())
+        await read(request(names, references), reader or Reader())
     assert caught.value.code == "invalid_value"
     return caught.value
 
 
 async def test_nobody_is_known() -> None:
-    reader = ClipReader()
+    reader = Reader()
     assert await read(request(), reader) == []
     assert reader.clips == []
 
 
 async def test_each_name_has_its_reference() -> None:
-    known = await read(request(["b", " a ", "東京"], [url(2), url(3), url(10)]), ClipReader())
+    known = await read(request(["b", " a ", "東京"], [url(2), url(3), url(10)]), Reader())
     assert [(speaker.name, speaker.speech.duration_s) for speaker in known] == [("b", 2), ("a", 3), ("東京", 10)]
 
 
 async def test_no_more_is_decoded_than_a_reference_may_have() -> None:
-    reader = ClipReader()
+    reader = Reader()
     await read(request(["a"], [url(5)]), reader)
     assert reader.max_durations_s == [MAX_REFERENCE_S + TOLERANCE_S]
 
@@ -96,7 +81,7 @@ async def test_no_more_is_decoded_than_a_reference_may_have() -> None:
     ],
 )
 async def test_what_can_be_told_without_reading_audio(names: list[str], references: list[str], param: str) -> None:
-    reader = ClipReader()
+    reader = Reader()
     assert (await mistake(names, references, reader)).param == param
     assert reader.clips == []
     with pytest.raises(InvalidRequest):
@@ -108,7 +93,7 @@ def test_names_that_differ_only_in_case_differ() -> None:
 
 
 async def test_every_url_is_looked_at_before_any_audio() -> None:
-    reader = ClipReader()
+    reader = Reader()
     assert (await mistake(["a", "b"], [url(3), "http://127.0.0.1/b.wav"], reader)).param == REFERENCES
     assert reader.clips == []
 
@@ -122,21 +107,21 @@ async def test_a_reference_of_the_wrong_length(duration_s: float) -> None:
 
 @pytest.mark.parametrize("duration_s", [1.95, 2.0, 10.0, 10.05])
 async def test_a_reference_of_the_right_length(duration_s: float) -> None:
-    (known,) = await read(request(["a"], [url(duration_s)]), ClipReader())
+    (known,) = await read(request(["a"], [url(duration_s)]), Reader())
     assert known.speech.duration_s == pytest.approx(duration_s)
 
 
 @pytest.mark.parametrize("error", [AudioTooShort("No."), AudioTooLong("No."), UndecodableAudio("No.")], ids=repr)
 async def test_what_is_wrong_with_a_reference_is_not_wrong_with_the_file(error: InvalidRequest) -> None:
     assert error.param == "file"
-    refused = await mistake(["a"], [url(3)], ClipReader(error=error))
+    refused = await mistake(["a"], [url(3)], Reader(error=error))
     assert refused.param == REFERENCES
     assert "'a'" in refused.message
 
 
 async def test_what_is_nobody_s_mistake_stays_what_it_is() -> None:
     with pytest.raises(ModelUnavailable):
-        await read(request(["a"], [url(3)]), ClipReader(error=ModelUnavailable("Lost.")))
+        await read(request(["a"], [url(3)]), Reader(error=ModelUnavailable("Lost.")))
 
 
 @pytest.mark.parametrize("name", ["A\nB", "A\x00", "\x85A\x85A"])

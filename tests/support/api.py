@@ -1,0 +1,62 @@
+"""The API in this process, over fakes in the places of the audio, ASR and chat deployments."""
+
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from deployments.ingress.api import create_api
+from deployments.ingress.catalogue import Catalogue
+from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
+from deployments.ingress.services import Services
+from deployments.settings import LimitsConfig, Settings
+from pipelines.ports import AudioReader, ChatModel, Recognizer
+from tests.support.fake_chat_model import FakeChatModel
+from tests.support.fakes import FakeReader, FakeRecognizer
+
+MODEL = "a-model"
+CHAT_MODEL = "a-chat-model"
+
+
+def api(
+    reader: AudioReader | None = None,
+    recognizer: Recognizer | None = None,
+    chat_model: ChatModel | None = None,
+    api_keys: frozenset[str] = frozenset(),
+    limits: LimitsConfig | None = None,
+    **chat_settings: Any,
+) -> FastAPI:
+    metrics = IngressMetrics()
+
+    async def nothing_unavailable() -> dict[str, str | None]:
+        return {}
+
+    async def metrics_text() -> bytes:
+        return to_prometheus_text([metrics.snapshot()])
+
+    models = [{"id": MODEL}, {"id": CHAT_MODEL, "task": "chat", "aliases": ["an-alias"], **chat_settings}]
+    return create_api(
+        Services(
+            catalogue=Catalogue(Settings.model_validate({"models": models}), created_at=0),
+            limits=limits or LimitsConfig(),
+            api_keys=api_keys,
+            reader=reader or FakeReader(),
+            recognizers={MODEL: recognizer or FakeRecognizer()},
+            chat_models={CHAT_MODEL: chat_model or FakeChatModel()},
+            metrics=metrics,
+            unavailable=nothing_unavailable,
+            metrics_text=metrics_text,
+        )
+    )
+
+
+def api_client(
+    reader: AudioReader | None = None,
+    recognizer: Recognizer | None = None,
+    api_keys: frozenset[str] = frozenset(),
+    chat_model: ChatModel | None = None,
+    limits: LimitsConfig | None = None,
+    **chat_settings: Any,
+) -> httpx.AsyncClient:
+    app = api(reader, recognizer, chat_model, api_keys, limits, **chat_settings)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://auricle")
