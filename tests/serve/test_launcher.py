@@ -99,7 +99,7 @@ def test_what_cannot_be_loaded_ends_the_start_with_one_sentence(tmp_path: Path) 
     diarization = {"source": "models/nobody", "device": "cpu"}
     config = serve_config(models, [light(name) for name in names], diarization=diarization)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    result = launch(str(tmp_path / "config.yaml"), timeout_s=300)
+    result = launch(str(tmp_path / "config.yaml"), timeout_s=480)
     assert result.returncode == 2, result.stderr[-2000:]
     last = next(line for line in reversed(result.stderr.splitlines()) if line.startswith("Cannot start."))
     assert last.startswith("Cannot start. diarization: The diarization pipeline 'models/nobody' is neither a directory")
