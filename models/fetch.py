@@ -42,9 +42,15 @@ def fetch(model: EmbeddedModel) -> Path:
             with _alone(model):
                 _bring(model, missing_files(model))  # fewer, where another process was there first
     except OSError as error:
-        what = "the disk is full" if error.errno in FULL else f"{error.filename}: {error.strerror}"
-        raise ConfigurationError(f"The model '{model.name}' cannot be stored under {store()}: {what}.") from None
+        raise ConfigurationError(f"The model '{model.name}' cannot be stored under {store()}: {_why(error)}.") from None
     return directory
+
+
+def _why(error: OSError) -> str:
+    if error.errno in FULL:
+        return "the disk is full"
+    said = error.strerror or type(error).__name__
+    return f"{error.filename}: {said}" if error.filename else said
 
 
 def _bring(model: EmbeddedModel, missing: list[ModelFile]) -> None:

@@ -1,5 +1,6 @@
 """Fetching through the real clients, pip and the hub's, from sources on this machine."""
 
+import re
 import resource
 import shutil
 from http.server import ThreadingHTTPServer
@@ -108,6 +109,39 @@ def test_a_hub_that_does_not_have_it(bench: Bench, hub: ThreadingHTTPServer) -> 
     assert status == 1
     assert said.splitlines()[-1].endswith("The hub cannot be reached or does not have someone/small.")
     assert bench.files() == {}
+
+
+def test_a_connection_that_the_hub_cuts_is_one_sentence(bench: Bench, hub: ThreadingHTTPServer) -> None:
+    shutil.rmtree(bench.index)
+    hub.RequestHandlerClass.is_cut = True  # type: ignore[attr-defined]
+    status, said = bench.fetch(**endpoint(hub))
+    assert status == 1
+    assert "Traceback" not in said
+    assert re.search(r"The hub did not give all of someone/small's model.bin \(\w+: .*\)\.$", said.strip())
+    assert bench.files() == {}
+
+
+def test_a_hub_that_gives_less_than_it_says_is_one_sentence(bench: Bench, hub: ThreadingHTTPServer) -> None:
+    shutil.rmtree(bench.index)
+    hub.RequestHandlerClass.sent = {"model.bin": WEIGHTS[:-1]}  # type: ignore[attr-defined]
+    status, said = bench.fetch(**endpoint(hub))
+    assert status == 1
+    assert "Traceback" not in said
+    assert "someone/small's model.bin (OSError: Consistency check failed" in said.splitlines()[-1]
+
+
+def test_a_place_that_may_not_be_written_is_one_sentence(bench: Bench, hub: ThreadingHTTPServer) -> None:
+    """Root may write everywhere, but nobody may make a directory where a file is."""
+    shutil.rmtree(bench.index)
+    downloads = bench.root / "store" / ".downloads" / "small"
+    downloads.mkdir(parents=True)
+    (downloads / "hub").write_bytes(b"")
+    status, said = bench.fetch(**endpoint(hub))
+    assert status == 1
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith(
+        f"The model 'small' cannot be stored under {bench.root / 'store'}: {downloads}"
+    )
 
 
 def test_a_full_disk_leaves_nothing_behind(bench: Bench) -> None:
