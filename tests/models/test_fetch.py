@@ -43,7 +43,7 @@ def test_two_at_once_fetch_it_once(bench: Bench) -> None:
 
 
 def test_a_wheel_that_is_there_already_is_not_asked_for_again(bench: Bench) -> None:
-    downloads = bench.root / "store" / ".downloads" / "small"
+    downloads = bench.root / "store" / ".downloads" / "small" / "wheels"
     downloads.mkdir(parents=True)
     for wheel in bench.index.iterdir():
         shutil.move(wheel, downloads)
@@ -100,6 +100,16 @@ def test_a_hub_s_file_with_another_digest_is_not_used(bench: Bench, hub: Threadi
     assert status == 1
     assert said.splitlines()[-1].endswith("has another digest than it should: not used.")
     assert bench.files() == {}
+
+
+def test_a_download_with_another_digest_is_not_kept(bench: Bench, hub: ThreadingHTTPServer) -> None:
+    """The hub's client knows a file by what the hub says of it, not by what has arrived."""
+    shutil.rmtree(bench.index)
+    hub.RequestHandlerClass.sent = {"model.bin": bytes(len(WEIGHTS))}  # type: ignore[attr-defined]
+    assert bench.fetch(**endpoint(hub))[0] == 1
+    hub.RequestHandlerClass.sent = {}  # type: ignore[attr-defined]
+    status, said = bench.fetch(**endpoint(hub))
+    assert (status, bench.files()) == (0, WHOLE), said
 
 
 def test_a_hub_that_does_not_have_it(bench: Bench, hub: ThreadingHTTPServer) -> None:
