@@ -1,6 +1,7 @@
 """What `catalogue.toml` says: the models, their files, and where those come from."""
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,9 +25,15 @@ class Wheel:
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
+    """`revision`: a commit, or a branch."""
+
     repository: str
     revision: str
     file: str
+
+    @property
+    def is_pinned(self) -> bool:
+        return re.fullmatch("[0-9a-f]{40}", self.revision) is not None
 
 
 @dataclass(frozen=True, slots=True)

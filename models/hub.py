@@ -1,4 +1,4 @@
-"""Single files of the Hugging Face hub, by its own client, which shows progress and resumes."""
+"""Single files of the Hugging Face hub, by its own client, which shows progress and survives a broken connection."""
 
 import errno
 import os

@@ -161,7 +161,7 @@ class Hub(BaseHTTPRequestHandler):
             self.connection.close()  # a reset, and no end
 
     def _answer(self) -> bytes:
-        name = self.path.removeprefix(f"/someone/small/resolve/{REVISION}/")
+        name = self.path.rpartition("/")[2]
         data = self.files.get(name)
         self.send_response(404 if data is None else 200)
         if data is None:

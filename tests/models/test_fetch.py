@@ -7,7 +7,7 @@ from http.server import ThreadingHTTPServer
 
 import pytest
 
-from tests.models.conftest import CONFIG, WEIGHTS, WHOLE, Bench, make_wheel
+from tests.models.conftest import CONFIG, REVISION, WEIGHTS, WHOLE, Bench, make_wheel
 
 
 def endpoint(hub: ThreadingHTTPServer) -> dict[str, str]:
@@ -100,6 +100,16 @@ def test_a_hub_s_file_with_another_digest_is_not_used(bench: Bench, hub: Threadi
     assert status == 1
     assert said.splitlines()[-1].endswith("has another digest than it should: not used.")
     assert bench.files() == {}
+
+
+def test_a_hub_s_branch_that_has_changed_is_said(bench: Bench, hub: ThreadingHTTPServer) -> None:
+    shutil.rmtree(bench.index)
+    catalogue = bench.root / "catalogue.toml"
+    catalogue.write_text(catalogue.read_text().replace(REVISION, "main"))
+    hub.RequestHandlerClass.files = {"model.bin": bytes(len(WEIGHTS)), "config.json": CONFIG}  # type: ignore[attr-defined]
+    status, said = bench.fetch(**endpoint(hub))
+    assert status == 1
+    assert said.splitlines()[-1].endswith("not used. The hub's someone/small has changed on its branch 'main'.")
 
 
 def test_a_download_with_another_digest_is_not_kept(bench: Bench, hub: ThreadingHTTPServer) -> None:
