@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,8 @@ def load_whisper(source: str, dtype: torch.dtype) -> WhisperCheckpoint:
             WhisperFeatureExtractor.from_pretrained(source),
             WhisperTokenizer.from_pretrained(source),
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ConfigurationError(f"The Whisper '{source}' could not be loaded: {reason}") from error
+    except Exception as error:  # of several readers of files that may say anything
+        raise ConfigurationError(f"The Whisper '{source}' could not be loaded: {_reason(error)}.") from error
 
 
 def _ctranslate2_directory(source: str) -> Path | None:
@@ -65,11 +65,15 @@ def _ctranslate2_directory(source: str) -> Path | None:
         directory = Path(hf_hub_download(source, WEIGHTS)).parent
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError):
         return None  # transformers says better what is wrong
+    except Exception as error:  # the connection's, or the disk's
+        raise ConfigurationError(f"{WEIGHTS} of '{source}' could not be downloaded: {_reason(error)}.") from error
     for name in (*NEEDED, *OPTIONAL):
         try:
             hf_hub_download(source, name)
         except (EntryNotFoundError, LocalEntryNotFoundError):
             continue  # what is needed is missed below
+        except Exception as error:
+            raise ConfigurationError(f"{name} of '{source}' could not be downloaded: {_reason(error)}.") from error
     return directory
 
 
@@ -77,27 +81,50 @@ def _from_ctranslate2(directory: Path, dtype: torch.dtype) -> WhisperCheckpoint:
     for name in NEEDED:
         if not (directory / name).is_file():
             raise ConfigurationError(f"The CTranslate2 checkpoint in {directory} has no {name}.")
+    with _reading(directory / "tokenizer.json"):
+        tokenizer = WhisperTokenizer.from_pretrained(directory)
+    with _reading(directory / WEIGHTS):
+        model = _model(read_ctranslate2(directory / WEIGHTS), tokenizer, dtype)
+    with _reading(directory / "config.json"):
+        said = json.loads((directory / "config.json").read_text())
+        is_multilingual = model.config.vocab_size >= MULTILINGUAL_VOCABULARY
+        model.generation_config = _generation_config(said, tokenizer, is_multilingual)
+    with _reading(directory / "preprocessor_config.json"):
+        features = _features(directory, model.config.num_mel_bins)
+    return WhisperCheckpoint(model, features, tokenizer)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever a damaged file makes its reader raise is one sentence that names it."""
     try:
-        file = read_ctranslate2(directory / WEIGHTS)
+        yield
     except NotCTranslate2 as error:
-        raise ConfigurationError(f"{directory / WEIGHTS} is no CTranslate2 model that can be read: {error}.") from None
+        raise ConfigurationError(f"{path} is no CTranslate2 model that can be read: {error}.") from None
+    except Exception as error:
+        raise ConfigurationError(f"{path} is not as a Whisper's should be: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line that says something; torch begins with one that only announces others."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if not line.endswith(":")), type(error).__name__).rstrip(".")
+
+
+def _model(file: CTranslate2File, tokenizer: WhisperTokenizer, dtype: torch.dtype) -> WhisperForConditionalGeneration:
     if file.kind != "WhisperSpec":
-        raise ConfigurationError(f"{directory / WEIGHTS} is no Whisper but a {file.kind}.")
-    tokenizer = WhisperTokenizer.from_pretrained(directory)
+        raise NotCTranslate2(f"it is no Whisper but a {file.kind}")
     with torch.device("meta"):  # nothing is made that is replaced at once
         model = WhisperForConditionalGeneration(_config(file, tokenizer))
     weights = {name: weight.to(dtype).clone() for name, weight in _weights(file)}
     model.load_state_dict({**weights, "proj_out.weight": weights["model.decoder.embed_tokens.weight"]}, assign=True)
     model.tie_weights()
-    said = json.loads((directory / "config.json").read_text())
-    is_multilingual = model.config.vocab_size >= MULTILINGUAL_VOCABULARY
-    model.generation_config = _generation_config(said, tokenizer, is_multilingual)
-    return WhisperCheckpoint(model, _features(directory, model.config.num_mel_bins), tokenizer)
+    return model
 
 
 def _config(file: CTranslate2File, tokenizer: WhisperTokenizer) -> WhisperConfig:
     """The shape of the network, read off its weights."""
-    vocabulary, width = file.variables["decoder/embeddings/weight"].shape
+    vocabulary, width = file.stored("decoder/embeddings/weight").shape
     end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     sides: dict[str, Any] = {}
     for side in ("encoder", "decoder"):
@@ -105,14 +132,14 @@ def _config(file: CTranslate2File, tokenizer: WhisperTokenizer) -> WhisperConfig
         sides |= {
             f"{side}_layers": _num_layers(file, side),
             f"{side}_attention_heads": width // HEAD_WIDTH if heads is None else int(heads),
-            f"{side}_ffn_dim": file.variables[f"{side}/layer_0/ffn/linear_0/weight"].shape[0],
+            f"{side}_ffn_dim": file.stored(f"{side}/layer_0/ffn/linear_0/weight").shape[0],
         }
     return WhisperConfig(
         vocab_size=vocabulary,
         d_model=width,
-        num_mel_bins=file.variables["encoder/conv1/weight"].shape[1],
-        max_source_positions=file.variables["encoder/position_encodings/encodings"].shape[0],
-        max_target_positions=file.variables["decoder/position_encodings/encodings"].shape[0],
+        num_mel_bins=file.stored("encoder/conv1/weight").shape[1],
+        max_source_positions=file.stored("encoder/position_encodings/encodings").shape[0],
+        max_target_positions=file.stored("decoder/position_encodings/encodings").shape[0],
         bos_token_id=end,
         eos_token_id=end,
         pad_token_id=end,
