@@ -1,5 +1,8 @@
 """`source:` of a configuration: a directory, a hub id, or `embedded:NAME` of the catalogue."""
 
+from dataclasses import replace
+from pathlib import Path
+
 from models.catalogue import EmbeddedModel, embedded_models
 from models.fetch import fetch
 from pipelines.errors import ConfigurationError
@@ -37,3 +40,14 @@ def resolve(source: str) -> str:
     """
     model = embedded_model(source)
     return source if model is None else str(fetch(model))
+
+
+def resolve_file(model: str, name: str) -> Path:
+    """One file of an embedded model; the others are not fetched.
+
+    Raises:
+        ConfigurationError: as `resolve`.
+    """
+    whole = find_model(model)
+    only = tuple(file for file in whole.files if file.name == name)
+    return fetch(replace(whole, files=only)) / name

@@ -1,6 +1,7 @@
 """Whisper checkpoints in transformers' form or in CTranslate2's (faster-whisper), as transformers' modules."""
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +22,20 @@ from transformers import (
 
 from deployments.asr.ctranslate2_file import CTranslate2File, NotCTranslate2, read_ctranslate2
 from deployments.asr.vocabulary import MULTILINGUAL_VOCABULARY
+from models.sources import resolve_file
 from pipelines.errors import ConfigurationError
 
+logger = logging.getLogger("ray.serve")
+
 WEIGHTS = "model.bin"
-NEEDED = ("config.json", "tokenizer.json")
-OPTIONAL = ("preprocessor_config.json",)
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+FEATURES = "preprocessor_config.json"
+
+LENT_TOKENIZERS = {51_865: "whisper-base", 51_864: "whisper-tiny.en"}
+"""OpenAI's, of the embedded models, by the size of the vocabulary: converters write none unless they are told to."""
+
+EMBEDDINGS = "decoder/embeddings/weight"
 HEAD_WIDTH = 64
 """Of all Whispers; for files that do not say how many heads there are."""
 
@@ -67,7 +77,7 @@ def _ctranslate2_directory(source: str) -> Path | None:
         return None  # transformers says better what is wrong
     except Exception as error:  # the connection's, or the disk's
         raise ConfigurationError(f"{WEIGHTS} of '{source}' could not be downloaded: {_reason(error)}.") from error
-    for name in (*NEEDED, *OPTIONAL):
+    for name in (CONFIG, TOKENIZER, FEATURES):
         try:
             hf_hub_download(source, name)
         except (EntryNotFoundError, LocalEntryNotFoundError):
@@ -78,18 +88,21 @@ def _ctranslate2_directory(source: str) -> Path | None:
 
 
 def _from_ctranslate2(directory: Path, dtype: torch.dtype) -> WhisperCheckpoint:
-    for name in NEEDED:
-        if not (directory / name).is_file():
-            raise ConfigurationError(f"The CTranslate2 checkpoint in {directory} has no {name}.")
-    with _reading(directory / "tokenizer.json"):
-        tokenizer = WhisperTokenizer.from_pretrained(directory)
+    if not (directory / CONFIG).is_file():
+        raise ConfigurationError(f"The CTranslate2 checkpoint in {directory} has no {CONFIG}.")
     with _reading(directory / WEIGHTS):
-        model = _model(read_ctranslate2(directory / WEIGHTS), tokenizer, dtype)
-    with _reading(directory / "config.json"):
-        said = json.loads((directory / "config.json").read_text())
+        file = read_ctranslate2(directory / WEIGHTS)
+        if file.kind != "WhisperSpec":
+            raise NotCTranslate2(f"it is no Whisper but a {file.kind}")
+        vocabulary_size = len(file.stored(EMBEDDINGS))
+    tokenizer = _tokenizer(directory, vocabulary_size)
+    with _reading(directory / WEIGHTS):
+        model = _model(file, tokenizer, dtype)
+    with _reading(directory / CONFIG):
+        said = json.loads((directory / CONFIG).read_text())
         is_multilingual = model.config.vocab_size >= MULTILINGUAL_VOCABULARY
         model.generation_config = _generation_config(said, tokenizer, is_multilingual)
-    with _reading(directory / "preprocessor_config.json"):
+    with _reading(directory / FEATURES):
         features = _features(directory, model.config.num_mel_bins)
     return WhisperCheckpoint(model, features, tokenizer)
 
@@ -111,9 +124,22 @@ def _reason(error: Exception) -> str:
     return next((line for line in lines if not line.endswith(":")), type(error).__name__).rstrip(".")
 
 
+def _tokenizer(directory: Path, vocabulary_size: int) -> WhisperTokenizer:
+    """The checkpoint's own, else OpenAI's of that size, as faster-whisper does it."""
+    if (directory / TOKENIZER).is_file():
+        with _reading(directory / TOKENIZER):
+            return WhisperTokenizer.from_pretrained(directory)
+    if vocabulary_size not in LENT_TOKENIZERS:
+        raise ConfigurationError(
+            f"The CTranslate2 checkpoint in {directory} has no {TOKENIZER}, and there is none here for a vocabulary "
+            f"of {vocabulary_size}."
+        )
+    lender = LENT_TOKENIZERS[vocabulary_size]
+    logger.info("%s has no %s: OpenAI's is taken, of the embedded model %s", directory, TOKENIZER, lender)
+    return WhisperTokenizer.from_pretrained(resolve_file(lender, TOKENIZER).parent)
+
+
 def _model(file: CTranslate2File, tokenizer: WhisperTokenizer, dtype: torch.dtype) -> WhisperForConditionalGeneration:
-    if file.kind != "WhisperSpec":
-        raise NotCTranslate2(f"it is no Whisper but a {file.kind}")
     with torch.device("meta"):  # nothing is made that is replaced at once
         model = WhisperForConditionalGeneration(_config(file, tokenizer))
     weights = {name: weight.to(dtype).clone() for name, weight in _weights(file)}
@@ -124,7 +150,7 @@ def _model(file: CTranslate2File, tokenizer: WhisperTokenizer, dtype: torch.dtyp
 
 def _config(file: CTranslate2File, tokenizer: WhisperTokenizer) -> WhisperConfig:
     """The shape of the network, read off its weights."""
-    vocabulary, width = file.stored("decoder/embeddings/weight").shape
+    vocabulary, width = file.stored(EMBEDDINGS).shape
     end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     sides: dict[str, Any] = {}
     for side in ("encoder", "decoder"):
@@ -155,7 +181,7 @@ def _num_layers(file: CTranslate2File, side: str) -> int:
 
 def _weights(file: CTranslate2File) -> Iterator[tuple[str, Tensor]]:
     """CTranslate2's weights under transformers' names."""
-    yield "model.decoder.embed_tokens.weight", file.weight("decoder/embeddings/weight")
+    yield "model.decoder.embed_tokens.weight", file.weight(EMBEDDINGS)
     for number in (1, 2):
         yield from _linear(file, f"encoder/conv{number}", f"model.encoder.conv{number}")
     for side in ("encoder", "decoder"):
@@ -226,6 +252,6 @@ def _generation_config(said: dict[str, Any], tokenizer: WhisperTokenizer, is_mul
 
 
 def _features(directory: Path, num_mel_bins: int) -> WhisperFeatureExtractor:
-    if any((directory / name).is_file() for name in OPTIONAL):
+    if (directory / FEATURES).is_file():
         return WhisperFeatureExtractor.from_pretrained(directory)
     return WhisperFeatureExtractor(feature_size=num_mel_bins)

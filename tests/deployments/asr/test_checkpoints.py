@@ -111,6 +111,33 @@ def test_published_weights_are_told_apart() -> None:
     assert engines["whisper-tiny.en"].info.languages == {"en"}
 
 
+def test_a_directory_without_a_tokenizer_is_lent_openai_s(
+    original: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What `ct2-transformers-converter` writes unless it is told to copy files."""
+    directory = tmp_path / "bare"
+    shutil.copytree(converted(original, "float16"), directory)
+    own = load_whisper(str(directory), torch.float32)
+    (directory / "tokenizer.json").unlink()
+    caplog.set_level("INFO", "ray.serve")
+    lent = load_whisper(str(directory), torch.float32)
+    assert lent.tokenizer.get_vocab() == own.tokenizer.get_vocab()
+    assert lent.model.generation_config.to_dict() == own.model.generation_config.to_dict()
+    assert "has no tokenizer.json: OpenAI's is taken, of the embedded model whisper-" in caplog.text
+
+
+def test_large_v3_s_tokenizer_cannot_be_lent(original: Path, tmp_path: Path) -> None:
+    model = WhisperForConditionalGeneration.from_pretrained(original)
+    model.resize_token_embeddings(51_866)
+    model.save_pretrained(tmp_path / "v3")
+    shutil.copy(original / "tokenizer.json", tmp_path / "v3")
+    TransformersConverter(str(tmp_path / "v3")).convert(str(tmp_path / "bare"))
+    with pytest.raises(
+        ConfigurationError, match=r"has no tokenizer\.json, and there is none here for a vocabulary of 51866\."
+    ):
+        load_whisper(str(tmp_path / "bare"), torch.float32)
+
+
 def renamed(path: Path, old: bytes, new: bytes) -> None:
     """A name in `model.bin` for another one as long."""
     data = path.read_bytes()
@@ -132,7 +159,6 @@ def swapped(path: Path) -> None:
         (lambda path: path.write_bytes(path.read_bytes()[:-100_000]), "it is cut off"),
         (lambda path: path.write_bytes(b""), "it is"),
         (lambda path: path.write_bytes(b"PK\3\4" + bytes(1_000)), "its version is"),
-        (lambda path: path.with_name("tokenizer.json").unlink(), "has no tokenizer.json"),
         (lambda path: path.with_name("tokenizer.json").write_text("{"), "tokenizer.json is not as"),
         (lambda path: path.with_name("config.json").unlink(), "has no config.json"),
         (lambda path: path.with_name("config.json").write_text("{"), "config.json is not as"),
@@ -153,7 +179,6 @@ def swapped(path: Path) -> None:
         "cut",
         "empty",
         "other",
-        "no tokenizer",
         "broken tokenizer",
         "no config",
         "broken config",
