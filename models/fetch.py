@@ -19,7 +19,7 @@ from models.catalogue import EmbeddedModel, ModelFile, sha256
 from models.errors import SourceUnavailable
 from models.hub import read_hub
 from models.registry import read_parts
-from models.store import directory_of, missing_files, store
+from models.store import directory_of, kept_elsewhere, missing_files, store
 from pipelines.errors import ConfigurationError
 
 logger = logging.getLogger("auricle.models")
@@ -31,22 +31,24 @@ SOURCES: dict[str, Source] = {"wheels": read_parts, "hub": read_hub}
 """By the folder that each downloads to."""
 
 
-class _WrongDigest(Exception):
+class _WrongDigest(ConfigurationError):
     """Of what a source gave."""
 
 
-def fetch(model: EmbeddedModel) -> Path:
+def fetch(model: EmbeddedModel, only: str | None = None) -> Path:
     """Bring what is missing of a model, and return its directory. Safe when several processes do it at once.
+
+    only: the one file that is wanted, by its name.
 
     Raises:
         ConfigurationError: in one sentence: nobody has it, a digest is wrong, the disk is full.
     """
     directory = directory_of(model)
     try:
-        if missing_files(model):
+        if _wanted(model, only):
             directory.mkdir(parents=True, exist_ok=True)
             with _alone(model):
-                _bring(model, missing_files(model))  # fewer, where another process was there first
+                _bring(model, _wanted(model, only))  # fewer, where another process was there first
     except OSError as error:
         raise ConfigurationError(f"The model '{model.name}' cannot be stored under {store()}: {_why(error)}.") from None
     return directory
@@ -59,10 +61,15 @@ def _why(error: OSError) -> str:
     return f"{error.filename}: {said}" if error.filename else said
 
 
+def _wanted(model: EmbeddedModel, only: str | None) -> list[ModelFile]:
+    return [file for file in missing_files(model) if only in (None, file.name)]
+
+
 def _bring(model: EmbeddedModel, missing: list[ModelFile]) -> None:
     downloads = store() / ".downloads" / model.name
     if missing:
-        logger.info("Fetching %s (%.0f MB) to %s", model.name, model.bytes / 1e6, directory_of(model))
+        num_bytes = sum(file.bytes for file in missing)
+        logger.info("Fetching %s (%.0f MB) to %s", model.name, num_bytes / 1e6, directory_of(model))
     for file in missing:
         _bring_file(model, file, downloads)
     shutil.rmtree(downloads, ignore_errors=True)
@@ -70,8 +77,8 @@ def _bring(model: EmbeddedModel, missing: list[ModelFile]) -> None:
 
 def _bring_file(model: EmbeddedModel, file: ModelFile, downloads: Path) -> None:
     path = directory_of(model) / file.name
-    if file.packaged is not None:
-        _write(path, file, [file.packaged.read_bytes()])
+    if here := file.packaged or kept_elsewhere(file):
+        _write(path, file, [here.read_bytes()])
         return
     reasons = []
     for folder, source in SOURCES.items():
@@ -80,11 +87,9 @@ def _bring_file(model: EmbeddedModel, file: ModelFile, downloads: Path) -> None:
             return
         except SourceUnavailable as error:
             reasons.append(str(error))
-        except _WrongDigest:
+        except _WrongDigest as error:
             shutil.rmtree(downloads / folder, ignore_errors=True)  # it would be taken from there again
-            raise ConfigurationError(
-                f"What was fetched as {path} has another digest than it should: not used.{_changed(file, folder)}"
-            ) from None
+            raise ConfigurationError(f"{error.message}{_changed(file, folder)}") from None
     raise ConfigurationError(f"The model '{model.name}' cannot be fetched. {' '.join(reasons)}")
 
 
@@ -103,7 +108,7 @@ def _write(path: Path, file: ModelFile, blocks: Iterable[bytes]) -> None:
         with partial.open("wb") as out:
             out.writelines(blocks)
         if sha256(partial) != file.sha256:
-            raise _WrongDigest
+            raise _WrongDigest(f"What was fetched as {path} has another digest than it should: not used.")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """`source:` of a configuration: a directory, a hub id, or `embedded:NAME` of the catalogue."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from models.catalogue import EmbeddedModel, embedded_models
@@ -48,6 +47,4 @@ def resolve_file(model: str, name: str) -> Path:
     Raises:
         ConfigurationError: as `resolve`.
     """
-    whole = find_model(model)
-    only = tuple(file for file in whole.files if file.name == name)
-    return fetch(replace(whole, files=only)) / name
+    return fetch(find_model(model), only=name) / name

@@ -164,6 +164,21 @@ def test_a_place_that_may_not_be_written_is_one_sentence(bench: Bench, hub: Thre
     )
 
 
+def test_versions_of_the_program_do_not_overwrite_each_other_s_files(bench: Bench) -> None:
+    """A server of the first may be running when the second is started; what both have is not fetched twice."""
+    catalogue = bench.root / "catalogue.toml"
+    catalogue.write_text(
+        catalogue.read_text() + '[[models.small.files]]\nname = "settings.yaml"\npackaged = "settings.yaml"\n'
+    )
+    for version in (b"first", b"second"):
+        (bench.root / "settings.yaml").write_bytes(version)
+        assert bench.fetch()[0] == 0
+        shutil.rmtree(bench.index, ignore_errors=True)
+    directories = list((bench.root / "store").glob("small-*"))
+    assert {(directory / "settings.yaml").read_bytes() for directory in directories} == {b"first", b"second"}
+    assert all((directory / "weights" / "model.bin").read_bytes() == WEIGHTS for directory in directories)
+
+
 def test_a_full_disk_leaves_nothing_behind(bench: Bench) -> None:
     """A limit on the size of files stands for the disk's: writing fails in the middle."""
     status, said = bench.fetch(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, 250_000)))
