@@ -66,6 +66,12 @@ def load_whisper(source: str, dtype: torch.dtype) -> WhisperCheckpoint:
         raise ConfigurationError(f"The Whisper '{source}' could not be loaded: {_reason(error)}.") from error
 
 
+def is_distilled(config: WhisperConfig) -> bool:
+    """Turbo and the distilled Whispers were trained to transcribe only, although their tokens say otherwise.
+    Where others have as many layers in the decoder as in the encoder, 24 or 32, they have 4 or 2."""
+    return 2 * config.decoder_layers <= config.encoder_layers
+
+
 def _ctranslate2_directory(source: str) -> Path | None:
     """Where such a checkpoint lies, downloaded if need be; None when it is none."""
     path = Path(source)

@@ -7,10 +7,10 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from pipelines.errors import ConfigurationError
 from pipelines.languages import LANGUAGES
-from pipelines.transcript_types import DecodingOptions
+from pipelines.transcript_types import DecodingOptions, Task
 from pipelines.whisper import MAX_PROMPT_TOKENS
 
-TASKS = ("transcribe", "translate")
+TASKS: tuple[Task, ...] = ("transcribe", "translate")
 MULTILINGUAL_VOCABULARY = 51_865
 """Tokens of the smallest multilingual Whisper, for checkpoints that do not say what they are."""
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from ctranslate2.converters import TransformersConverter
 from huggingface_hub.errors import HfHubHTTPError
-from transformers import WhisperConfig, WhisperForConditionalGeneration, WhisperTokenizer
+from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
 
 from deployments.asr import checkpoints
 from deployments.asr.checkpoints import load_whisper
@@ -28,16 +28,14 @@ NUM_FRAMES = 3_000
 RESPONSE: Any = SimpleNamespace(headers={}, request=None)
 
 
-@pytest.fixture(scope="module", params=VOCABULARY, ids=["multilingual", "english"])
-def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random Whisper with a real tokenizer, as transformers saves it."""
-    directory = tmp_path_factory.mktemp("original")
+def save_random(directory: Path, name: str, encoder_layers: int = 3, decoder_layers: int = 2) -> None:
+    """A small Whisper with the tokenizer of the embedded model `name`, as transformers saves it."""
     torch.manual_seed(0)
     config = WhisperConfig(
-        vocab_size=VOCABULARY[request.param],
+        vocab_size=VOCABULARY[name],
         d_model=64,
-        encoder_layers=3,
-        decoder_layers=2,
+        encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers,
         encoder_attention_heads=4,
         decoder_attention_heads=4,
         encoder_ffn_dim=96,
@@ -46,11 +44,19 @@ def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     model = WhisperForConditionalGeneration(config)
     for parameter in model.parameters():  # nothing is left at 0 or 1, where mistakes would not show
         parameter.data += 0.05 * torch.randn_like(parameter)
+    model.generation_config._from_model_config = False  # else what it says of languages is not read
+    model.generation_config.is_multilingual = name == "whisper-base"
     model.generation_config.suppress_tokens = [1, 2, 7]
     model.generation_config.begin_suppress_tokens = [220]
     model.save_pretrained(directory)
-    shutil.copy(Path(resolve(f"embedded:{request.param}")) / "tokenizer.json", directory)
+    shutil.copy(Path(resolve(f"embedded:{name}")) / "tokenizer.json", directory)
     WhisperTokenizer.from_pretrained(directory).save_pretrained(directory)
+
+
+@pytest.fixture(scope="module", params=VOCABULARY, ids=["multilingual", "english"])
+def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("original")
+    save_random(directory, request.param)
     return directory
 
 
@@ -151,6 +157,20 @@ def swapped(path: Path) -> None:
     other = first.replace(b"bias", b"none")
     for old, new in ((first, other), (second, first), (other, second)):
         renamed(path, old, new)
+
+
+@pytest.mark.parametrize(
+    ("encoder_layers", "decoder_layers", "tasks"),
+    [(4, 4, {"transcribe", "translate"}), (4, 2, {"transcribe"}), (8, 1, {"transcribe"})],
+)
+def test_trl_03_turbo_and_distilled_ones_are_known_by_their_shape(
+    tmp_path: Path, encoder_layers: int, decoder_layers: int, tasks: set[str]
+) -> None:
+    """Whatever they are called, in either form."""
+    save_random(tmp_path / "own", "whisper-base", encoder_layers, decoder_layers)
+    WhisperFeatureExtractor().save_pretrained(tmp_path / "own")
+    for directory in (tmp_path / "own", converted(tmp_path / "own", "float16")):
+        assert TransformersWhisper(EngineArgs(str(directory))).info.tasks == tasks
 
 
 @pytest.mark.parametrize(
