@@ -29,6 +29,8 @@ import httpx
 from transformers import AutoTokenizer
 
 from benchmarks.serve_load import percentile
+from deployments.chat.gguf_checkpoint import find_gguf, load_gguf_tokenizer
+from models.sources import resolve
 
 QUESTIONS = ("What's in this audio?", "Transcribe this.", "How many words?")
 START_TIMEOUT_S = 120
@@ -152,7 +154,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     asked = questions(options.files, options.requests)
-    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)
+    tokenizer = load_tokenizer(options.tokenizer)
     ours = Server("auricle", options.url, options.model)
     print(f"{options.requests} requests for each row, streamed, greedy; seconds unless named")
     print(
@@ -164,6 +166,13 @@ def main() -> None:
         return
     with transformers_serve(str(options.peer), options.peer_log) as peer:
         compare([ours, peer], asked, options.clients, tokenizer)
+
+
+def load_tokenizer(source: str) -> Any:
+    """Of whatever a configuration may name: an embedded model, a GGUF file, a directory, the hub."""
+    source = resolve(source)
+    path = find_gguf(source)
+    return load_gguf_tokenizer(path) if path else AutoTokenizer.from_pretrained(source)
 
 
 def compare(servers: list[Server], asked: list[list[dict[str, Any]]], clients: list[int], tokenizer: Any) -> None:

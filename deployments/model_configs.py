@@ -183,6 +183,8 @@ class DiarizationConfig(Strict):
     source: hub id or directory of the pipeline, or `embedded:NAME` of the catalogue.
     device: torch's word; "auto" takes the GPU that the replica was given, else the CPU.
     batch_size: stretches of audio that a network looks at together.
+    hop_s: between the short windows whose voices are compared; by default as the pipeline says. Only the embedded
+        pipeline has such windows.
     max_window_s: longer recordings are diarized in windows of this length, and their speakers matched by voice.
     min_known_similarity: cosine to the reference of a known speaker below which somebody stays a stranger.
     min_linked_similarity: the same between a recording's windows.
@@ -192,6 +194,7 @@ class DiarizationConfig(Strict):
     source: str = Field(min_length=1)
     device: str = "auto"
     batch_size: int = Field(default=16, ge=1)
+    hop_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_window_s: float = Field(default=600.0, ge=30, allow_inf_nan=False)
     min_known_similarity: float = Field(default=0.5, ge=-1, le=1)
     min_linked_similarity: float = Field(default=0.5, ge=-1, le=1)

@@ -1,6 +1,7 @@
 """What `catalogue.toml` says: the models, their files, and where those come from."""
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,9 +25,15 @@ class Wheel:
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
+    """`revision`: a commit, or a branch."""
+
     repository: str
     revision: str
     file: str
+
+    @property
+    def is_pinned(self) -> bool:
+        return re.fullmatch("[0-9a-f]{40}", self.revision) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +67,11 @@ class EmbeddedModel:
         return sum(file.bytes for file in self.files)
 
     @property
-    def wheels(self) -> tuple[Wheel, ...]:
-        """Each once, in the order in which they are needed."""
-        return tuple({wheel.name: wheel for file in self.files for wheel, _ in file.parts}.values())
+    def directory_name(self) -> str:
+        """Files of this package are those of one version of it, which has a directory of its own for them: another
+        version, which may be running, finds its own as they were."""
+        packaged = "".join(file.sha256 for file in self.files if file.packaged)
+        return f"{self.name}-{hashlib.sha256(packaged.encode()).hexdigest()[:8]}" if packaged else self.name
 
 
 def load_catalogue(path: Path = CATALOGUE) -> dict[str, EmbeddedModel]:

@@ -1,5 +1,7 @@
 """`source:` of a configuration: a directory, a hub id, or `embedded:NAME` of the catalogue."""
 
+from pathlib import Path
+
 from models.catalogue import EmbeddedModel, embedded_models
 from models.fetch import fetch
 from pipelines.errors import ConfigurationError
@@ -37,3 +39,12 @@ def resolve(source: str) -> str:
     """
     model = embedded_model(source)
     return source if model is None else str(fetch(model))
+
+
+def resolve_file(model: str, name: str) -> Path:
+    """One file of an embedded model; the others are not fetched.
+
+    Raises:
+        ConfigurationError: as `resolve`.
+    """
+    return fetch(find_model(model), only=name) / name

@@ -17,12 +17,18 @@ def store() -> Path:
 
 
 def directory_of(model: EmbeddedModel) -> Path:
-    return store() / model.name
+    return store() / model.directory_name
 
 
 def missing_files(model: EmbeddedModel, check_digests: bool = True) -> list[ModelFile]:
     """Those that are not there, or not what they should be. Without digests sizes must do."""
     return [file for file in model.files if not _is_there(directory_of(model) / file.name, file, check_digests)]
+
+
+def kept_elsewhere(file: ModelFile) -> Path | None:
+    """The same file, where another version of the program keeps it."""
+    places = store().glob(f"*/{file.name}")
+    return next((path for path in places if _is_there(path, file, check_digest=True)), None)
 
 
 def _is_there(path: Path, file: ModelFile, check_digest: bool) -> bool:

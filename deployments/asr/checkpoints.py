@@ -1,7 +1,9 @@
 """Whisper checkpoints in transformers' form or in CTranslate2's (faster-whisper), as transformers' modules."""
 
 import json
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,20 @@ from transformers import (
 
 from deployments.asr.ctranslate2_file import CTranslate2File, NotCTranslate2, read_ctranslate2
 from deployments.asr.vocabulary import MULTILINGUAL_VOCABULARY
+from models.sources import resolve_file
 from pipelines.errors import ConfigurationError
 
+logger = logging.getLogger("ray.serve")
+
 WEIGHTS = "model.bin"
-NEEDED = ("config.json", "tokenizer.json")
-OPTIONAL = ("preprocessor_config.json",)
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+FEATURES = "preprocessor_config.json"
+
+LENT_TOKENIZERS = {51_865: "whisper-base", 51_864: "whisper-tiny.en"}
+"""OpenAI's, of the embedded models, by the size of the vocabulary: converters write none unless they are told to."""
+
+EMBEDDINGS = "decoder/embeddings/weight"
 HEAD_WIDTH = 64
 """Of all Whispers; for files that do not say how many heads there are."""
 
@@ -51,9 +62,14 @@ def load_whisper(source: str, dtype: torch.dtype) -> WhisperCheckpoint:
             WhisperFeatureExtractor.from_pretrained(source),
             WhisperTokenizer.from_pretrained(source),
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ConfigurationError(f"The Whisper '{source}' could not be loaded: {reason}") from error
+    except Exception as error:  # of several readers of files that may say anything
+        raise ConfigurationError(f"The Whisper '{source}' could not be loaded: {_reason(error)}.") from error
+
+
+def is_distilled(config: WhisperConfig) -> bool:
+    """Turbo and the distilled Whispers were trained to transcribe only, although their tokens say otherwise.
+    Where others have as many layers in the decoder as in the encoder, 24 or 32, they have 4 or 2."""
+    return 2 * config.decoder_layers <= config.encoder_layers
 
 
 def _ctranslate2_directory(source: str) -> Path | None:
@@ -65,39 +81,82 @@ def _ctranslate2_directory(source: str) -> Path | None:
         directory = Path(hf_hub_download(source, WEIGHTS)).parent
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError):
         return None  # transformers says better what is wrong
-    for name in (*NEEDED, *OPTIONAL):
+    except Exception as error:  # the connection's, or the disk's
+        raise ConfigurationError(f"{WEIGHTS} of '{source}' could not be downloaded: {_reason(error)}.") from error
+    for name in (CONFIG, TOKENIZER, FEATURES):
         try:
             hf_hub_download(source, name)
         except (EntryNotFoundError, LocalEntryNotFoundError):
             continue  # what is needed is missed below
+        except Exception as error:
+            raise ConfigurationError(f"{name} of '{source}' could not be downloaded: {_reason(error)}.") from error
     return directory
 
 
 def _from_ctranslate2(directory: Path, dtype: torch.dtype) -> WhisperCheckpoint:
-    for name in NEEDED:
-        if not (directory / name).is_file():
-            raise ConfigurationError(f"The CTranslate2 checkpoint in {directory} has no {name}.")
-    try:
+    if not (directory / CONFIG).is_file():
+        raise ConfigurationError(f"The CTranslate2 checkpoint in {directory} has no {CONFIG}.")
+    with _reading(directory / WEIGHTS):
         file = read_ctranslate2(directory / WEIGHTS)
+        if file.kind != "WhisperSpec":
+            raise NotCTranslate2(f"it is no Whisper but a {file.kind}")
+        vocabulary_size = len(file.stored(EMBEDDINGS))
+    tokenizer = _tokenizer(directory, vocabulary_size)
+    with _reading(directory / WEIGHTS):
+        model = _model(file, tokenizer, dtype)
+    with _reading(directory / CONFIG):
+        said = json.loads((directory / CONFIG).read_text())
+        is_multilingual = model.config.vocab_size >= MULTILINGUAL_VOCABULARY
+        model.generation_config = _generation_config(said, tokenizer, is_multilingual)
+    with _reading(directory / FEATURES):
+        features = _features(directory, model.config.num_mel_bins)
+    return WhisperCheckpoint(model, features, tokenizer)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever a damaged file makes its reader raise is one sentence that names it."""
+    try:
+        yield
     except NotCTranslate2 as error:
-        raise ConfigurationError(f"{directory / WEIGHTS} is no CTranslate2 model that can be read: {error}.") from None
-    if file.kind != "WhisperSpec":
-        raise ConfigurationError(f"{directory / WEIGHTS} is no Whisper but a {file.kind}.")
-    tokenizer = WhisperTokenizer.from_pretrained(directory)
+        raise ConfigurationError(f"{path} is no CTranslate2 model that can be read: {error}.") from None
+    except Exception as error:
+        raise ConfigurationError(f"{path} is not as a Whisper's should be: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line that says something; torch begins with one that only announces others."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if not line.endswith(":")), type(error).__name__).rstrip(".")
+
+
+def _tokenizer(directory: Path, vocabulary_size: int) -> WhisperTokenizer:
+    """The checkpoint's own, else OpenAI's of that size, as faster-whisper does it."""
+    if (directory / TOKENIZER).is_file():
+        with _reading(directory / TOKENIZER):
+            return WhisperTokenizer.from_pretrained(directory)
+    if vocabulary_size not in LENT_TOKENIZERS:
+        raise ConfigurationError(
+            f"The CTranslate2 checkpoint in {directory} has no {TOKENIZER}, and there is none here for a vocabulary "
+            f"of {vocabulary_size}."
+        )
+    lender = LENT_TOKENIZERS[vocabulary_size]
+    logger.info("%s has no %s: OpenAI's is taken, of the embedded model %s", directory, TOKENIZER, lender)
+    return WhisperTokenizer.from_pretrained(resolve_file(lender, TOKENIZER).parent)
+
+
+def _model(file: CTranslate2File, tokenizer: WhisperTokenizer, dtype: torch.dtype) -> WhisperForConditionalGeneration:
     with torch.device("meta"):  # nothing is made that is replaced at once
         model = WhisperForConditionalGeneration(_config(file, tokenizer))
     weights = {name: weight.to(dtype).clone() for name, weight in _weights(file)}
     model.load_state_dict({**weights, "proj_out.weight": weights["model.decoder.embed_tokens.weight"]}, assign=True)
     model.tie_weights()
-    said = json.loads((directory / "config.json").read_text())
-    is_multilingual = model.config.vocab_size >= MULTILINGUAL_VOCABULARY
-    model.generation_config = _generation_config(said, tokenizer, is_multilingual)
-    return WhisperCheckpoint(model, _features(directory, model.config.num_mel_bins), tokenizer)
+    return model
 
 
 def _config(file: CTranslate2File, tokenizer: WhisperTokenizer) -> WhisperConfig:
     """The shape of the network, read off its weights."""
-    vocabulary, width = file.variables["decoder/embeddings/weight"].shape
+    vocabulary, width = file.stored(EMBEDDINGS).shape
     end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     sides: dict[str, Any] = {}
     for side in ("encoder", "decoder"):
@@ -105,14 +164,14 @@ def _config(file: CTranslate2File, tokenizer: WhisperTokenizer) -> WhisperConfig
         sides |= {
             f"{side}_layers": _num_layers(file, side),
             f"{side}_attention_heads": width // HEAD_WIDTH if heads is None else int(heads),
-            f"{side}_ffn_dim": file.variables[f"{side}/layer_0/ffn/linear_0/weight"].shape[0],
+            f"{side}_ffn_dim": file.stored(f"{side}/layer_0/ffn/linear_0/weight").shape[0],
         }
     return WhisperConfig(
         vocab_size=vocabulary,
         d_model=width,
-        num_mel_bins=file.variables["encoder/conv1/weight"].shape[1],
-        max_source_positions=file.variables["encoder/position_encodings/encodings"].shape[0],
-        max_target_positions=file.variables["decoder/position_encodings/encodings"].shape[0],
+        num_mel_bins=file.stored("encoder/conv1/weight").shape[1],
+        max_source_positions=file.stored("encoder/position_encodings/encodings").shape[0],
+        max_target_positions=file.stored("decoder/position_encodings/encodings").shape[0],
         bos_token_id=end,
         eos_token_id=end,
         pad_token_id=end,
@@ -128,7 +187,7 @@ def _num_layers(file: CTranslate2File, side: str) -> int:
 
 def _weights(file: CTranslate2File) -> Iterator[tuple[str, Tensor]]:
     """CTranslate2's weights under transformers' names."""
-    yield "model.decoder.embed_tokens.weight", file.weight("decoder/embeddings/weight")
+    yield "model.decoder.embed_tokens.weight", file.weight(EMBEDDINGS)
     for number in (1, 2):
         yield from _linear(file, f"encoder/conv{number}", f"model.encoder.conv{number}")
     for side in ("encoder", "decoder"):
@@ -199,6 +258,6 @@ def _generation_config(said: dict[str, Any], tokenizer: WhisperTokenizer, is_mul
 
 
 def _features(directory: Path, num_mel_bins: int) -> WhisperFeatureExtractor:
-    if any((directory / name).is_file() for name in OPTIONAL):
+    if (directory / FEATURES).is_file():
         return WhisperFeatureExtractor.from_pretrained(directory)
     return WhisperFeatureExtractor(feature_size=num_mel_bins)

@@ -30,12 +30,24 @@ class CTranslate2File:
     kind: str
     variables: dict[str, Tensor]
 
+    def stored(self, name: str) -> Tensor:
+        """
+        Raises:
+            NotCTranslate2: there is no such variable.
+        """
+        if name not in self.variables:
+            raise NotCTranslate2(f"it has no {name}")
+        return self.variables[name]
+
     def weight(self, name: str) -> Tensor:
         """A float tensor; what is stored as int8 or int16 times `<name>_scale` is divided by it again.
 
         A scale stands for a row of the output, or for all of them.
+
+        Raises:
+            NotCTranslate2: there is no such variable.
         """
-        stored = self.variables[name]
+        stored = self.stored(name)
         scale = self.variables.get(f"{name}_scale")
         if scale is None:
             return stored

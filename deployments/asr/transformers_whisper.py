@@ -9,11 +9,11 @@ from torch import Tensor
 
 from deployments.asr.alignment import Aligner
 from deployments.asr.cache import WhisperCache
-from deployments.asr.checkpoints import load_whisper
+from deployments.asr.checkpoints import is_distilled, load_whisper
 from deployments.asr.review import Reviewer
 from deployments.asr.row import Attempt, Row
 from deployments.asr.sampling import TokenChooser
-from deployments.asr.vocabulary import Vocabulary
+from deployments.asr.vocabulary import TASKS, Vocabulary
 from deployments.decoding.batch import Batch
 from deployments.decoding.devices import resolve_dtype
 from deployments.engines import EngineArgs, StepOutput
@@ -43,8 +43,8 @@ class TransformersWhisper:
         self._waiting: list[Row] = []
         self._batch: Batch[Row, WhisperCache] = Batch(WhisperCache)
         languages = frozenset(self._vocabulary.language_ids) or frozenset({"en"})
-        tasks = self._vocabulary.task_ids or {"transcribe": 0}
-        self.info = RecognizerInfo(languages, frozenset(tasks))  # type: ignore[arg-type]
+        translates = self._vocabulary.task_ids and not is_distilled(self._model.config)
+        self.info = RecognizerInfo(languages, frozenset(TASKS if translates else TASKS[:1]))
 
     def add(self, request_id: str, chunk: AudioChunk, options: DecodingOptions) -> None:
         if options.language is not None and options.language not in self.info.languages:

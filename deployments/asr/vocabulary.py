@@ -7,10 +7,10 @@ from transformers import GenerationConfig, WhisperTokenizer
 from deployments.compat.transformers import byte_of_character
 from pipelines.errors import ConfigurationError
 from pipelines.languages import LANGUAGES
-from pipelines.transcript_types import DecodingOptions
+from pipelines.transcript_types import DecodingOptions, Task
 from pipelines.whisper import MAX_PROMPT_TOKENS
 
-TASKS = ("transcribe", "translate")
+TASKS: tuple[Task, ...] = ("transcribe", "translate")
 MULTILINGUAL_VOCABULARY = 51_865
 """Tokens of the smallest multilingual Whisper, for checkpoints that do not say what they are."""
 

@@ -44,7 +44,11 @@ class DiarizationDeployment:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="diarizer")
         started_at = time.monotonic()
         args = DiarizerArgs(
-            resolve(config.source), assigned_device(config.device), config.batch_size, assigned_threads()
+            resolve(config.source),
+            assigned_device(config.device),
+            config.batch_size,
+            assigned_threads(),
+            config.hop_s,
         )
         self._engine: DiarizationEngine = load_engine(config.engine, ENGINES)(args)
         self._num_failures = 0

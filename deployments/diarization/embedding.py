@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +36,15 @@ class CamPlusPlusEmbedding(BaseInference):
     sample_rate = SAMPLE_RATE_HZ
 
     def __init__(self, path: Path) -> None:
-        self.network = FoldedCamPlusPlus(load_campplus(path))
+        self._exact = FoldedCamPlusPlus(load_campplus(path))
         self.to(torch.device("cpu"))
 
     def to(self, device: torch.device) -> "CamPlusPlusEmbedding":
         self.device = device
         self.dtype = torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
-        self.network.to(device, self.dtype)
+        # a copy is rounded: what comes here first for the CPU may be moved to a GPU afterwards
+        network = self._exact if self.dtype == torch.float32 else deepcopy(self._exact)
+        self.network = network.to(device, self.dtype)
         return self
 
     def __call__(self, waveforms: Tensor, masks: Tensor | None = None) -> NDArray[np.float32]:

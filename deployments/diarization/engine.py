@@ -19,12 +19,14 @@ class DiarizerArgs:
     device: torch's name of it.
     batch_size: stretches of audio that a network looks at together.
     num_threads: CPU threads that the replica was given.
+    hop_s: of windows whose voices are compared; None leaves it to the pipeline.
     """
 
     source: str
     device: str = "cpu"
     batch_size: int = 16
     num_threads: int = 1
+    hop_s: float | None = None
 
 
 class Cancelled(Exception):
@@ -34,7 +36,12 @@ class Cancelled(Exception):
 class DiarizationEngine(Protocol):
     """Synchronous and used by one thread only; constructed with `DiarizerArgs`. Keeps nothing between calls."""
 
-    def __init__(self, args: DiarizerArgs) -> None: ...
+    def __init__(self, args: DiarizerArgs) -> None:
+        """
+        Raises:
+            ConfigurationError: one sentence about why it cannot be made of these.
+        """
+        ...
 
     def diarize(self, window: AudioWindow, is_cancelled: Callable[[], bool]) -> Diarization:
         """Tell who speaks when, in times on the upload's clock.

@@ -21,6 +21,7 @@ class FoldedCamPlusPlus(nn.Module):
     scale: Tensor
     shift: Tensor
 
+    @torch.no_grad()
     def __init__(self, network: CamPlusPlus) -> None:
         super().__init__()
         vectors: Any = network.xvector

@@ -12,8 +12,10 @@ from deployments.compat.pyannote import embedding_of, put_embedding
 from deployments.diarization.engine import Cancelled, DiarizerArgs
 from deployments.diarization.loading import load_pipeline
 from deployments.diarization.shared_trunk import SharedTrunkEmbedding
+from deployments.diarization.windowed_pipeline import WindowedSpeakerDiarization
 from pipelines.audio import from_pcm
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioWindow, Samples, Waveform
+from pipelines.errors import ConfigurationError
 from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
 
 MIN_EMBEDDED_S = 0.5
@@ -27,6 +29,8 @@ class PyannoteDiarizer:
         self._pipeline.legacy = False
         self._pipeline.segmentation_batch_size = args.batch_size
         self._pipeline.embedding_batch_size = args.batch_size
+        if args.hop_s is not None:
+            _set_hop(self._pipeline, args.source, args.hop_s)
         self._embedding = embedding_of(self._pipeline)
         if SharedTrunkEmbedding.suits(self._embedding):
             self._embedding = SharedTrunkEmbedding(self._embedding)
@@ -72,6 +76,17 @@ class PyannoteDiarizer:
             if turn.speaker == speaker
         ]
         return self.embed(Waveform(np.concatenate([np.zeros(0, np.float32), *spoken])))
+
+
+def _set_hop(pipeline: Any, source: str, hop_s: float) -> None:
+    if not isinstance(pipeline, WindowedSpeakerDiarization):
+        raise ConfigurationError(f"The diarization pipeline '{source}' has no hop: leave 'diarization.hop_s' out.")
+    if hop_s > pipeline.window_s:
+        raise ConfigurationError(
+            f"diarization.hop_s is {hop_s:g}, but the windows of '{source}' are {pipeline.window_s:g} s: "
+            "nobody would hear what lies between them."
+        )
+    pipeline.hop_s = hop_s
 
 
 def _turns(annotation: Annotation, speakers: dict[str, int], window: AudioWindow) -> tuple[SpeakerTurn, ...]:

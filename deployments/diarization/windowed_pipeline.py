@@ -61,7 +61,7 @@ class WindowedSpeakerDiarization(SpeakerDiarization):
         # SpeakerDiarization's own would read pickles, and want a PLDA, which this clustering has no use for
         Pipeline.__init__(self)
         self.legacy, self.embedding_exclude_overlap = False, True
-        self._window_s, self._hop_s, self._shared_s = window_s, hop_s, shared_s
+        self.window_s, self.hop_s, self._shared_s = window_s, hop_s, shared_s
         model = load_segmentation(_file(segmentation, SEGMENTATION_FILE))
         duration_s = model.specifications.duration
         put_parts(
@@ -80,7 +80,7 @@ class WindowedSpeakerDiarization(SpeakerDiarization):
         chunks = segmentation(file, hook=listening)
         duration_s = file["waveform"].shape[1] / file["sample_rate"]
         frames = segmentation.model.receptive_field
-        return Windows(chunks, frames, duration_s, self._window_s, self._hop_s, self._shared_s)
+        return Windows(chunks, frames, duration_s, self.window_s, self.hop_s, self._shared_s)
 
     @staticmethod
     def speaker_count(

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from deployments.config_file import check_resources, load_config, local_resources
+from deployments.settings import Settings
 from pipelines.errors import ConfigurationError
+from pipelines.voices import VoiceOptions
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -69,6 +71,16 @@ def test_there_are_configs() -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=[path.name for path in CONFIGS])
 def test_the_repository_s_configs_are_fine(path: Path) -> None:
     assert load_config(path).applications
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[path.name for path in CONFIGS])
+def test_every_config_has_the_thresholds_that_were_measured_of_its_voices(path: Path) -> None:
+    """`models/README.md` says how."""
+    for one in load_config(path).applications:
+        diarization = Settings.model_validate(one.args).diarization
+        assert diarization is not None
+        assert diarization.source == "embedded:speaker-diarization"
+        assert diarization.voices() == VoiceOptions(0.55, 0.58)
 
 
 def test_a_config_is_read(tmp_path: Path) -> None:

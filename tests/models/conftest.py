@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -138,18 +140,28 @@ hub = ["someone/small", "{REVISION}", "config.json"]
 
 
 class Hub(BaseHTTPRequestHandler):
-    """What the hub's own client asks for one file of a repository."""
+    """What the hub's own client asks for one file of a repository.
+
+    files: what it has, by name. sent: what arrives instead of a file's bytes. is_cut: half of them arrive, no more.
+    """
 
     files: dict[str, bytes]
+    sent: dict[str, bytes]
+    is_cut: bool
 
     def do_HEAD(self) -> None:
         self._answer()
 
     def do_GET(self) -> None:
-        self.wfile.write(self._answer())
+        body = self._answer()
+        self.wfile.write(body[: len(body) // 2] if self.is_cut else body)
+        if self.is_cut:
+            self.wfile.flush()
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()  # a reset, and no end
 
     def _answer(self) -> bytes:
-        name = self.path.removeprefix(f"/someone/small/resolve/{REVISION}/")
+        name = self.path.rpartition("/")[2]
         data = self.files.get(name)
         self.send_response(404 if data is None else 200)
         if data is None:
@@ -157,9 +169,10 @@ class Hub(BaseHTTPRequestHandler):
         else:
             self.send_header("X-Repo-Commit", REVISION)
             self.send_header("ETag", f'"{sha256(data)}"')
-        self.send_header("Content-Length", str(len(data or b"")))
+        body = (data or b"") if self.command == "HEAD" else self.sent.get(name, data or b"")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        return data or b""
+        return body
 
     def log_message(self, *_: object) -> None:
         pass
@@ -168,7 +181,8 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub() -> Iterator[ThreadingHTTPServer]:
     """Has what `bench` has in wheels."""
-    handler = type("SmallHub", (Hub,), {"files": {"model.bin": WEIGHTS, "config.json": CONFIG}})
+    files = {"model.bin": WEIGHTS, "config.json": CONFIG}
+    handler = type("SmallHub", (Hub,), {"files": files, "sent": {}, "is_cut": False})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -20,7 +20,7 @@ from models.sources import resolve
 NUM_TIMESTAMPS = 1_501
 """From 0 to 30 s; no tokenizer here names them."""
 
-DECODER_LAYERS, DECODER_HEADS = 2, 4
+DECODER_HEADS = 4
 
 
 def save_whisper(
@@ -29,6 +29,7 @@ def save_whisper(
     more_languages: Sequence[str] = (),
     num_mels: int = 80,
     encoder_layers: int = 3,
+    decoder_layers: int = 2,
     alignment_heads: Sequence[tuple[int, int]] = ((1, 0), (1, 3)),
     std: float = 0.3,
 ) -> None:
@@ -41,7 +42,7 @@ def save_whisper(
     words = WhisperTokenizer.from_pretrained(directory)
     words.save_pretrained(directory)
     WhisperFeatureExtractor(feature_size=num_mels).save_pretrained(directory)
-    model = _random_model(words, num_mels, encoder_layers, std)
+    model = _random_model(words, num_mels, encoder_layers, decoder_layers, std)
     model.generation_config = _generation_config(words, not published.endswith(".en"), alignment_heads)
     model.save_pretrained(directory)
 
@@ -58,7 +59,7 @@ def _add_language(tokenizer: dict[str, Any], language: str) -> None:
 
 
 def _random_model(
-    tokenizer: WhisperTokenizer, num_mels: int, encoder_layers: int, std: float
+    tokenizer: WhisperTokenizer, num_mels: int, encoder_layers: int, decoder_layers: int, std: float
 ) -> WhisperForConditionalGeneration:
     torch.manual_seed(0)
     end = tokenizer.eos_token_id
@@ -67,7 +68,7 @@ def _random_model(
         num_mel_bins=num_mels,
         d_model=64,
         encoder_layers=encoder_layers,
-        decoder_layers=DECODER_LAYERS,
+        decoder_layers=decoder_layers,
         encoder_attention_heads=4,
         decoder_attention_heads=DECODER_HEADS,
         encoder_ffn_dim=96,

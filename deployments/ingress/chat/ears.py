@@ -1,16 +1,17 @@
 """How a chat model hears: by itself, or by reading what another model of the graph has heard (CHT-35)."""
 
+import asyncio
 from dataclasses import dataclass
-from math import ceil
 from typing import Protocol
 
 from deployments.ingress.services import Services
 from deployments.model_configs import ChatModelConfig
-from pipelines.audio_types import SAMPLE_RATE_HZ
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk
 from pipelines.chat_types import AudioPart, ChatModelInfo, TextPart
 from pipelines.errors import AudioTooLong
 from pipelines.hearing import HearingPipeline
-from pipelines.ports import AudioReader
+from pipelines.ports import AudioReader, Recognizer
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo
 from pipelines.transcription import TranscriptionPipeline
 
 MAX_AT_ONCE = 4
@@ -79,11 +80,27 @@ class BorrowedEars:
     num_at_once = MAX_AT_ONCE
 
     def __init__(self, model_id: str, services: Services) -> None:
-        # all together have no more chunks in flight than one upload
-        num_chunks = ceil(services.limits.max_chunks_in_flight / MAX_AT_ONCE)
-        recognizer = services.recognizers[model_id]
+        num_chunks = services.limits.max_chunks_in_flight
+        recognizer = _Shared(services.recognizers[model_id], num_chunks)
         self._pipeline = HearingPipeline(TranscriptionPipeline(services.reader, recognizer, num_chunks))
 
     async def hear(self, upload: bytes) -> Heard:
         heard = await self._pipeline.run(upload)
         return Heard(TextPart(heard.text), heard.duration_s, heard.num_tokens)
+
+
+class _Shared:
+    """A `Recognizer` for all recordings of a request: together they have no more chunks at it than one upload has."""
+
+    def __init__(self, recognizer: Recognizer, num_chunks: int) -> None:
+        self._recognizer = recognizer
+        self._room = asyncio.Semaphore(num_chunks)
+
+    async def transcribe(
+        self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool = True
+    ) -> ChunkTranscript:
+        async with self._room:
+            return await self._recognizer.transcribe(chunk, options, is_first_step)
+
+    async def info(self) -> RecognizerInfo:
+        return await self._recognizer.info()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.scoring import Conversation
+from deployments.diarization import embedding
 from deployments.diarization.campplus import CamPlusPlus, load_campplus
 from deployments.diarization.embedding import CamPlusPlusEmbedding
 from deployments.diarization.features import FRAME_SAMPLES, HOP_SAMPLES, filter_bank
@@ -116,6 +117,17 @@ def test_bfloat16_hears_the_same_voice(network: CamPlusPlus) -> None:
     assert float(F.cosine_similarity(found, expected)) > 0.99
 
 
+def test_what_a_cpu_rounds_is_not_rounded_for_the_next_device(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """The pipeline is made on the CPU and moved to a GPU, which computes in float32."""
+    monkeypatch.setattr(embedding, "_multiplies_bfloat16", lambda _: True)
+    moved = CamPlusPlusEmbedding(path)
+    assert {weight.dtype for weight in moved.network.state_dict().values()} == {torch.bfloat16}
+    monkeypatch.setattr(embedding, "_multiplies_bfloat16", lambda _: False)
+    moved.to(torch.device("cpu"))
+    exact = FoldedCamPlusPlus(load_campplus(path)).state_dict()
+    torch.testing.assert_close(moved.network.state_dict(), exact, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("num_samples", [0, 1, FRAME_SAMPLES - 1, FRAME_SAMPLES, FRAME_SAMPLES + HOP_SAMPLES])
 def test_a_frame_needs_all_of_its_samples(num_samples: int) -> None:
     features = filter_bank(torch.ones(num_samples))
@@ -130,7 +142,7 @@ def test_features_in_blocks_are_those_of_the_whole() -> None:
 
 
 def test_too_few_samples_are_no_voice(path: Path) -> None:
-    embedding = CamPlusPlusEmbedding(path)
-    found = embedding(torch.randn(1, 1, 800))
-    assert found.shape == (1, embedding.dimension)
+    heard = CamPlusPlusEmbedding(path)
+    found = heard(torch.randn(1, 1, 800))
+    assert found.shape == (1, heard.dimension)
     assert np.isnan(found).all()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from deployments.diarization.deployment import MAX_FAILURES, DiarizationDeployment
+from deployments.diarization.engine import DiarizerArgs
 from deployments.model_configs import DiarizationConfig
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioWindow, Waveform
 from pipelines.errors import ConfigurationError, ModelUnavailable
@@ -28,7 +29,7 @@ def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make(source: str = "anything") -> Any:
     return DiarizationDeployment.func_or_class(
-        DiarizationConfig(engine=SCRIPTED, source=source, device="cpu", batch_size=5)
+        DiarizationConfig(engine=SCRIPTED, source=source, device="cpu", batch_size=5, hop_s=0.5)
     )
 
 
@@ -65,7 +66,7 @@ async def fail(deployment: Any, num_times: int) -> None:
 
 def test_the_engine_is_built_from_the_configuration_and_what_ray_gave(engine: Scripted) -> None:
     args = engine.args
-    assert (args.source, args.device, args.batch_size, args.num_threads) == ("anything", "cpu", 5, 3)
+    assert args == DiarizerArgs("anything", "cpu", batch_size=5, num_threads=3, hop_s=0.5)
 
 
 async def test_everybody_gets_their_own_answer(deployment: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pyannote.core import Timeline
 
 from benchmarks.scoring import Conversation, annotation_of
@@ -14,6 +15,7 @@ from deployments.diarization.engine import Cancelled, DiarizerArgs
 from deployments.diarization.pyannote import MAX_EMBEDDED_S, MIN_EMBEDDED_S, PyannoteDiarizer
 from pipelines.audio import from_pcm
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioWindow, PcmSamples, Waveform
+from pipelines.errors import ConfigurationError
 from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
 
 Diarized = Callable[[str], Diarization]
@@ -343,3 +345,18 @@ def test_the_batch_size_changes_nothing(checkpoint: Path, conversations: Convers
             assert (other.turns, other.exclusive_turns) == (first.turns, first.exclusive_turns), name
             for speaker, voice in first.voices.items():
                 np.testing.assert_allclose(other.voices[speaker], voice, atol=1e-3)
+
+
+@pytest.mark.parametrize(("given_s", "hop_s"), [(None, 1.0), (2.5, 2.5)])
+def test_the_configuration_may_say_the_hop(
+    checkpoint: Path, conversations: Conversations, given_s: float | None, hop_s: float
+) -> None:
+    pipeline = PyannoteDiarizer(DiarizerArgs(str(checkpoint), hop_s=given_s))._pipeline
+    samples = from_pcm(conversations["talk"].window().pcm[: 12 * SAMPLE_RATE_HZ])
+    windows = pipeline.get_segmentations({"waveform": torch.from_numpy(samples)[None], "sample_rate": SAMPLE_RATE_HZ})
+    assert windows.sliding_window.step == pytest.approx(hop_s, abs=0.02)
+
+
+def test_a_hop_that_leaves_speech_out_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"hop_s is 3\.5, but the windows of .* are 3 s: .*\.$"):
+        PyannoteDiarizer(DiarizerArgs(str(checkpoint), hop_s=3.5))

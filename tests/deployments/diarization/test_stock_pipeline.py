@@ -19,6 +19,7 @@ from deployments.diarization.engine import DiarizerArgs
 from deployments.diarization.pyannote import PyannoteDiarizer
 from deployments.diarization.shared_trunk import SharedTrunkEmbedding
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioWindow, PcmSamples
+from pipelines.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 14
@@ -98,6 +99,11 @@ def test_a_directory_as_on_the_hub_is_served(directory: Path, pcm: PcmSamples) -
     assert found.exclusive_turns
     assert all(100.0 <= turn.start_s < turn.end_s <= 100.0 + SECONDS for turn in found.turns)
     assert all(np.isfinite(voice).all() for voice in found.voices.values())
+
+
+def test_a_pipeline_without_a_hop_is_given_none(directory: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"' has no hop: leave 'diarization\.hop_s' out\.$"):
+        PyannoteDiarizer(DiarizerArgs(str(directory), hop_s=0.5))
 
 
 def test_the_shared_trunk_gives_the_stock_pipeline_s_embeddings(directory: Path, pcm: PcmSamples) -> None:

@@ -15,7 +15,7 @@ from deployments.remote.recognizer import RemoteRecognizer
 from deployments.settings import LimitsConfig
 from pipelines.errors import AudioServerError, InvalidRequest, ModelUnavailable, Overloaded, UndecodableAudio
 from pipelines.ports import Recognizer
-from pipelines.transcript_types import ChunkTranscript, Segment, Work
+from pipelines.transcript_types import ChunkTranscript, RecognizerInfo, Segment, Work
 from tests.support.api import CHAT_MODEL, MODEL, api, api_client
 from tests.support.fake_chat_model import FakeChatModel, failing, waiting
 from tests.support.fakes import FakeReader, FakeRecognizer
@@ -271,3 +271,18 @@ async def test_gen_02_chat_needs_a_key_where_keys_are_configured() -> None:
         assert (await client.post("/v1/chat/completions", json=body)).status_code == 401
         headers = {"Authorization": "Bearer sk-key"}
         assert (await client.post("/v1/chat/completions", json=body, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("stream", ["false", "true"])
+async def test_trl_03_what_the_checkpoint_cannot_do_is_refused_as_what_the_configuration_excludes(stream: str) -> None:
+    class Turbo(FakeRecognizer):
+        async def info(self) -> RecognizerInfo:
+            return RecognizerInfo(frozenset({"en"}))
+
+    async with api_client(recognizer=Turbo()) as client:
+        response = await client.post(
+            "/v1/audio/translations", data={"model": MODEL, "stream": stream}, files={"file": b"audio"}
+        )
+    told = response.json()["error"]
+    assert (response.status_code, told["param"]) == (400, "model")
+    assert told["message"] == f"The model '{MODEL}' does not translate."

@@ -2,12 +2,15 @@
 
 import asyncio
 from base64 import b64encode
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from deployments.settings import LimitsConfig
+from pipelines.audio_types import AudioChunk
 from pipelines.chat_types import TextPart
 from pipelines.errors import (
     AudioServerError,
@@ -17,6 +20,7 @@ from pipelines.errors import (
     Overloaded,
     UndecodableAudio,
 )
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions
 from tests.support.api import CHAT_MODEL, MODEL, api_client
 from tests.support.fake_chat_model import FakeChatModel, failing
 from tests.support.fakes import FakeReader, FakeRecognizer
@@ -136,6 +140,33 @@ async def test_streaming_begins_with_the_last_transcript() -> None:
     gate.set()
     texts = [event["choices"][0]["delta"].get("content", "") for event in events_of((await asked).text)]
     assert "".join(texts) == "0 1 2 "
+
+
+@dataclass
+class CountingRecognizer(FakeRecognizer):
+    num_now: int = 0
+    most: int = 0
+
+    async def transcribe(
+        self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool = True
+    ) -> ChunkTranscript:
+        self.num_now += 1
+        self.most = max(self.most, self.num_now)
+        try:
+            await asyncio.sleep(0.01)
+            return await super().transcribe(chunk, options, is_first_step)
+        finally:
+            self.num_now -= 1
+
+
+@pytest.mark.parametrize("num_recordings", [1, 4])
+@pytest.mark.parametrize("limit", [1, 3, 4])
+async def test_recordings_of_a_request_share_its_chunks_in_flight(num_recordings: int, limit: int) -> None:
+    recognizer = CountingRecognizer()
+    client = reading(reader=Reader(12.0), recognizer=recognizer, limits=LimitsConfig(max_chunks_in_flight=limit))
+    response = await chat(client, [{"role": "user", "content": [*[SPEECH] * num_recordings, QUESTION]}])
+    assert response.status_code == 200, response.text
+    assert recognizer.most == limit
 
 
 async def test_settings_say_how_answers_are_written_where_a_request_does_not() -> None:
