@@ -13,8 +13,8 @@ from pyannote.core import Annotation, Segment, Timeline
 from pyannote.database.util import load_rttm
 from pyannote.metrics.diarization import DiarizationErrorRate
 
-from deployments.audio.reader import WindowReader
-from pipelines.audio_types import SAMPLE_RATE_HZ, AudioWindow, DecodeLimits, PcmSamples
+from deployments.audio.reader import StretchReader
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioStretch, DecodeLimits, PcmSamples
 from pipelines.speaker_types import SpeakerTurn
 
 COLLAR_S = 0.25
@@ -46,9 +46,9 @@ class Conversation:
     path: Path
     turns: Annotation
 
-    def window(self, index: int = 0, offset_s: float = 0.0) -> AudioWindow:
+    def window(self, index: int = 0, offset_s: float = 0.0) -> AudioStretch:
         """All of it, decoded as the server decodes an upload."""
-        return AudioWindow(index, offset_s, _decoded(self.path, round((self.duration_s + 60) * SAMPLE_RATE_HZ)))
+        return AudioStretch(index, offset_s, _decoded(self.path, round((self.duration_s + 60) * SAMPLE_RATE_HZ)))
 
 
 def load_conversations() -> dict[str, Conversation]:
@@ -86,7 +86,7 @@ def kind_of(conversation: Conversation) -> str:
 
 @cache
 def _decoded(path: Path, num_samples: int) -> PcmSamples:
-    return WindowReader(path.read_bytes(), DecodeLimits()).next_window(0, num_samples)
+    return StretchReader(path.read_bytes(), DecodeLimits()).next_stretch(0, num_samples)
 
 
 def strangers() -> dict[str, Path]:

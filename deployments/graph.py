@@ -4,7 +4,7 @@
                         │
                         ├──────chunks──▶ asr-<name>   one per configured Whisper model
                         │
-                        ├─────windows──▶ diarization  who speaks when
+                        ├───stretches──▶ diarization  who speaks when
                         │
                         └────messages──▶ chat-<name>  one per configured language model
 

@@ -76,7 +76,7 @@ class AudioPage:
 
 
 @dataclass(frozen=True, slots=True)
-class AudioWindow:
+class AudioStretch:
     """A long stretch of an upload with its silences, for diarization: `pcm` at `SAMPLE_RATE_HZ`."""
 
     index: int

@@ -22,8 +22,8 @@ ROUNDING_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class DiarizedWindow:
-    """`names` tells for every speaker of the window who it is in the whole recording."""
+class DiarizedStretch:
+    """`names` tells for every speaker of the stretch who it is in the whole recording."""
 
     end_s: float
     diarization: Diarization
@@ -33,7 +33,7 @@ class DiarizedWindow:
 class DiarizedTranscriptionPipeline:
     """A transcription with speakers.
 
-    Diarization takes memory by the length of what it looks at, so a long recording is diarized in windows of
+    Diarization takes memory by the length of what it looks at, so a long recording is diarized in stretches of
     at most `max_window_s`, and their speakers are recognised again by their voices.
     """
 
@@ -73,13 +73,13 @@ class DiarizedTranscriptionPipeline:
         info = transcription.info
         attribution = SpeakerAttribution(info.duration_s, [speaker.name for speaker in known_speakers])
         finished: TranscriptFinished | None = None
-        windows = self._windows(upload, info, known_speakers)
-        async with aclosing(side_by_side(transcription.events, windows)) as events:
+        stretches = self._stretches(upload, info, known_speakers)
+        async with aclosing(side_by_side(transcription.events, stretches)) as events:
             async for event in events:
                 match event:
                     case TextDelta():
                         decided = attribution.add_text(event)
-                    case DiarizedWindow():
+                    case DiarizedStretch():
                         decided = attribution.add_turns(event.end_s, event.diarization, event.names)
                     case TranscriptFinished():
                         finished = event
@@ -91,9 +91,9 @@ class DiarizedTranscriptionPipeline:
         assert finished is not None
         yield TranscriptFinished(replace(finished.transcript, speaker_segments=tuple(attribution.segments)))
 
-    async def _windows(
+    async def _stretches(
         self, upload: bytes, info: AudioInfo, known_speakers: Sequence[KnownSpeaker]
-    ) -> AsyncGenerator[DiarizedWindow, None]:
+    ) -> AsyncGenerator[DiarizedStretch, None]:
         known: dict[str, Embedding] = {}
         for speaker in known_speakers:
             if len(speaker.speech.samples):
@@ -101,13 +101,13 @@ class DiarizedTranscriptionPipeline:
         voices = Voices(known, self._voices)
         # Windows of equal length, because a short last one would tell little about its speakers; and a little
         # longer than that, so that rounding does not leave one of a few samples.
-        window_s = info.duration_s / ceil(info.duration_s / self._max_window_s) + ROUNDING_S
-        async with aclosing(self._reader.read_windows(upload, window_s)) as windows:
-            async for window in windows:
-                is_first_step = window.index == 0 and not known
-                diarization = await self._diarizer.diarize(window, is_first_step)
+        stretch_s = info.duration_s / ceil(info.duration_s / self._max_window_s) + ROUNDING_S
+        async with aclosing(self._reader.read_stretches(upload, stretch_s)) as stretches:
+            async for stretch in stretches:
+                is_first_step = stretch.index == 0 and not known
+                diarization = await self._diarizer.diarize(stretch, is_first_step)
                 speakers = sorted({turn.speaker for turn in diarization.turns + diarization.exclusive_turns})
-                yield DiarizedWindow(window.end_s, diarization, voices.recognise(speakers, diarization.voices))
+                yield DiarizedStretch(stretch.end_s, diarization, voices.recognise(speakers, diarization.voices))
 
 
 async def side_by_side(*generators: AsyncGenerator[EventT, None]) -> AsyncGenerator[EventT, None]:

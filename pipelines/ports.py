@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipelines.audio_types import AudioChunk, AudioClip, AudioInfo, AudioRecording, AudioWindow, VadOptions, Waveform
+from pipelines.audio_types import AudioChunk, AudioClip, AudioInfo, AudioRecording, AudioStretch, VadOptions, Waveform
 from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions
 from pipelines.speaker_types import Diarization, Embedding
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo
@@ -28,8 +28,8 @@ class AudioReader(Protocol):
         """
         ...
 
-    def read_windows(self, upload: bytes, window_s: float) -> AsyncGenerator[AudioWindow, None]:
-        """Yield all of an upload that `open` has found good, `window_s` at a time; the last window may be shorter."""
+    def read_stretches(self, upload: bytes, stretch_s: float) -> AsyncGenerator[AudioStretch, None]:
+        """Yield all of an upload that `open` has found good, `stretch_s` at a time; the last may be shorter."""
         ...
 
     async def read_clip(self, upload: bytes, max_duration_s: float) -> AudioClip:
@@ -68,7 +68,7 @@ class Recognizer(Protocol):
 
 
 class Diarizer(Protocol):
-    async def diarize(self, window: AudioWindow, is_first_step: bool = True) -> Diarization:
+    async def diarize(self, stretch: AudioStretch, is_first_step: bool = True) -> Diarization:
         """Tell who speaks when; times on the upload's clock.
 
         Raises:

@@ -17,7 +17,7 @@ Speaker = str | int
 
 @dataclass(frozen=True, slots=True)
 class SpeakerTurn:
-    """One speaker's stretch of speech on the upload's clock; `speaker` is only a number within its window."""
+    """One speaker's stretch of speech on the upload's clock; `speaker` is only a number within its stretch."""
 
     start_s: float
     end_s: float
@@ -26,7 +26,7 @@ class SpeakerTurn:
 
 @dataclass(frozen=True, slots=True)
 class Diarization:
-    """Who spoke when in one window.
+    """Who spoke when in one stretch.
 
     turns: may overlap. exclusive_turns: never do; where several speak at once, the most active one counts.
     voices: embeddings by speaker; somebody who was hardly heard alone may have none.

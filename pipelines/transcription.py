@@ -23,7 +23,7 @@ class TranscriptionPipeline:
     def __init__(self, reader: AudioReader, recognizer: Recognizer, num_chunks_in_flight: int = 4) -> None:
         self._reader = reader
         self._recognizer = recognizer
-        self._window = num_chunks_in_flight
+        self._max_in_flight = num_chunks_in_flight
 
     @asynccontextmanager
     async def open(
@@ -50,7 +50,7 @@ class TranscriptionPipeline:
     async def _transcripts(
         self, chunks: AsyncGenerator[AudioChunk, None], options: DecodingOptions
     ) -> AsyncGenerator[ChunkTranscript, None]:
-        """Yield every chunk's answer in order, a bounded window of them being worked on at once.
+        """Yield every chunk's answer in order, a bounded number of them being worked on at once.
 
         Until the language is known chunks go alone: later ones are decoded in the language of the first.
         """
@@ -59,8 +59,8 @@ class TranscriptionPipeline:
         is_exhausted = False
         try:
             while running or not is_exhausted:
-                window = self._window if options.language is not None else 1
-                if reading is None and not is_exhausted and len(running) < window:
+                max_running = self._max_in_flight if options.language is not None else 1
+                if reading is None and not is_exhausted and len(running) < max_running:
                     reading = asyncio.ensure_future(anext(chunks, None))
                 awaited: list[asyncio.Future[Any]] = [*list(running)[:1], *([reading] if reading else [])]
                 await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)

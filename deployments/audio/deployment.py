@@ -1,4 +1,4 @@
-"""The audio deployment: decode + VAD, chunks and windows of an upload on demand."""
+"""The audio deployment: decode + VAD, chunks and stretches of an upload on demand."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ray import serve
 from ray.serve.config import RequestRouterConfig
 
-from deployments.audio.reader import UploadReader, WindowReader, read_clip, read_recording
+from deployments.audio.reader import StretchReader, UploadReader, read_clip, read_recording
 from deployments.audio.silero import SileroModel
 from deployments.compat.serve import CONSISTENT_HASH_ROUTER
 from pipelines.audio_types import AudioClip, AudioPage, AudioRecording, DecodeLimits, PcmSamples, VadOptions
@@ -27,7 +27,7 @@ logger = logging.getLogger("ray.serve")
 FileBytes = NDArray[np.uint8]
 """An upload as an array, which replicas on one node read from shared memory."""
 
-Reader = UploadReader | WindowReader
+Reader = UploadReader | StretchReader
 ResultT = TypeVar("ResultT")
 
 MAX_PARKED = 256
@@ -84,15 +84,15 @@ class AudioDeployment:
             self._park(session_id, reader)
         return page
 
-    async def read_window(
+    async def read_stretch(
         self, session_id: str, upload: FileBytes, first_sample: int, num_samples: int
     ) -> PcmSamples | InvalidRequest:
         """Read `num_samples` of an upload that was found good, or fewer where it ends."""
         parked = self._unpark(session_id, first_sample)
 
-        def read(is_cancelled: Callable[[], bool]) -> tuple[WindowReader, PcmSamples]:
-            reader = parked if isinstance(parked, WindowReader) else WindowReader(upload.tobytes(), self._limits)
-            return reader, reader.next_window(first_sample, num_samples, is_cancelled)
+        def read(is_cancelled: Callable[[], bool]) -> tuple[StretchReader, PcmSamples]:
+            reader = parked if isinstance(parked, StretchReader) else StretchReader(upload.tobytes(), self._limits)
+            return reader, reader.next_stretch(first_sample, num_samples, is_cancelled)
 
         try:
             reader, pcm = await self._in_thread(read)

@@ -1,4 +1,4 @@
-"""Upload to chunks of speech, to long windows, to one short clip, or as a whole. Synchronous; knows no Ray."""
+"""Upload to chunks of speech, to long stretches, to one short clip, or as a whole. Synchronous; knows no Ray."""
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -83,7 +83,7 @@ class UploadReader:
         return builder.push(samples, closed, detector.open_since_s, detector.needed_from_s)
 
 
-class WindowReader:
+class StretchReader:
     """Reads an upload that was found good as 16-bit samples, so many at a time; holds no more than was asked for."""
 
     def __init__(self, upload: bytes, limits: DecodeLimits) -> None:
@@ -93,7 +93,7 @@ class WindowReader:
         self._blocks = decode(upload, limits)
         self._rest: PcmSamples = np.zeros(0, np.int16)
 
-    def next_window(
+    def next_stretch(
         self, first_sample: int, num_samples: int, is_cancelled: Callable[[], bool] = lambda: False
     ) -> PcmSamples:
         """`num_samples` from `first_sample` on; fewer at the end of the audio."""

@@ -16,7 +16,7 @@ from deployments.engines import load_engine
 from deployments.model_configs import DiarizationConfig
 from deployments.resources import assigned_device, assigned_threads
 from models.sources import resolve
-from pipelines.audio_types import AudioWindow, Waveform
+from pipelines.audio_types import AudioStretch, Waveform
 from pipelines.errors import AudioServerError, ModelUnavailable
 from pipelines.speaker_types import Diarization, Embedding
 from pipelines.transcript_types import Work
@@ -37,7 +37,7 @@ MAX_FAILURES = 5
 )
 class DiarizationDeployment:
     """Windows wait in line for the one thread, so a replica needs memory for one of them, and others come in between
-    the windows of a long recording. More at once takes more replicas, which may share a GPU.
+    the stretches of a long recording. More at once takes more replicas, which may share a GPU.
     """
 
     def __init__(self, config: DiarizationConfig) -> None:
@@ -54,14 +54,14 @@ class DiarizationDeployment:
         self._num_failures = 0
         logger.info("Loaded %s in %.1f s on %s", config.source, time.monotonic() - started_at, args.device)
 
-    async def diarize(self, window: AudioWindow) -> tuple[Diarization, Work] | AudioServerError:
+    async def diarize(self, stretch: AudioStretch) -> tuple[Diarization, Work] | AudioServerError:
         """That the model failed is returned: what is raised, Serve would log a second time."""
         try:
-            diarization, work = await self._in_line(lambda is_cancelled: self._engine.diarize(window, is_cancelled))
+            diarization, work = await self._in_line(lambda is_cancelled: self._engine.diarize(stretch, is_cancelled))
         except AudioServerError as error:
             return error
-        numbers = {"window": window.index, "audio_s": round(window.end_s - window.offset_s, 3), **asdict(work)}
-        logger.info("Diarized a window: %s", numbers, extra=numbers)
+        numbers = {"stretch": stretch.index, "audio_s": round(stretch.end_s - stretch.offset_s, 3), **asdict(work)}
+        logger.info("Diarized a stretch: %s", numbers, extra=numbers)
         return diarization, work
 
     async def embed(self, speech: Waveform) -> tuple[Embedding, Work] | AudioServerError:
@@ -72,7 +72,7 @@ class DiarizationDeployment:
 
     def check_health(self) -> None:
         if self._num_failures >= MAX_FAILURES:
-            raise RuntimeError("The engine fails on every window: this replica must be replaced.")
+            raise RuntimeError("The engine fails on every stretch: this replica must be replaced.")
 
     async def _in_line(self, work: Callable[[Callable[[], bool]], ResultT]) -> tuple[ResultT, Work]:
         cancelled = threading.Event()
@@ -90,7 +90,7 @@ class DiarizationDeployment:
         except (Cancelled, asyncio.CancelledError):
             raise
         except Exception:
-            # Whatever an engine raises, the next window starts afresh.
+            # Whatever an engine raises, the next stretch starts afresh.
             logger.exception("The diarizer failed on a request")
             self._num_failures += 1
             raise ModelUnavailable("The diarizer failed on this request.") from None

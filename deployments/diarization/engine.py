@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipelines.audio_types import AudioWindow, Waveform
+from pipelines.audio_types import AudioStretch, Waveform
 from pipelines.speaker_types import Diarization, Embedding
 
 ENGINES = {"pyannote": "deployments.diarization.pyannote:PyannoteDiarizer"}
@@ -43,7 +43,7 @@ class DiarizationEngine(Protocol):
         """
         ...
 
-    def diarize(self, window: AudioWindow, is_cancelled: Callable[[], bool]) -> Diarization:
+    def diarize(self, stretch: AudioStretch, is_cancelled: Callable[[], bool]) -> Diarization:
         """Tell who speaks when, in times on the upload's clock.
 
         Raises:

@@ -14,7 +14,7 @@ from deployments.diarization.loading import load_pipeline
 from deployments.diarization.shared_trunk import SharedTrunkEmbedding
 from deployments.diarization.windowed_pipeline import WindowedSpeakerDiarization
 from pipelines.audio import from_pcm
-from pipelines.audio_types import SAMPLE_RATE_HZ, AudioWindow, Samples, Waveform
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioStretch, Samples, Waveform
 from pipelines.errors import ConfigurationError
 from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
 
@@ -37,27 +37,27 @@ class PyannoteDiarizer:
             put_embedding(self._pipeline, self._embedding)
         self._pipeline.to(torch.device(args.device))
 
-    def diarize(self, window: AudioWindow, is_cancelled: Callable[[], bool]) -> Diarization:
+    def diarize(self, stretch: AudioStretch, is_cancelled: Callable[[], bool]) -> Diarization:
         def watch(*_: Any, **__: Any) -> None:
             if is_cancelled():
                 raise Cancelled
 
-        samples = from_pcm(window.pcm)
+        samples = from_pcm(stretch.pcm)
         file = {"waveform": torch.from_numpy(samples)[None], "sample_rate": SAMPLE_RATE_HZ}  # never a path: slow
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # means of nothing, where nobody was heard alone
             output = self._pipeline(file, hook=watch)
         speakers = {label: number for number, label in enumerate(output.speaker_diarization.labels())}
-        exclusive = _turns(output.exclusive_speaker_diarization, speakers, window)
+        exclusive = _turns(output.exclusive_speaker_diarization, speakers, stretch)
         voices = {
             number: np.asarray(centroid, np.float32)
             for number, centroid in zip(speakers.values(), output.speaker_embeddings, strict=False)
             if np.isfinite(centroid).all() and np.any(centroid)
         }
         for number in set(speakers.values()) - set(voices):
-            if np.any(voice := self._voice_of(number, exclusive, window.offset_s, samples)):
+            if np.any(voice := self._voice_of(number, exclusive, stretch.offset_s, samples)):
                 voices[number] = voice
-        return Diarization(_turns(output.speaker_diarization, speakers, window), exclusive, voices)
+        return Diarization(_turns(output.speaker_diarization, speakers, stretch), exclusive, voices)
 
     def embed(self, speech: Waveform) -> Embedding:
         samples = speech.samples[: int(MAX_EMBEDDED_S * SAMPLE_RATE_HZ)]
@@ -89,11 +89,11 @@ def _set_hop(pipeline: Any, source: str, hop_s: float) -> None:
     pipeline.hop_s = hop_s
 
 
-def _turns(annotation: Annotation, speakers: dict[str, int], window: AudioWindow) -> tuple[SpeakerTurn, ...]:
+def _turns(annotation: Annotation, speakers: dict[str, int], stretch: AudioStretch) -> tuple[SpeakerTurn, ...]:
     turns = (
         SpeakerTurn(
-            window.offset_s + max(segment.start, 0.0),
-            min(window.offset_s + segment.end, window.end_s),
+            stretch.offset_s + max(segment.start, 0.0),
+            min(stretch.offset_s + segment.end, stretch.end_s),
             speakers[label],
         )
         for segment, _, label in annotation.itertracks(yield_label=True)

@@ -18,7 +18,7 @@ from pipelines.audio_types import (
     AudioClip,
     AudioPage,
     AudioRecording,
-    AudioWindow,
+    AudioStretch,
     VadOptions,
 )
 from pipelines.ports import OpenUpload
@@ -54,19 +54,19 @@ class RemoteAudioReader:
             if not page.is_last:
                 tell(sticky.release, session_id)
 
-    async def read_windows(self, upload: bytes, window_s: float) -> AsyncGenerator[AudioWindow, None]:
+    async def read_stretches(self, upload: bytes, stretch_s: float) -> AsyncGenerator[AudioStretch, None]:
         session_id = uuid4().hex
         sticky = self._handle.options(session_id=session_id)
         stored = await _store(upload)
-        num_samples = round(window_s * SAMPLE_RATE_HZ)
+        num_samples = round(stretch_s * SAMPLE_RATE_HZ)
         is_last = False
         try:
             for index in count():
                 first = index * num_samples
-                pcm = await call(sticky.read_window, session_id, stored, first, num_samples, is_first_step=False)
+                pcm = await call(sticky.read_stretch, session_id, stored, first, num_samples, is_first_step=False)
                 is_last = len(pcm) < num_samples
                 if len(pcm):
-                    yield AudioWindow(index, first / SAMPLE_RATE_HZ, pcm)
+                    yield AudioStretch(index, first / SAMPLE_RATE_HZ, pcm)
                 if is_last:
                     return
         finally:

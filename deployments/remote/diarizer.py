@@ -6,7 +6,7 @@ from typing import cast
 from ray.serve.handle import DeploymentHandle
 
 from deployments.remote.calls import call
-from pipelines.audio_types import AudioWindow, Waveform
+from pipelines.audio_types import AudioStretch, Waveform
 from pipelines.speaker_types import Diarization, Embedding
 from pipelines.transcript_types import Work
 
@@ -18,8 +18,8 @@ class RemoteDiarizer:
         self._handle = handle
         self._observe = observe
 
-    async def diarize(self, window: AudioWindow, is_first_step: bool = True) -> Diarization:
-        diarization, work = await call(self._handle.diarize, window, is_first_step=is_first_step)
+    async def diarize(self, stretch: AudioStretch, is_first_step: bool = True) -> Diarization:
+        diarization, work = await call(self._handle.diarize, stretch, is_first_step=is_first_step)
         self._observe(work)
         assert isinstance(diarization, Diarization)
         return diarization

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from pipelines.audio_types import AudioChunk, AudioInfo, AudioWindow, VadOptions, Waveform
+from pipelines.audio_types import AudioChunk, AudioInfo, AudioStretch, VadOptions, Waveform
 from pipelines.diarization import DiarizedTranscriptionPipeline, side_by_side
 from pipelines.errors import AudioTooShort, ModelUnavailable, Overloaded
 from pipelines.speaker_types import Diarization, Embedding, KnownSpeaker, SpeakerTurn
@@ -52,7 +52,7 @@ def spoken(chunk: AudioChunk) -> ChunkTranscript:
     return ChunkTranscript(chunk.index, "en", tuple(segments), "stop", 3, 5)
 
 
-def by_turns(window: AudioWindow, period_s: float = CHUNK_S / 2) -> Diarization:
+def by_turns(window: AudioStretch, period_s: float = CHUNK_S / 2) -> Diarization:
     """Ann and Bob in turn, with numbers that depend on who is first in the window."""
     ends = np.arange(0, window.end_s + 2 * period_s, period_s)
     turns = []
@@ -72,7 +72,7 @@ class Recognizer(FakeRecognizer):
 
 @dataclass
 class Diarizer(FakeDiarizer):
-    answer: Callable[[AudioWindow], Diarization] = by_turns
+    answer: Callable[[AudioStretch], Diarization] = by_turns
 
 
 @dataclass
@@ -159,7 +159,7 @@ async def test_words_are_asked_of_the_recogniser_whatever_the_caller_wanted() ->
 
 
 async def test_no_speech_is_no_segment() -> None:
-    def silence(window: AudioWindow) -> Diarization:
+    def silence(window: AudioStretch) -> Diarization:
         return Diarization()
 
     def nothing(chunk: AudioChunk) -> ChunkTranscript:
@@ -174,7 +174,7 @@ async def test_no_speech_is_no_segment() -> None:
 
 
 async def test_words_where_nobody_was_heard_are_still_told() -> None:
-    def silence(window: AudioWindow) -> Diarization:
+    def silence(window: AudioStretch) -> Diarization:
         return Diarization()
 
     segments = await Server(Reader(20), diarizer=Diarizer(answer=silence)).segments()
@@ -194,7 +194,7 @@ async def test_a_recogniser_without_word_times_will_do() -> None:
         segment = Segment(chunk.offset_s, chunk.end_s, f" Chunk {chunk.index}.", (), 0.0, -0.5, 1.0, 0.0)
         return ChunkTranscript(chunk.index, "en", (segment,))
 
-    def one_each(window: AudioWindow) -> Diarization:
+    def one_each(window: AudioStretch) -> Diarization:
         return by_turns(window, CHUNK_S)
 
     server = Server(Reader(30), Recognizer(answer=without_words), Diarizer(answer=one_each), max_window_s=15)
@@ -237,7 +237,7 @@ async def test_speakers_of_all_windows_are_linked_by_their_voices() -> None:
 async def test_speakers_whose_voices_differ_from_window_to_window_are_not_linked() -> None:
     voices = [ANN, BOB, CY]
 
-    def one_each(window: AudioWindow) -> Diarization:
+    def one_each(window: AudioStretch) -> Diarization:
         turns = (SpeakerTurn(window.offset_s, window.end_s, 0),)
         return Diarization(turns, turns, {0: voices[window.index]})
 
@@ -246,7 +246,7 @@ async def test_speakers_whose_voices_differ_from_window_to_window_are_not_linked
 
 
 async def test_a_speaker_heard_in_exclusive_turns_only_is_somebody_too() -> None:
-    def inconsistent(window: AudioWindow) -> Diarization:
+    def inconsistent(window: AudioStretch) -> Diarization:
         return Diarization((), (SpeakerTurn(window.offset_s, window.end_s, 4),))
 
     segments = await Server(Reader(10), diarizer=Diarizer(answer=inconsistent)).segments()

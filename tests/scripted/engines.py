@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 from benchmarks.scoring import load_conversations, strangers
-from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, AudioWindow, Samples, Waveform
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, AudioStretch, Samples, Waveform
 from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo, Segment, Token, Word, Work
 from pipelines.whisper import MAX_PROMPT_TOKENS, compression_ratio
@@ -109,7 +109,7 @@ class ScriptedDiarizer:
 
     observe: Observe
 
-    async def diarize(self, window: AudioWindow, is_first_step: bool = True) -> Diarization:
+    async def diarize(self, window: AudioStretch, is_first_step: bool = True) -> Diarization:
         heard = await asyncio.to_thread(listen, window.pcm / np.float32(32_768))
         self.observe(Work(0.0, 0.001, 1.0))
         speakers = sorted({one.sentence.speaker for one in heard})

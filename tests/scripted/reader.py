@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from itertools import count
 
-from deployments.audio.reader import UploadReader, WindowReader, read_clip, read_recording
+from deployments.audio.reader import StretchReader, UploadReader, read_clip, read_recording
 from deployments.audio.silero import SileroModel
 from pipelines.audio_types import (
     SAMPLE_RATE_HZ,
@@ -12,7 +12,7 @@ from pipelines.audio_types import (
     AudioClip,
     AudioInfo,
     AudioRecording,
-    AudioWindow,
+    AudioStretch,
     DecodeLimits,
     VadOptions,
 )
@@ -37,13 +37,13 @@ class LocalReader:
             for chunk in page.chunks:
                 yield chunk
 
-    async def read_windows(self, upload: bytes, window_s: float) -> AsyncGenerator[AudioWindow, None]:
-        reader = WindowReader(upload, self._limits)
+    async def read_stretches(self, upload: bytes, window_s: float) -> AsyncGenerator[AudioStretch, None]:
+        reader = StretchReader(upload, self._limits)
         num_samples = round(window_s * SAMPLE_RATE_HZ)
         for index in count():
-            pcm = await asyncio.to_thread(reader.next_window, index * num_samples, num_samples)
+            pcm = await asyncio.to_thread(reader.next_stretch, index * num_samples, num_samples)
             if len(pcm):
-                yield AudioWindow(index, index * window_s, pcm)
+                yield AudioStretch(index, index * window_s, pcm)
             if len(pcm) < num_samples:
                 return
 

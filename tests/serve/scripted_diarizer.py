@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from deployments.diarization.engine import Cancelled, DiarizerArgs
-from pipelines.audio_types import AudioWindow, Waveform
+from pipelines.audio_types import AudioStretch, Waveform
 from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
 from tests.serve.coded_audio import MARK_SAMPLES, NUMBER_SAMPLES, CodedAudio, read_code
 from tests.serve.records import Records
@@ -48,7 +48,7 @@ class ScriptedDiarizer:
     def __init__(self, args: DiarizerArgs) -> None:
         self._records = Records(args.source)
 
-    def diarize(self, window: AudioWindow, is_cancelled: Callable[[], bool]) -> Diarization:
+    def diarize(self, window: AudioStretch, is_cancelled: Callable[[], bool]) -> Diarization:
         start, end = read_code(window.pcm / 32_768)
         order, first = divmod(start, SAMPLES_PER_ORDER)
         last = first + end - start
@@ -88,7 +88,7 @@ def speaker_at(time_s: float) -> int:
     return int(time_s // TURN_S) % 2
 
 
-def _turns(window: AudioWindow) -> list[SpeakerTurn]:
+def _turns(window: AudioStretch) -> list[SpeakerTurn]:
     turns = []
     for index in range(int(window.offset_s // TURN_S), int(window.end_s // TURN_S) + 1):
         start_s = max(index * TURN_S + TURN_GAP_S, window.offset_s)
@@ -98,5 +98,5 @@ def _turns(window: AudioWindow) -> list[SpeakerTurn]:
     return turns
 
 
-def _number(window: AudioWindow, speaker: int) -> int:
+def _number(window: AudioStretch, speaker: int) -> int:
     return (speaker + window.index) % 2

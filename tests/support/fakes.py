@@ -12,7 +12,7 @@ from pipelines.audio_types import (
     AudioClip,
     AudioInfo,
     AudioRecording,
-    AudioWindow,
+    AudioStretch,
     Samples,
     VadOptions,
     Waveform,
@@ -35,7 +35,7 @@ class FakeReader:
     error: Exception | None = None
     windows_error: Exception | None = None
     num_read: int = 0
-    windows: list[AudioWindow] = field(default_factory=list)
+    windows: list[AudioStretch] = field(default_factory=list)
     clips: list[bytes] = field(default_factory=list)
     max_durations_s: list[float] = field(default_factory=list)
     closed: set[str] = field(default_factory=set)
@@ -52,14 +52,14 @@ class FakeReader:
         finally:
             self.closed.add("chunks")
 
-    async def read_windows(self, upload: bytes, window_s: float) -> AsyncGenerator[AudioWindow, None]:
+    async def read_stretches(self, upload: bytes, window_s: float) -> AsyncGenerator[AudioStretch, None]:
         num_samples, step = int(self._duration_s(upload) * SAMPLE_RATE_HZ), int(window_s * SAMPLE_RATE_HZ)
         try:
             if self.windows_error:
                 raise self.windows_error
             for index, first in enumerate(range(0, num_samples, step)):
                 pcm = np.broadcast_to(np.int16(0), min(step, num_samples - first))
-                self.windows.append(AudioWindow(index, first / SAMPLE_RATE_HZ, pcm))
+                self.windows.append(AudioStretch(index, first / SAMPLE_RATE_HZ, pcm))
                 yield self.windows[-1]
         finally:
             self.closed.add("windows")
@@ -154,10 +154,10 @@ class FakeDiarizer(FakeModel):
     """Gives each window the answer that belongs to it. Embeds speech as its first four samples; references are numbered
     -1, -2, … as they come."""
 
-    answer: Callable[[AudioWindow], Diarization] = lambda window: Diarization()
+    answer: Callable[[AudioStretch], Diarization] = lambda window: Diarization()
     embedded: list[Waveform] = field(default_factory=list)
 
-    async def diarize(self, window: AudioWindow, is_first_step: bool = True) -> Diarization:
+    async def diarize(self, window: AudioStretch, is_first_step: bool = True) -> Diarization:
         await self.work(window.index, is_first_step)
         return self.answer(window)
 

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from deployments.audio.decode import decode, probe
-from deployments.audio.reader import UploadReader, WindowReader, read_clip, read_recording
+from deployments.audio.reader import StretchReader, UploadReader, read_clip, read_recording
 from deployments.audio.silero import SileroModel
 from pipelines.audio import to_pcm
 from pipelines.audio_types import (
@@ -160,10 +160,10 @@ def block_lengths(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return lengths
 
 
-def windows(reader: WindowReader, num_samples: int) -> list[PcmSamples]:
-    read = [reader.next_window(0, num_samples)]
+def windows(reader: StretchReader, num_samples: int) -> list[PcmSamples]:
+    read = [reader.next_stretch(0, num_samples)]
     while len(read[-1]) == num_samples:
-        read.append(reader.next_window(reader.position, num_samples))
+        read.append(reader.next_stretch(reader.position, num_samples))
     return read
 
 
@@ -174,7 +174,7 @@ def cancelled_after(num_asked: int) -> Callable[[], bool]:
 
 @pytest.mark.parametrize("num_samples", [9_999, 159_999, 160_000, 160_001, 400_000, 1_600_000, 100_000_000])
 def test_joined_windows_are_all_samples(long_upload: bytes, decoded: PcmSamples, num_samples: int) -> None:
-    reader = WindowReader(long_upload, LIMITS)
+    reader = StretchReader(long_upload, LIMITS)
     read = windows(reader, num_samples)
     assert {window.dtype for window in read} == {np.dtype(np.int16)}
     assert {len(window) for window in read[:-1]} <= {num_samples}
@@ -185,47 +185,47 @@ def test_joined_windows_are_all_samples(long_upload: bytes, decoded: PcmSamples,
 
 @pytest.mark.parametrize("first", [0, 1, 159_999, 160_000, 160_001, 1_000_000])
 def test_a_fresh_reader_goes_on_from_any_sample(long_upload: bytes, decoded: PcmSamples, first: int) -> None:
-    reader = WindowReader(long_upload, LIMITS)
-    np.testing.assert_array_equal(reader.next_window(first, 200_000), decoded[first : first + 200_000])
+    reader = StretchReader(long_upload, LIMITS)
+    np.testing.assert_array_equal(reader.next_stretch(first, 200_000), decoded[first : first + 200_000])
     assert reader.position == first + 200_000
-    np.testing.assert_array_equal(reader.next_window(first + 200_000, 50_000), decoded[first + 200_000 :][:50_000])
+    np.testing.assert_array_equal(reader.next_stretch(first + 200_000, 50_000), decoded[first + 200_000 :][:50_000])
 
 
 def test_a_reader_skips_what_nobody_asks_for(long_upload: bytes, decoded: PcmSamples) -> None:
-    reader = WindowReader(long_upload, LIMITS)
+    reader = StretchReader(long_upload, LIMITS)
     for first in (5_000, 17_000, 500_000):
-        np.testing.assert_array_equal(reader.next_window(first, 1_000), decoded[first : first + 1_000])
+        np.testing.assert_array_equal(reader.next_stretch(first, 1_000), decoded[first : first + 1_000])
 
 
 def test_the_last_window_is_short_and_behind_it_there_is_nothing(long_upload: bytes, decoded: PcmSamples) -> None:
     for first in (len(decoded) - 7, len(decoded), len(decoded) + 160_000):
-        reader = WindowReader(long_upload, LIMITS)
-        np.testing.assert_array_equal(reader.next_window(first, 1_000), decoded[first:])
-        assert len(reader.next_window(reader.position, 1_000)) == 0
+        reader = StretchReader(long_upload, LIMITS)
+        np.testing.assert_array_equal(reader.next_stretch(first, 1_000), decoded[first:])
+        assert len(reader.next_stretch(reader.position, 1_000)) == 0
 
 
 @pytest.mark.parametrize(("first", "num_samples"), [(0, 1), (0, 160_000), (30_000, 500_000), (700_000, 10)])
 def test_no_more_is_decoded_than_was_asked_for(
     long_upload: bytes, block_lengths: list[int], first: int, num_samples: int
 ) -> None:
-    reader = WindowReader(long_upload, LIMITS)
+    reader = StretchReader(long_upload, LIMITS)
     assert block_lengths == []
-    reader.next_window(first, num_samples)
+    reader.next_stretch(first, num_samples)
     assert sum(block_lengths[:-1]) < first + num_samples <= sum(block_lengths)
 
 
 def test_what_is_left_of_a_block_is_not_decoded_again(long_upload: bytes, block_lengths: list[int]) -> None:
-    reader = WindowReader(long_upload, LIMITS)
+    reader = StretchReader(long_upload, LIMITS)
     for first in range(0, 160_000, 16_000):
-        reader.next_window(first, 16_000)
+        reader.next_stretch(first, 16_000)
     assert len(block_lengths) == 1
 
 
 def test_windows_hold_their_own_samples(long_upload: bytes) -> None:
     """A window that was a view of a block would keep all of it in memory."""
-    reader = WindowReader(long_upload, LIMITS)
+    reader = StretchReader(long_upload, LIMITS)
     for first in (0, 1_000):
-        window = reader.next_window(first, 1_000)
+        window = reader.next_stretch(first, 1_000)
         base = window if window.base is None else window.base
         assert base.nbytes == window.nbytes
 
@@ -234,22 +234,22 @@ def test_windows_hold_their_own_samples(long_upload: bytes) -> None:
 def test_reading_a_window_stops_when_nobody_waits(
     long_upload: bytes, decoded: PcmSamples, block_lengths: list[int], num_asked: int
 ) -> None:
-    reader = WindowReader(long_upload, LIMITS)
-    window = reader.next_window(0, 10_000_000, cancelled_after(num_asked))
+    reader = StretchReader(long_upload, LIMITS)
+    window = reader.next_stretch(0, 10_000_000, cancelled_after(num_asked))
     assert len(block_lengths) == num_asked
     assert len(window) == sum(block_lengths) == reader.position
     np.testing.assert_array_equal(window, decoded[: len(window)])
 
 
 def test_skipping_to_a_window_stops_when_nobody_waits(long_upload: bytes, block_lengths: list[int]) -> None:
-    reader = WindowReader(long_upload, LIMITS)
-    assert len(reader.next_window(1_500_000, 100, cancelled_after(2))) == 0
+    reader = StretchReader(long_upload, LIMITS)
+    assert len(reader.next_stretch(1_500_000, 100, cancelled_after(2))) == 0
     assert len(block_lengths) == 2
 
 
 def test_windows_of_what_is_no_audio() -> None:
     with pytest.raises(UndecodableAudio):
-        WindowReader(b"no audio", LIMITS).next_window(0, 100)
+        StretchReader(b"no audio", LIMITS).next_stretch(0, 100)
 
 
 def test_to_pcm() -> None:
@@ -263,7 +263,7 @@ def test_the_loudest_audio_keeps_its_sign() -> None:
     file = io.BytesIO()
     soundfile.write(file, square, 44_100, format="WAV", subtype="PCM_16")
     samples = np.concatenate(list(decode(file.getvalue(), LIMITS)))
-    pcm = WindowReader(file.getvalue(), LIMITS).next_window(0, len(samples))
+    pcm = StretchReader(file.getvalue(), LIMITS).next_stretch(0, len(samples))
     np.testing.assert_allclose(pcm / 32_767, np.clip(samples, -1, 1), atol=1e-4)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from deployments.diarization.engine import Cancelled, DiarizerArgs
-from pipelines.audio_types import AudioWindow, Waveform
+from pipelines.audio_types import AudioStretch, Waveform
 from pipelines.errors import ConfigurationError
 from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
 
@@ -32,7 +32,7 @@ class Scripted:
         self.most_at_once = 0
         self._num_at_once = 0
 
-    def diarize(self, window: AudioWindow, is_cancelled: Callable[[], bool]) -> Diarization:
+    def diarize(self, window: AudioStretch, is_cancelled: Callable[[], bool]) -> Diarization:
         self.threads.add(threading.get_ident())
         self.started.append(window.index)
         self._num_at_once += 1

@@ -14,7 +14,7 @@ import pytest
 from deployments.diarization.deployment import MAX_FAILURES, DiarizationDeployment
 from deployments.diarization.engine import DiarizerArgs
 from deployments.model_configs import DiarizationConfig
-from pipelines.audio_types import SAMPLE_RATE_HZ, AudioWindow, Waveform
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioStretch, Waveform
 from pipelines.errors import ConfigurationError, ModelUnavailable
 from tests.deployments.diarization.scripted_engine import BROKEN, Scripted
 
@@ -45,8 +45,8 @@ def engine(deployment: Any) -> Scripted:
     return scripted
 
 
-def window(index: int) -> AudioWindow:
-    return AudioWindow(index, 10.0 * abs(index), np.zeros(SAMPLE_RATE_HZ, np.int16))
+def window(index: int) -> AudioStretch:
+    return AudioStretch(index, 10.0 * abs(index), np.zeros(SAMPLE_RATE_HZ, np.int16))
 
 
 async def until(condition: Callable[[], bool]) -> None:

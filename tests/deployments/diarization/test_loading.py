@@ -334,12 +334,12 @@ sys.addaudithook(watch)
 import numpy as np
 from deployments.diarization.engine import DiarizerArgs
 from deployments.diarization.pyannote import PyannoteDiarizer
-from pipelines.audio_types import AudioWindow, Waveform
+from pipelines.audio_types import AudioStretch, Waveform
 
 at_import = os.environ["PYANNOTE_METRICS_ENABLED"]
 diarizer = PyannoteDiarizer(DiarizerArgs(os.environ["TEST_SOURCE"]))
 pcm = np.frombuffer(open(os.environ["TEST_PCM"], "rb").read(), np.int16)
-turns = diarizer.diarize(AudioWindow(0, 0.0, pcm), lambda: False).turns
+turns = diarizer.diarize(AudioStretch(0, 0.0, pcm), lambda: False).turns
 diarizer.embed(Waveform(pcm.astype(np.float32) / 32_767))
 
 from pyannote.audio.telemetry import metrics
@@ -350,7 +350,7 @@ at_end = metrics.is_metrics_enabled()
 
 # had it been on, this test would have seen it
 metrics.set_telemetry_metrics(True)
-diarizer.diarize(AudioWindow(0, 0.0, pcm), lambda: False)
+diarizer.diarize(AudioStretch(0, 0.0, pcm), lambda: False)
 for _ in range(100):
     if calls:
         break

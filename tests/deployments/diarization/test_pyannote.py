@@ -14,7 +14,7 @@ from deployments.diarization.campplus import DIMENSION
 from deployments.diarization.engine import Cancelled, DiarizerArgs
 from deployments.diarization.pyannote import MAX_EMBEDDED_S, MIN_EMBEDDED_S, PyannoteDiarizer
 from pipelines.audio import from_pcm
-from pipelines.audio_types import SAMPLE_RATE_HZ, AudioWindow, PcmSamples, Waveform
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioStretch, PcmSamples, Waveform
 from pipelines.errors import ConfigurationError
 from pipelines.speaker_types import Diarization, Embedding, SpeakerTurn
 
@@ -46,7 +46,7 @@ def support(turns: Iterable[SpeakerTurn], speaker: int | None = None) -> Timelin
     return annotation_of(spoken).get_timeline().support(collar=1e-6)
 
 
-def check(found: Diarization, window: AudioWindow) -> None:
+def check(found: Diarization, window: AudioStretch) -> None:
     """All that holds whatever was heard."""
     for turns in (found.turns, found.exclusive_turns):
         assert all(window.offset_s <= turn.start_s < turn.end_s <= window.end_s for turn in turns)
@@ -70,7 +70,7 @@ def same(left: Diarization, right: Diarization) -> bool:
 
 
 @pytest.fixture(scope="module")
-def talk(conversations: Conversations) -> AudioWindow:
+def talk(conversations: Conversations) -> AudioStretch:
     return conversations["talk"].window()
 
 
@@ -101,9 +101,9 @@ def test_overlap_is_found(diarized: Diarized) -> None:
 
 @pytest.mark.parametrize("offset_s", [0.3, 1_200.0, 86_400.125])
 def test_times_are_on_the_upload_s_clock(
-    diarizer: PyannoteDiarizer, talk: AudioWindow, diarized: Diarized, offset_s: float
+    diarizer: PyannoteDiarizer, talk: AudioStretch, diarized: Diarized, offset_s: float
 ) -> None:
-    window = AudioWindow(3, offset_s, talk.pcm)
+    window = AudioStretch(3, offset_s, talk.pcm)
     found, plain = diarizer.diarize(window, never), diarized("talk")
     check(found, window)
     for turns, expected in ((found.turns, plain.turns), (found.exclusive_turns, plain.exclusive_turns)):
@@ -114,10 +114,10 @@ def test_times_are_on_the_upload_s_clock(
         np.testing.assert_array_equal(found.voices[speaker], voice)
 
 
-def test_who_is_too_short_for_a_cluster_still_has_a_voice(diarizer: PyannoteDiarizer, talk: AudioWindow) -> None:
+def test_who_is_too_short_for_a_cluster_still_has_a_voice(diarizer: PyannoteDiarizer, talk: AudioStretch) -> None:
     """Somebody's first 1.2 s sound like all that the same speaker says, far into a recording too."""
     pcm = talk.pcm[round(0.7 * SAMPLE_RATE_HZ) : round(1.9 * SAMPLE_RATE_HZ)]
-    early, late = (diarizer.diarize(AudioWindow(0, offset_s, pcm), never) for offset_s in (0.0, 5_000.0))
+    early, late = (diarizer.diarize(AudioStretch(0, offset_s, pcm), never) for offset_s in (0.0, 5_000.0))
     np.testing.assert_allclose(early.voices[0], late.voices[0], atol=0.05)
     whole = diarizer.embed(Waveform(from_pcm(talk.pcm[round(0.7 * SAMPLE_RATE_HZ) : round(2.8 * SAMPLE_RATE_HZ)])))
     assert cosine(early.voices[0], whole) > 0.7
@@ -128,12 +128,12 @@ def test_who_is_too_short_for_a_cluster_still_has_a_voice(diarizer: PyannoteDiar
 
 @pytest.mark.parametrize("num_samples", [1, 2, 319, 1_600, SAMPLE_RATE_HZ, 45 * SAMPLE_RATE_HZ])
 def test_silence_has_no_speakers(diarizer: PyannoteDiarizer, num_samples: int) -> None:
-    assert diarizer.diarize(AudioWindow(0, 5.0, np.zeros(num_samples, np.int16)), never) == Diarization()
+    assert diarizer.diarize(AudioStretch(0, 5.0, np.zeros(num_samples, np.int16)), never) == Diarization()
 
 
 @pytest.mark.parametrize("sample", [-32_768, 1, FULL_SCALE])
 def test_one_sample(diarizer: PyannoteDiarizer, sample: int) -> None:
-    assert diarizer.diarize(AudioWindow(0, 5.0, pcm_of([sample])), never) == Diarization()
+    assert diarizer.diarize(AudioStretch(0, 5.0, pcm_of([sample])), never) == Diarization()
 
 
 def white_noise(length_s: float, level: float) -> PcmSamples:
@@ -142,12 +142,12 @@ def white_noise(length_s: float, level: float) -> PcmSamples:
 
 @pytest.mark.parametrize(("length_s", "level"), [(20, 30), (20, 3_000), (20, 30_000)])
 def test_white_noise_is_nobody(diarizer: PyannoteDiarizer, length_s: float, level: float) -> None:
-    assert diarizer.diarize(AudioWindow(0, 5.0, white_noise(length_s, level)), never) == Diarization()
+    assert diarizer.diarize(AudioStretch(0, 5.0, white_noise(length_s, level)), never) == Diarization()
 
 
 @pytest.mark.parametrize("length_s", [0.1, 0.5, 1, 3])
 def test_a_burst_of_noise_is_one_speaker_at_most(diarizer: PyannoteDiarizer, length_s: float) -> None:
-    window = AudioWindow(0, 5.0, white_noise(length_s, 3_000))
+    window = AudioStretch(0, 5.0, white_noise(length_s, 3_000))
     found = diarizer.diarize(window, never)
     check(found, window)
     assert len(speakers(found.turns)) <= 1
@@ -155,19 +155,19 @@ def test_a_burst_of_noise_is_one_speaker_at_most(diarizer: PyannoteDiarizer, len
 
 @pytest.mark.parametrize(("start_s", "length_s"), [(0.9, 0.4), (0.7, 1.2)])
 def test_a_word_alone_is_one_speaker(
-    diarizer: PyannoteDiarizer, talk: AudioWindow, start_s: float, length_s: float
+    diarizer: PyannoteDiarizer, talk: AudioStretch, start_s: float, length_s: float
 ) -> None:
     first = round(start_s * SAMPLE_RATE_HZ)
-    window = AudioWindow(0, 5.0, talk.pcm[first : first + round(length_s * SAMPLE_RATE_HZ)])
+    window = AudioStretch(0, 5.0, talk.pcm[first : first + round(length_s * SAMPLE_RATE_HZ)])
     found = diarizer.diarize(window, never)
     check(found, window)
     assert speakers(found.turns) == {0}
     assert seconds(found.turns) >= 0.7 * length_s
 
 
-def test_speech_amid_silence_is_found_at_its_time(diarizer: PyannoteDiarizer, talk: AudioWindow) -> None:
+def test_speech_amid_silence_is_found_at_its_time(diarizer: PyannoteDiarizer, talk: AudioStretch) -> None:
     silence = np.zeros(30 * SAMPLE_RATE_HZ, np.int16)
-    window = AudioWindow(0, 100.0, np.concatenate([silence, talk.pcm, silence]))
+    window = AudioStretch(0, 100.0, np.concatenate([silence, talk.pcm, silence]))
     found = diarizer.diarize(window, never)
     check(found, window)
     assert 130.3 <= found.turns[0].start_s <= 131.0
@@ -191,12 +191,12 @@ MUSIC = {
 
 @pytest.mark.parametrize("name", sorted(MUSIC.keys() - {"siren"}))
 def test_tones_are_nobody(diarizer: PyannoteDiarizer, name: str) -> None:
-    assert diarizer.diarize(AudioWindow(0, 5.0, pcm_of(MUSIC[name])), never) == Diarization()
+    assert diarizer.diarize(AudioStretch(0, 5.0, pcm_of(MUSIC[name])), never) == Diarization()
 
 
 def test_a_siren_is_one_speaker_at_most(diarizer: PyannoteDiarizer) -> None:
     """It glides as a voice does; nobody finds words in it."""
-    window = AudioWindow(0, 5.0, pcm_of(MUSIC["siren"]))
+    window = AudioStretch(0, 5.0, pcm_of(MUSIC["siren"]))
     found = diarizer.diarize(window, never)
     check(found, window)
     assert len(speakers(found.turns)) <= 1
@@ -211,15 +211,15 @@ EXTREMES = {
 
 @pytest.mark.parametrize("name", EXTREMES)
 def test_the_ends_of_the_scale_are_hardly_speech(diarizer: PyannoteDiarizer, name: str) -> None:
-    window = AudioWindow(0, 5.0, pcm_of(EXTREMES[name]))
+    window = AudioStretch(0, 5.0, pcm_of(EXTREMES[name]))
     found = diarizer.diarize(window, never)
     check(found, window)
     assert seconds(found.turns) < 1
 
 
 @pytest.mark.parametrize("gain", [0.01, 50.0], ids=["quiet", "clipped"])
-def test_level_does_not_change_who_speaks(diarizer: PyannoteDiarizer, talk: AudioWindow, gain: float) -> None:
-    window = AudioWindow(0, 0.0, pcm_of(talk.pcm * gain))
+def test_level_does_not_change_who_speaks(diarizer: PyannoteDiarizer, talk: AudioStretch, gain: float) -> None:
+    window = AudioStretch(0, 0.0, pcm_of(talk.pcm * gain))
     found = diarizer.diarize(window, never)
     check(found, window)
     assert len(speakers(found.turns)) == 2
@@ -227,12 +227,12 @@ def test_level_does_not_change_who_speaks(diarizer: PyannoteDiarizer, talk: Audi
 
 
 def test_samples_that_may_not_be_written_to_are_read(
-    diarizer: PyannoteDiarizer, talk: AudioWindow, diarized: Diarized
+    diarizer: PyannoteDiarizer, talk: AudioStretch, diarized: Diarized
 ) -> None:
     """As Ray hands arrays over."""
     pcm = talk.pcm.copy()
     pcm.flags.writeable = False
-    assert same(diarizer.diarize(AudioWindow(0, 0.0, pcm), never), diarized("talk"))
+    assert same(diarizer.diarize(AudioStretch(0, 0.0, pcm), never), diarized("talk"))
     speech = from_pcm(pcm)
     speech.flags.writeable = False
     assert np.isfinite(diarizer.embed(Waveform(speech))).all()
@@ -273,7 +273,7 @@ def test_too_little_speech_is_no_voice(diarizer: PyannoteDiarizer, num_samples: 
     assert not np.any(voice)
 
 
-def test_the_beginning_of_a_long_clip_is_enough(diarizer: PyannoteDiarizer, talk: AudioWindow) -> None:
+def test_the_beginning_of_a_long_clip_is_enough(diarizer: PyannoteDiarizer, talk: AudioStretch) -> None:
     samples = from_pcm(talk.pcm)
     assert len(samples) > MAX_EMBEDDED_S * SAMPLE_RATE_HZ
     beginning = diarizer.embed(Waveform(samples[: int(MAX_EMBEDDED_S * SAMPLE_RATE_HZ)]))
@@ -281,7 +281,7 @@ def test_the_beginning_of_a_long_clip_is_enough(diarizer: PyannoteDiarizer, talk
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-30, 1.0, 1e4])
-def test_voices_are_finite_at_any_level(diarizer: PyannoteDiarizer, talk: AudioWindow, level: float) -> None:
+def test_voices_are_finite_at_any_level(diarizer: PyannoteDiarizer, talk: AudioStretch, level: float) -> None:
     samples = from_pcm(talk.pcm[: 3 * SAMPLE_RATE_HZ]) * np.float32(level)
     assert np.isfinite(diarizer.embed(Waveform(samples))).all()
 
@@ -320,7 +320,7 @@ def test_it_is_asked_oftener_in_a_longer_window(diarizer: PyannoteDiarizer, conv
     """At least once in 40 s of audio, whatever the batch size."""
     window = conversations["dev00"].window()
     asked = CancelledAfter(float("inf"))
-    diarizer.diarize(AudioWindow(0, 0.0, np.tile(window.pcm, 4)), asked)
+    diarizer.diarize(AudioStretch(0, 0.0, np.tile(window.pcm, 4)), asked)
     assert asked.num_asked >= 4 * window.end_s / 40
 
 
@@ -328,7 +328,7 @@ def test_nothing_is_kept_between_windows(
     diarizer: PyannoteDiarizer, conversations: Conversations, diarized: Diarized
 ) -> None:
     names = ("talk", "dev00", "tst01")
-    silence = AudioWindow(0, 0.0, np.zeros(SAMPLE_RATE_HZ, np.int16))
+    silence = AudioStretch(0, 0.0, np.zeros(SAMPLE_RATE_HZ, np.int16))
     for order in (names, names[::-1]):
         for name in order:
             assert same(diarizer.diarize(conversations[name].window(), never), diarized(name)), (order, name)
@@ -339,7 +339,7 @@ def test_nothing_is_kept_between_windows(
 def test_the_batch_size_changes_nothing(checkpoint: Path, conversations: Conversations) -> None:
     diarizers = [PyannoteDiarizer(DiarizerArgs(str(checkpoint), batch_size=batch_size)) for batch_size in (1, 4, 16)]
     for name in ("libri-04", "tst00"):
-        window = AudioWindow(0, 0.0, conversations[name].window().pcm[: 30 * SAMPLE_RATE_HZ])
+        window = AudioStretch(0, 0.0, conversations[name].window().pcm[: 30 * SAMPLE_RATE_HZ])
         first, *others = (diarizer.diarize(window, never) for diarizer in diarizers)
         for other in others:
             assert (other.turns, other.exclusive_turns) == (first.turns, first.exclusive_turns), name

@@ -18,7 +18,7 @@ from pyannote.audio.pipelines import SpeakerDiarization
 from deployments.diarization.engine import DiarizerArgs
 from deployments.diarization.pyannote import PyannoteDiarizer
 from deployments.diarization.shared_trunk import SharedTrunkEmbedding
-from pipelines.audio_types import SAMPLE_RATE_HZ, AudioWindow, PcmSamples
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioStretch, PcmSamples
 from pipelines.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[3]
@@ -95,7 +95,7 @@ def pcm() -> PcmSamples:
 
 def test_a_directory_as_on_the_hub_is_served(directory: Path, pcm: PcmSamples) -> None:
     diarizer = PyannoteDiarizer(DiarizerArgs(str(directory), batch_size=8))
-    found = diarizer.diarize(AudioWindow(0, 100.0, pcm), lambda: False)
+    found = diarizer.diarize(AudioStretch(0, 100.0, pcm), lambda: False)
     assert found.exclusive_turns
     assert all(100.0 <= turn.start_s < turn.end_s <= 100.0 + SECONDS for turn in found.turns)
     assert all(np.isfinite(voice).all() for voice in found.voices.values())
