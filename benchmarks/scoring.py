@@ -39,7 +39,6 @@ class Conversation:
 
     name: str
     kind: str
-    is_held_out: bool
     duration_s: float
     speakers: tuple[str, ...]
     references: Mapping[str, Path]
@@ -57,7 +56,6 @@ def load_conversations() -> dict[str, Conversation]:
         name: Conversation(
             name=name,
             kind=entry["kind"],
-            is_held_out=entry["held_out"],
             duration_s=entry["duration_s"],
             speakers=tuple(entry["speakers"]),
             references={speaker: CONVERSATIONS / path for speaker, path in entry["references"].items()},
@@ -76,7 +74,7 @@ def sample_conversation() -> Conversation:
     folder = Path(package.origin).parent / "sample"
     (turns,) = load_rttm(folder / "sample.rttm").values()
     path = folder / "sample.wav"
-    return Conversation("sample", "sample", True, soundfile.info(path).duration, tuple(turns.labels()), {}, path, turns)
+    return Conversation("sample", "sample", soundfile.info(path).duration, tuple(turns.labels()), {}, path, turns)
 
 
 def kind_of(conversation: Conversation) -> str:
