@@ -1,4 +1,4 @@
-"""How well does a checkpoint transcribe the clips of a manifest? The table on the embedded checkpoint's card.
+"""How well does a checkpoint transcribe the clips of a manifest?
 
     python -m benchmarks.accuracy --source embedded:whisper-base --clips tests/data/clips.json
 

@@ -12,7 +12,7 @@ TIMEOUT_S = 60.0
 
 MAX_STATUS_S = 3.0
 MAX_GAP_S = 2.0
-MARGIN_S = 1.5
+MARGIN_S = 1.0
 """For a machine that does other things, too; clients give up after 5 s."""
 
 

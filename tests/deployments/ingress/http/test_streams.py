@@ -261,3 +261,9 @@ async def test_closing_the_events_is_not_needed_twice() -> None:
     await sent(response)
     async with aclosing(events):
         assert [event async for event in events] == []
+
+
+def test_gen_11_what_clients_wait_for_comes_well_within_their_time() -> None:
+    """3 s for the status and 2 s between two lines, some of it for the way there and back."""
+    assert streams.STATUS_WAIT_S <= 2.0
+    assert sse.KEEP_ALIVE_S <= 1.5
