@@ -35,9 +35,8 @@ def print_models() -> None:
     for model in embedded_models().values():
         missing = missing_files(model, check_digests=False)
         state = "there" if not missing else "missing" if len(missing) == len(model.files) else "incomplete"
-        print(
-            f"{model.name:24} {model.bytes / 1e6:>5.0f} MB  {state:10} {model.licence:16} {model.what}; by {model.whose}"
-        )
+        about = f"{model.licence:16} {model.what}; by {model.whose}"
+        print(f"{model.name:24} {model.bytes / 1e6:>5.0f} MB  {state:10} {about}")
 
 
 if __name__ == "__main__":
