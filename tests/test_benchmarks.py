@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from benchmarks import chat_load
+from benchmarks.accuracy import whisper_word_error_rate
+from benchmarks.scoring import word_error_rate
 from tests.conftest import DATA
 
 
@@ -20,3 +22,10 @@ def test_answers_are_counted_by_the_default_model_s_tokenizer(monkeypatch: pytes
     monkeypatch.setattr(sys, "argv", ["chat_load", "--files", str(DATA / "jfk.flac")])
     chat_load.main()
     assert counted == [6]
+
+
+def test_whisper_s_own_normaliser_forgives_how_a_word_is_written() -> None:
+    spoken, heard = ["Mister Smith isn't twenty."], ["Mr. Smith is not 20"]
+    assert word_error_rate(spoken, heard) > 0.5
+    assert whisper_word_error_rate(spoken, heard) == 0
+    assert whisper_word_error_rate(["They came home late."], ["They came late."]) == 0.25
