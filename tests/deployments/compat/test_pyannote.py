@@ -1,5 +1,6 @@
 """What `deployments/compat/pyannote.py` takes for granted, asked of pyannote.audio itself."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,9 @@ from deployments.compat.pyannote import (
     segmentation_of,
     voices_of,
 )
+from tests.support.contracts import contract
 
-MOVED = "has moved; deployments/compat/pyannote.py says what it is for"
+kept = partial(contract, "pyannote.audio", "deployments/compat/pyannote.py")
 
 RATE_HZ = 16_000
 SECONDS = 10
@@ -121,46 +123,50 @@ def pipeline() -> Assembled:
 
 
 def test_a_pipeline_of_given_parts_works(pipeline: Assembled, file: dict[str, Any]) -> None:
-    output = pipeline(file)
-    assert len(output.speaker_diarization.labels()) == 1, f"pyannote.audio: a SpeakerDiarization's parts {MOVED}"
-    steps = ["get_segmentations", "speaker_count", "get_embeddings", "reconstruct", "reconstruct"]
-    assert pipeline.asked == steps, f"pyannote.audio: a step of SpeakerDiarization.apply {MOVED}"
-    assert embedding_of(pipeline).num_asked == 2, f"pyannote.audio: SpeakerDiarization._embedding {MOVED}"
+    with kept("a part or a step of SpeakerDiarization.apply"):
+        output = pipeline(file)
+        assert len(output.speaker_diarization.labels()) == 1
+        steps = ["get_segmentations", "speaker_count", "get_embeddings", "reconstruct", "reconstruct"]
+        assert pipeline.asked == steps
+        assert embedding_of(pipeline).num_asked == 2
 
 
 def test_a_pipeline_moves_its_parts(pipeline: Assembled) -> None:
-    pipeline.to(torch.device("cpu"))
-    assert embedding_of(pipeline).devices == ["cpu"], f"pyannote.audio: BaseInference {MOVED}"
+    with kept("BaseInference, by which a pipeline finds its parts,"):
+        pipeline.to(torch.device("cpu"))
+        assert embedding_of(pipeline).devices == ["cpu"]
 
 
 def test_a_pipeline_s_parts_are_found(pipeline: Assembled, file: dict[str, Any]) -> None:
-    segmentation, samples = segmentation_of(pipeline), audio_of(pipeline)(file)[0]
-    assert isinstance(segmentation, Inference), f"pyannote.audio: SpeakerDiarization._segmentation {MOVED}"
-    assert samples.shape == (1, SECONDS * RATE_HZ), f"pyannote.audio: SpeakerDiarization._audio {MOVED}"
+    with kept("_segmentation, or _audio, of a SpeakerDiarization"):
+        segmentation, samples = segmentation_of(pipeline), audio_of(pipeline)(file)[0]
+        assert isinstance(segmentation, Inference)
+        assert samples.shape == (1, SECONDS * RATE_HZ)
 
 
 def test_another_embedding_is_used(pipeline: Assembled, file: dict[str, Any]) -> None:
-    before, other = embedding_of(pipeline), Voices()
-    put_embedding(pipeline, other)
-    assert embedding_of(pipeline) is other, f"pyannote.audio: SpeakerDiarization._embedding {MOVED}"
-    pipeline(file)
-    pipeline.to(torch.device("cpu"))
-    assert (other.num_asked, before.num_asked) == (2, 0), f"pyannote.audio: SpeakerDiarization._embedding {MOVED}"
-    assert (other.devices, before.devices) == (["cpu"], []), f"pyannote.audio: BaseInference {MOVED}"
+    with kept("_embedding of a SpeakerDiarization"):
+        before, other = embedding_of(pipeline), Voices()
+        put_embedding(pipeline, other)
+        assert embedding_of(pipeline) is other
+        pipeline(file)
+        pipeline.to(torch.device("cpu"))
+        assert (other.num_asked, before.num_asked) == (2, 0)
+        assert (other.devices, before.devices) == (["cpu"], [])
 
 
 @torch.inference_mode()
 def test_the_network_of_an_embedding_has_two_halves() -> None:
-    whole = WeSpeakerResNet34().eval()
-    network = network_of(PyannoteAudioPretrainedSpeakerEmbedding(whole))
-    assert network is whole, f"pyannote.audio: PyannoteAudioPretrainedSpeakerEmbedding.model_ {MOVED}"
-    assert is_in_two_halves(network), f"pyannote.audio: forward_frames or forward_embedding {MOVED}"
-    generator = torch.Generator().manual_seed(0)
-    waveforms, masks = torch.randn(2, 1, RATE_HZ // 4, generator=generator), torch.ones(2, 20)
-    masks[1, 10:] = 0
-    found = voices_of(network, frames_of(network, waveforms), masks)
-    expected = whole(waveforms, weights=masks)
-    torch.testing.assert_close(found, expected, msg=f"pyannote.audio: forward_frames or forward_embedding {MOVED}")
+    with kept("model_, forward_frames or forward_embedding"):
+        whole = WeSpeakerResNet34().eval()
+        network = network_of(PyannoteAudioPretrainedSpeakerEmbedding(whole))
+        assert network is whole
+        assert is_in_two_halves(network)
+        generator = torch.Generator().manual_seed(0)
+        waveforms, masks = torch.randn(2, 1, RATE_HZ // 4, generator=generator), torch.ones(2, 20)
+        masks[1, 10:] = 0
+        found = voices_of(network, frames_of(network, waveforms), masks)
+        torch.testing.assert_close(found, whole(waveforms, weights=masks))
 
 
 def test_what_is_no_such_embedding_has_no_network() -> None:

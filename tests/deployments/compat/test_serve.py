@@ -5,6 +5,7 @@ import importlib
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -33,8 +34,9 @@ from deployments.compat.serve import (
     schema_fields,
 )
 from pipelines.errors import ConfigurationError
+from tests.support.contracts import contract
 
-MOVED = "has moved; deployments/compat/serve.py says what it is for"
+kept = partial(contract, "ray.serve", "deployments/compat/serve.py")
 
 
 @serve.deployment
@@ -74,42 +76,45 @@ def request_context() -> Iterator[Any]:
 
 
 def test_the_program_runs_configurations() -> None:
-    commands = importlib.import_module(PROGRAM).cli.commands
-    assert "run" in commands, f"ray.serve: the command `run` {MOVED}"
+    with kept("its program"):
+        commands = importlib.import_module(PROGRAM).cli.commands
+        assert "run" in commands
 
 
 async def test_the_router_sends_a_session_to_one_replica(handle: DeploymentHandle) -> None:
-    name = DeploymentID("audio", "app")
-    router = RequestRouterConfig(request_router_class=CONSISTENT_HASH_ROUTER).get_request_router_class()(
-        name, DeploymentHandleSource.REPLICA
-    )
-    router.initialize_state()
-    replicas = [Replica(ReplicaID(f"{number}", name)) for number in range(5)]
-    router.update_replicas(replicas)
+    with kept("the consistent hash router, or a handle's session_id,"):
+        name = DeploymentID("audio", "app")
+        router = RequestRouterConfig(request_router_class=CONSISTENT_HASH_ROUTER).get_request_router_class()(
+            name, DeploymentHandleSource.REPLICA
+        )
+        router.initialize_state()
+        replicas = [Replica(ReplicaID(f"{number}", name)) for number in range(5)]
+        router.update_replicas(replicas)
 
-    async def first_choice(session: str) -> Any:
-        call = handle.options(session_id=session).greet.remote()
-        ((first, *_), *_) = await router.choose_replicas(replicas, PendingRequest([], {}, call._request_metadata))
-        return first
+        async def first_choice(session: str) -> Any:
+            call = handle.options(session_id=session).greet.remote()
+            ((first, *_), *_) = await router.choose_replicas(replicas, PendingRequest([], {}, call._request_metadata))
+            return first
 
-    chosen = [[await first_choice(f"session {number}") for _ in range(3)] for number in range(10)]
-    assert all(one is two is three for one, two, three in chosen), f"ray.serve: the consistent hash router {MOVED}"
-    assert len({replica.replica_id for replica, *_ in chosen}) > 1, f"ray.serve: the consistent hash router {MOVED}"
+        chosen = [[await first_choice(f"session {number}") for _ in range(3)] for number in range(10)]
+        assert all(one is two is three for one, two, three in chosen)
+        assert len({replica.replica_id for replica, *_ in chosen}) > 1
 
 
 async def test_calls_of_one_request_have_ids_of_their_own(handle: DeploymentHandle, request_context: Any) -> None:
-    calls = [call_under_own_id(handle.greet, name) for name in ("you", "me")]
-    assert await asyncio.gather(*calls) == ["Hello you", "Hello me"]
-    told = [call._request_metadata for call in calls]
-    own = {metadata.internal_request_id for metadata in told} - {"", request_context._internal_request_id}
-    assert len(own) == 2, f"ray.serve: the internal request id {MOVED}"
-    ids = {metadata.request_id for metadata in told}
-    assert ids == {request_context.request_id}, f"ray.serve: the request id {MOVED}"
-    assert context._get_serve_request_context() == request_context, f"ray.serve: the request context {MOVED}"
+    with kept("the request context"):
+        calls = [call_under_own_id(handle.greet, name) for name in ("you", "me")]
+        assert await asyncio.gather(*calls) == ["Hello you", "Hello me"]
+        told = [call._request_metadata for call in calls]
+        own = {metadata.internal_request_id for metadata in told} - {"", request_context._internal_request_id}
+        assert len(own) == 2
+        assert {metadata.request_id for metadata in told} == {request_context.request_id}
+        assert context._get_serve_request_context() == request_context
 
 
 async def test_all_replicas_can_be_asked(handle: DeploymentHandle) -> None:
-    assert await call_all_replicas(handle, "greet") == ["Hello all"], f"ray.serve: broadcast {MOVED}"
+    with kept("a handle's broadcast"):
+        assert await call_all_replicas(handle, "greet") == ["Hello all"]
 
 
 @pytest.mark.parametrize(
@@ -126,20 +131,22 @@ async def test_all_replicas_can_be_asked(handle: DeploymentHandle) -> None:
     ],
 )
 def test_schemas_tell_their_keys(schema: type[BaseModel], key: str, inner: type[BaseModel] | None) -> None:
-    assert key in schema_fields(schema), f"ray.serve: {schema.__name__}.{key} {MOVED}"
-    assert schema_fields(schema)[key] is inner, f"ray.serve: the schema of {schema.__name__}.{key} {MOVED}"
+    with kept("the schema of a config file"):
+        assert key in schema_fields(schema)
+        assert schema_fields(schema)[key] is inner
 
 
 def test_a_deployment_s_message_has_the_sentence() -> None:
     """As a replica's process and the controller make a text of it, one after the other."""
-    try:
-        raise ConfigurationError("There is no model.")
-    except ConfigurationError:
-        seen = RuntimeError(traceback.format_exc())
-    try:
-        raise seen
-    except RuntimeError:
-        told = RayTaskError("initialize", traceback.format_exc(), seen, "proctitle", 1, "127.0.0.1")
-    message = f"The deployment failed to start. Error:\n{told.as_instanceof_cause()}"
-    assert configuration_error_in(message) == "There is no model.", f"ray.serve: the text of an error {MOVED}"
-    assert configuration_error_in("The deployment failed to start.") is None
+    with kept("the text of an error"):
+        try:
+            raise ConfigurationError("There is no model.")
+        except ConfigurationError:
+            seen = RuntimeError(traceback.format_exc())
+        try:
+            raise seen
+        except RuntimeError:
+            told = RayTaskError("initialize", traceback.format_exc(), seen, "proctitle", 1, "127.0.0.1")
+        message = f"The deployment failed to start. Error:\n{told.as_instanceof_cause()}"
+        assert configuration_error_in(message) == "There is no model."
+        assert configuration_error_in("The deployment failed to start.") is None
