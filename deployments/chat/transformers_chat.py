@@ -88,7 +88,7 @@ class TransformersChat:
             logger.exception("A prompt could not be read")
             failure = ModelUnavailable("The model failed on this request.")
             return [StepOutput(row.request_id, failure, is_last=True)]
-        return self._accept([row], logits)
+        return self._finish([row], logits)
 
     def _logits_of(self, row: Row) -> Tensor:
         """(1, vocabulary)"""
@@ -124,13 +124,14 @@ class TransformersChat:
         cache.num_tokens = [length + 1 for length in cache.num_tokens]
         for row in rows:
             row.position = row.position + 1
-        return self._accept(rows, logits.float())
+        return self._finish(rows, logits.float())
 
     def _announce(self, rows: list[Row]) -> None:
         if self._before_step:
             self._before_step(rows)
 
-    def _accept(self, rows: list[Row], logits: Tensor) -> list[ChatOutput]:
+    def _finish(self, rows: list[Row], logits: Tensor) -> list[ChatOutput]:
+        """Choose everybody's next token, and let go of those whose last one it is."""
         self._has_failed_to_read = False
         chosen = self._chooser.choose(logits, rows)
         deltas = [row.accept(*choice) for row, choice in zip(rows, chosen, strict=True)]
