@@ -18,20 +18,20 @@ from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 from benchmarks.engine import read_chunks
 from benchmarks.scoring import normalise, word_error_rate
-from deployments.asr.engine import ENGINES, AsrEngine
-from deployments.engines import EngineArgs, load_engine
+from deployments.asr.engine import ENGINES, AsrEngine, AsrEngineArgs, AsrOutput
+from deployments.engines import load_engine
 from models.sources import resolve
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions
 
 
 def transcribe(engine: AsrEngine, path: Path, language: str | None) -> list[ChunkTranscript]:
-    transcripts = []
+    transcripts: list[ChunkTranscript] = []
     for chunk in read_chunks([path]):
         engine.add("chunk", chunk, DecodingOptions(language=language))
-        outputs: list[ChunkTranscript] = []
+        outputs: list[AsrOutput] = []
         while not outputs:
-            outputs = [output.result for output in engine.step()]
-        transcripts += outputs
+            outputs = engine.step()
+        transcripts += [output.result for output in outputs if isinstance(output.result, ChunkTranscript)]
     return transcripts
 
 
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, default=Path("tests/data/clips.json"))
     parser.add_argument("--tell-language", action="store_true", help="give the engine the clips' languages")
     options = parser.parse_args()
-    engine = load_engine("transformers", ENGINES)(EngineArgs(resolve(options.source)))
+    engine = load_engine("transformers", ENGINES)(AsrEngineArgs(resolve(options.source)))
     rows: dict[str, list[tuple[str, str, bool]]] = defaultdict(list)
     for name, clip in json.loads(options.clips.read_text()).items():
         told = clip["language"] if options.tell_language else None

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from deployments.asr.engine import ENGINES as ASR_ENGINES
+from deployments.asr.engine import Timestamps
 from deployments.chat.engine import ENGINES as CHAT_ENGINES
 from deployments.diarization.engine import ENGINES as DIARIZATION_ENGINES
 from deployments.engines import check_engine
@@ -113,12 +114,15 @@ class SpeechModelConfig(_ModelConfig):
     """The deployment `asr-<name>`.
 
     tasks: what it may be asked for, of what the checkpoint can do; by default its id and source tell.
+    timestamps: from what times are told: the decoder's attention, or timestamp tokens that it writes, as OpenAI's own
+        Whisper does. With tokens it leaves out more words and takes longer.
     """
 
     engines, room = ASR_ENGINES, "asr"
 
     task: Literal["transcription"] = "transcription"
     tasks: tuple[Task, ...] = Field(default=("transcribe", "translate"), min_length=1)
+    timestamps: Timestamps = "attention"
 
     @model_validator(mode="before")
     @classmethod

@@ -41,7 +41,7 @@ class HearingPipeline:
             Overloaded, ModelUnavailable
         """
         # nobody asks when what was said, and Whisper loses fewer words without writing it down
-        options = DecodingOptions(timestamps=False)
+        options = DecodingOptions()
         async with self._transcription.open(upload, VadOptions(), options) as transcription:
             async for event in transcription.events:
                 if isinstance(event, TranscriptFinished):

@@ -1,30 +1,36 @@
 """SubRip and WebVTT."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from pipelines.transcript_types import Segment
 
 
-def to_srt(segments: Sequence[Segment]) -> str:
+def to_srt(segments: Sequence[Segment], max_line_width: int) -> str:
     cues = (
         f"{number}\n{_timestamp(start, ',')} --> {_timestamp(end, ',')}\n{text}\n\n"
-        for number, (start, end, text) in enumerate(_cues(segments), start=1)
+        for number, (start, end, text) in enumerate(_cues(segments, max_line_width), start=1)
     )
     return "".join(cues)
 
 
-def to_vtt(segments: Sequence[Segment]) -> str:
+def to_vtt(segments: Sequence[Segment], max_line_width: int) -> str:
     cues = (
         f"{_timestamp(start, '.')} --> {_timestamp(end, '.')}\n{_escape(text)}\n\n"
-        for start, end, text in _cues(segments)
+        for start, end, text in _cues(segments, max_line_width)
     )
     return "WEBVTT\n\n" + "".join(cues)
 
 
-def _cues(segments: Sequence[Segment]) -> list[tuple[int, int, str]]:
+def lines(text: str, max_width: int) -> list[str]:
+    """`text` as a cue shows it; a line is longer only where a script without spaces leaves no choice but to cut it."""
+    return wrap(" ".join(text.split()), max_width, break_on_hyphens=False)
+
+
+def _cues(segments: Sequence[Segment], max_line_width: int) -> list[tuple[int, int, str]]:
     """(start_ms, end_ms, text) that do not overlap and whose text is one paragraph, never empty."""
     cues = []
-    shown = [(segment, " ".join(segment.text.split())) for segment in segments]
+    shown = [(segment, "\n".join(lines(segment.text, max_line_width))) for segment in segments]
     shown = [(segment, text) for segment, text in shown if text]
     for position, (segment, text) in enumerate(shown):
         start_ms, end_ms = round(segment.start_s * 1000), round(segment.end_s * 1000)

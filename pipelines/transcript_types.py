@@ -10,6 +10,15 @@ Task = Literal["transcribe", "translate"]
 FinishReason = Literal["stop", "length"]
 
 
+@dataclass(frozen=True, slots=True)
+class CueOptions:
+    """What a segment may be, so that it can be shown as a subtitle."""
+
+    max_segment_s: float = 7.0
+    max_line_width: int = 42
+    max_line_count: int = 2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodingOptions(Sampling):
     """How one chunk is decoded. At temperature 0 it is tried hotter where decoding fails (Whisper's fallback)."""
@@ -25,8 +34,16 @@ class DecodingOptions(Sampling):
     keywords: tuple[str, ...] = ()
 
     # what is asked for beside the text
-    timestamps: bool = True
+    timestamps: bool = False
     word_timestamps: bool = False
+    cues: CueOptions = CueOptions()
+
+    # whether a model that is served with timestamp tokens writes them
+    timestamp_tokens: bool = True
+
+    @property
+    def has_times(self) -> bool:
+        return self.timestamps or self.word_timestamps
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +66,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One timed stretch of text, as Whisper's timestamp tokens cut it. `seek_s` is where its window began."""
+    """One timed stretch of text. `seek_s` is where its window began."""
 
     start_s: float
     end_s: float

@@ -5,10 +5,8 @@ and the reference implementation that the paper published.
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from pipelines.audio_types import AudioChunk, SpeechSegment
 
 TEMPERATURE_LADDER = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MIN_AVG_LOGPROB = -1.0
@@ -17,8 +15,6 @@ MAX_NO_SPEECH_PROB = 0.6
 
 TIMESTAMP_STEP_S = 0.02
 MAX_PROMPT_TOKENS = 224
-MIN_SKIPPED_SPEECH_S = 1.0
-"""Speech that no segment covers and that is longer than this was skipped, not a breath."""
 
 
 def compression_ratio(text: str) -> float:
@@ -66,20 +62,3 @@ def split_at_timestamps(token_ids: Sequence[int], timestamp_begin: int, duration
     if len(token_ids) > first:
         segments.append(TimedTokens(min(start_s, duration_s), duration_s, first, len(token_ids)))
     return segments
-
-
-def skipped_speech(chunk: AudioChunk, covered: Sequence[SpeechSegment]) -> Iterator[SpeechSegment]:
-    """Yield the stretches of the chunk's speech that the decoder's segments leave out.
-
-    Whisper may close a window before its last sentence, or leap over one: what it leaves is decoded again alone.
-    """
-    for speech in chunk.speech:
-        at_s = speech.start_s
-        for segment in covered:
-            if segment.end_s <= at_s or segment.start_s >= speech.end_s:
-                continue
-            if segment.start_s - at_s >= MIN_SKIPPED_SPEECH_S:
-                yield SpeechSegment(at_s, segment.start_s)
-            at_s = max(at_s, segment.end_s)
-        if speech.end_s - at_s >= MIN_SKIPPED_SPEECH_S:
-            yield SpeechSegment(at_s, speech.end_s)

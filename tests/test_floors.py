@@ -13,23 +13,18 @@ PIPELINE_FLOORS = [
     {"audio_types", "sampling", "errors", "languages"},
     {"transcript_types"},
     {"speaker_types", "chat_types", "transcription_events"},
-    {"ports", "patience", "audio", "vad", "chunking", "whisper", "merging", "turns", "words", "voices", "subtitles"}
+    {"ports", "audio", "vad", "chunking", "whisper", "merging", "turns", "words", "voices", "subtitles"}
     | {"stops", "resuming"},
-    {"transcription", "speakers", "chat"},
+    {"segmenting", "transcription", "speakers", "chat"},
     {"diarization", "hearing", "realtime"},
 ]
 RAY_FILES = {"deployment", "resources", "app", "graph", "config_file", "__main__"}
 RAY_ROOMS = {"remote", "compat"}
 
-LIBRARIES = {"ray", "transformers", "pyannote"}
+LIBRARIES = {"ray", "torch", "transformers", "pyannote"}
 """Their private names are taken in `deployments/compat/` alone."""
 
-COMPAT = ("serve", "transformers", "pyannote")
-
-ALLOWED_PRIVATE_NAMES = {
-    ("deployments.asr.cache", "other._cross_layers"),  # of another object of the same class
-    ("deployments.diarization.embedding", "torch.cpu._is_avx512_bf16_supported"),  # torch's
-}
+COMPAT = ("serve", "torch", "transformers", "pyannote")
 
 
 def rooms() -> dict[str, int]:
@@ -201,7 +196,7 @@ def test_private_names_are_taken_in_one_room_only() -> None:
         if not module.startswith("deployments.compat.")
         for name in private_names(path.read_text())
     }
-    assert taken == ALLOWED_PRIVATE_NAMES, "put what is private into deployments/compat/, with what it is for"
+    assert taken == set(), "put what is private into deployments/compat/, with what it is for"
     assert all(private_names(SOURCES[f"deployments.compat.{name}"].read_text()) for name in COMPAT)
 
 
@@ -242,7 +237,7 @@ def test_packages_import_nothing_by_themselves() -> None:
         ("deployments.ingress.api, deployments.settings", {"ray", "torch", "transformers", "av", "onnxruntime"}),
         ("deployments.ingress.deployment", {"torch", "transformers", "pyannote", "av", "onnxruntime"}),
         ("deployments.audio.reader", {"ray", "torch", "transformers", "fastapi"}),
-        ("deployments.asr.transformers_whisper", {"ray", "pyannote", "av", "fastapi"}),
+        ("deployments.asr.whisper", {"ray", "pyannote", "av", "fastapi"}),
         ("deployments.diarization.pyannote", {"ray", "av", "fastapi"}),
         ("deployments.compat.pyannote", {"ray", "transformers", "av", "fastapi"}),
     ],

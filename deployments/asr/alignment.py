@@ -1,20 +1,22 @@
 """Word times from cross-attention by dynamic time warping.
 
-Method of Whisper's reference implementation (`timing.py`): decode the finished text once more, take the
-attention of the heads that are known to follow the audio, smooth it, and walk the cheapest path through it.
+Method of Whisper's reference implementation (`timing.py`): take the attention of the heads that are known to follow the
+audio, smooth it, and walk the cheapest path through it. There the finished text is decoded once more for that; here the
+heads' queries were kept while it was written.
 """
 
 import logging
 from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from librosa.sequence import dtw
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import WhisperForConditionalGeneration
 
 from pipelines.transcript_types import Token
@@ -22,101 +24,60 @@ from pipelines.transcript_types import Token
 logger = logging.getLogger("ray.serve")
 
 ENCODER_FRAME_S = 0.02
+EARLY_S = 0.04
+"""So long before a word begins the decoder looks for it, measured on synthetic speech whose words begin at known times;
+after a pause it does not.
+"""
+
 PREPENDED = "\"'“¿([{-"
 APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001
 
 
 @dataclass(slots=True)
 class AlignedWord:
-    """`first` and `last` are positions in the segment's tokens, [first, last); times count from the window's start."""
+    """`first` and `last` are positions in the segment's tokens, [first, last); those from `spoken` on are punctuation.
+    Times count from the window's start."""
 
     text: str
     first: int
     last: int
+    spoken: int = 0
     start_s: float = 0.0
     end_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class TimedText:
-    """A segment to align: its text tokens, and the stretch of the window that the decoder gave it."""
+def align(scores: Tensor, tokens: Sequence[Token], frames: NDArray[np.int64], filter_width: int) -> list[AlignedWord]:
+    """Time every word of `tokens`.
 
-    tokens: Sequence[Token]
-    start_s: float
-    end_s: float
+    Args:
+        scores: float32 (alignment heads, tokens + 1, encoder frames), before softmax: of the tokens that were read
+            while these were looked for, and of the last of these, which looked for what follows. Where that is
+            missing, the last word lasts as long as `frames`.
+        frames: those that may belong to the text, in order. Silence between them is left out, so that no word is
+            stretched over it.
+    """
+    words = split_words(tokens)
+    if not words or not len(frames):
+        return []
+    attention = scores.softmax(dim=-1)[:, : len(tokens) + 1, torch.from_numpy(frames)]
+    starts = [*first_frames(-smooth(attention, filter_width).numpy()), len(frames)]
+    for word in words:
+        first, after = starts[word.first], max(starts[min(word.spoken, len(starts) - 1)], starts[word.first] + 1)
+        word.start_s = float(frames[first] * ENCODER_FRAME_S)
+        word.end_s = float((frames[min(after, len(frames)) - 1] + 1) * ENCODER_FRAME_S)
+    for word, following in pairwise(words):
+        if following.start_s - word.end_s < ENCODER_FRAME_S:  # in one breath
+            following.start_s = word.end_s = min(following.start_s + EARLY_S, following.end_s)
+    return words
 
 
-class Aligner:
-    def __init__(self, model: WhisperForConditionalGeneration) -> None:
-        self._model = model
-        self._heads = alignment_heads(model)
-        self._filter_width: int = model.config.median_filter_width
-        first_frames(np.zeros((1, 1)))  # compiled at load, so that no request waits for it
-
-    @torch.inference_mode()
-    def align(
-        self, encoded: Tensor, prefix: Sequence[int], segments: Sequence[TimedText], end_of_text: int
-    ) -> list[list[AlignedWord]]:
-        """Time every word of one window's segments.
-
-        All text is decoded together, as the model first saw it, but each segment is aligned within its own
-        times: the decoder's timestamps are surer than a path through a whole window.
-
-        Args:
-            encoded: (encoder frames, width), the encoder's output for the window.
-            prefix: ids before the text, <|notimestamps|> last.
-        """
-        ids = [*prefix, *(token.id for segment in segments for token in segment.tokens), end_of_text]
-        attention = self._attention(encoded, ids)
-        words, first = [], len(prefix)
-        for segment in segments:
-            last = first + len(segment.tokens)
-            # A token is looked for while the one before it is read; the last row looks for what follows.
-            words.append(self._align_segment(attention[:, first - 1 : last], segment))
-            first = last
-        return words
-
-    def _align_segment(self, attention: NDArray[np.float64], segment: TimedText) -> list[AlignedWord]:
-        from_frame = int(segment.start_s / ENCODER_FRAME_S)
-        to_frame = max(round(segment.end_s / ENCODER_FRAME_S), from_frame + 1)
-        words = split_words(segment.tokens)
-        matrix = smooth(attention[:, :, from_frame:to_frame], self._filter_width)
-        if not words or not matrix.size:
-            return []
-        starts = first_frames(-matrix)
-        for word in words:
-            word.start_s = (from_frame + starts[word.first]) * ENCODER_FRAME_S
-            word.end_s = (from_frame + starts[word.last]) * ENCODER_FRAME_S
-        return words
-
-    def _attention(self, encoded: Tensor, ids: list[int]) -> NDArray[np.float64]:
-        """(alignment heads, tokens, frames): computed here because fast attention kernels do not tell it."""
-        decoder = self._model.model.decoder
-        layers = sorted({layer for layer, _ in self._heads})
-        queries: dict[int, Tensor] = {}
-        hooks = [
-            decoder.layers[layer].encoder_attn.q_proj.register_forward_hook(
-                lambda _module, _inputs, output, layer=layer: queries.__setitem__(layer, output)
-            )
-            for layer in layers
-        ]
-        try:
-            decoder(
-                input_ids=torch.tensor([ids], device=encoded.device),
-                encoder_hidden_states=encoded[None],
-                use_cache=False,
-            )
-        finally:
-            for hook in hooks:
-                hook.remove()
-        weights = []
-        for layer, head in self._heads:
-            attention = decoder.layers[layer].encoder_attn
-            part = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
-            keys = attention.k_proj(encoded)[:, part]
-            scores = queries[layer][0, :, part] * attention.scaling @ keys.T
-            weights.append(scores.float().softmax(dim=-1))
-        return torch.stack(weights).cpu().double().numpy()
+def frames_of(stretches: Sequence[tuple[float, float]], num_frames: int) -> NDArray[np.int64]:
+    """Encoder frames that lie in stretches of a window (s from its start), in order; at least one of each."""
+    frames = np.zeros(num_frames, dtype=bool)
+    for start_s, end_s in stretches:
+        first = min(int(start_s / ENCODER_FRAME_S), num_frames - 1)
+        frames[first : max(round(end_s / ENCODER_FRAME_S), first + 1)] = True
+    return np.flatnonzero(frames)
 
 
 def alignment_heads(model: WhisperForConditionalGeneration) -> list[tuple[int, int]]:
@@ -133,12 +94,27 @@ def alignment_heads(model: WhisperForConditionalGeneration) -> list[tuple[int, i
     return found or [(layer, head) for layer in range(num_layers // 2, num_layers) for head in range(num_heads)]
 
 
-def smooth(attention: NDArray[np.float64], filter_width: int) -> NDArray[np.float64]:
+def smooth(attention: Tensor, filter_width: int) -> Tensor:
     """(heads, tokens, frames) to (tokens, frames): normalised over tokens, median-filtered over time, averaged."""
-    mean, deviation = attention.mean(axis=1, keepdims=True), attention.std(axis=1, keepdims=True)
-    normalised = (attention - mean) / np.maximum(deviation, 1e-9)
-    filtered: NDArray[np.float64] = median_filter(normalised, size=(1, 1, filter_width), mode="mirror")
-    return filtered.mean(axis=0)
+    deviation, mean = torch.std_mean(attention, dim=1, keepdim=True, correction=0)
+    return median((attention - mean) / deviation.clamp(min=1e-9), filter_width).mean(dim=0)
+
+
+def median(x: Tensor, width: int) -> Tensor:
+    """Of each value and its neighbours along the last axis; beyond its ends the values come again, mirrored.
+
+    Sorts all neighbourhoods at once, by exchanging whole rows: many times faster than a filter that sorts each.
+    """
+    reach = width // 2
+    if x.shape[-1] <= reach:
+        return x
+    padded = pad(x, (reach, reach), mode="reflect")
+    ranked = list(padded.unfold(-1, x.shape[-1], 1).unbind(dim=-2))
+    for num_ranked in range(reach + 1):  # each pass leaves the largest of the rest at its end
+        for place in range(width - 1 - num_ranked):
+            lower, higher = ranked[place], ranked[place + 1]
+            ranked[place], ranked[place + 1] = torch.minimum(lower, higher), torch.maximum(lower, higher)
+    return ranked[reach]
 
 
 def first_frames(cost: NDArray[np.float64]) -> list[int]:
@@ -168,10 +144,12 @@ def split_words(tokens: Sequence[Token]) -> list[AlignedWord]:
             continue
         is_new = not words or text[:1].isspace() or not _is_spaced(words[-1].text[-1:], text[:1])
         if is_new:
-            words.append(AlignedWord(text, first, position + 1))
+            words.append(AlignedWord(text, first, position + 1, position + 1))
         else:
+            is_punctuation = all(character in APPENDED for character in text)
             words[-1].text += text
             words[-1].last = position + 1
+            words[-1].spoken = words[-1].spoken if is_punctuation else position + 1
         first = position + 1
     return [word for word in _attach_punctuation(words) if word.text.strip()]
 
@@ -191,6 +169,7 @@ def _attach_punctuation(words: list[AlignedWord]) -> list[AlignedWord]:
         if previous is not None and (follows or leads):
             previous.text += word.text
             previous.last = word.last
+            previous.spoken = previous.spoken if follows else word.spoken
         else:
             attached.append(word)
     return attached

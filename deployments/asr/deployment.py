@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 from ray import serve
 
-from deployments.asr.engine import ENGINES, AsrEngine
+from deployments.asr.engine import ENGINES, AsrEngine, AsrEngineArgs
 from deployments.decoding.deployment import EngineDeployment, UserConfig
-from deployments.engines import EngineArgs, load_engine
+from deployments.engines import load_engine
 from deployments.model_configs import SpeechModelConfig
 from deployments.resources import assigned_device, assigned_threads
 from models.sources import resolve
@@ -30,7 +30,13 @@ logger = logging.getLogger("ray.serve")
 class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
     def __init__(self, model: SpeechModelConfig) -> None:
         started_at_s = time.monotonic()
-        args = EngineArgs(resolve(model.source), assigned_device(model.device), model.dtype, assigned_threads())
+        args = AsrEngineArgs(
+            source=resolve(model.source),
+            device=assigned_device(model.device),
+            dtype=model.dtype,
+            num_threads=assigned_threads(),
+            timestamps=model.timestamps,
+        )
         engine: AsrEngine = load_engine(model.engine, ENGINES)(args)
         self._start(engine, model.source, started_at_s, args.device)
 

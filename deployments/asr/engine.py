@@ -1,21 +1,34 @@
 """What a speech recogniser must do to be served, and the table of those that can be."""
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from deployments.engines import EngineArgs, StepOutput
 from pipelines.audio_types import AudioChunk
+from pipelines.errors import AudioServerError
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo
 
-ENGINES = {"transformers": "deployments.asr.transformers_whisper:TransformersWhisper"}
+ENGINES = {"transformers": "deployments.asr.whisper:WhisperEngine"}
 """Name in the configuration to import path; any other `module:Class` is taken as it is (`deployments.engines`)."""
 
 
+AsrOutput = StepOutput[ChunkTranscript | AudioServerError]
+Timestamps = Literal["attention", "tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class AsrEngineArgs(EngineArgs):
+    """timestamps: from what times are told, the decoder's attention or timestamp tokens that it writes."""
+
+    timestamps: Timestamps = "attention"
+
+
 class AsrEngine(Protocol):
-    """Synchronous and used by one thread only; constructed with `EngineArgs`. Options travel per row."""
+    """Synchronous and used by one thread only; constructed with `AsrEngineArgs`. Options travel per row."""
 
     info: RecognizerInfo
 
-    def __init__(self, args: EngineArgs) -> None: ...
+    def __init__(self, args: AsrEngineArgs) -> None: ...
 
     def add(self, request_id: str, chunk: AudioChunk, options: DecodingOptions) -> None:
         """Take a request aboard.
@@ -25,8 +38,9 @@ class AsrEngine(Protocol):
         """
         ...
 
-    def step(self) -> list[StepOutput[ChunkTranscript]]:
-        """Run one decoding step for everybody aboard and return who has finished."""
+    def step(self) -> list[AsrOutput]:
+        """Run one decoding step for everybody aboard and return who has finished; an error concerns its request
+        alone."""
         ...
 
     def abort(self, request_id: str) -> None:

@@ -1,24 +1,29 @@
-"""One request aboard a Whisper engine: the window it decodes now, and what its windows have given so far."""
+"""One request aboard a Whisper engine: a chunk, which is one window of Whisper's, and the attempts to decode it."""
 
 import random
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from deployments.asr.sampling import Choice
-from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, Samples, SpeechSegment
+from pipelines.audio_types import AudioChunk, SpeechSegment
 from pipelines.transcript_types import DecodingOptions, FinishReason, Segment
+from pipelines.whisper import TIMESTAMP_STEP_S
+
+MAX_LEFT_OUT_S = 1.0
+"""More speech than this at the end of a window is no breath."""
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One decoding of a window at one temperature."""
+    """One decoding of a window at one temperature. scores: what `DecodedWindow` wants of them."""
 
     temperature: float
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish_reason: FinishReason = "stop"
+    scores: Tensor | None = None
 
     @property
     def avg_logprob(self) -> float:
@@ -27,43 +32,45 @@ class Attempt:
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """`prefix` is what the decoder reads first, known once the language is. `encoded` is (encoder frames, width),
-    kept as long as the window is decoded. `skipped` are windows to come."""
+    """`prefix` is what the decoder reads first, known once the language is. `is_timed`: it writes timestamp tokens.
+    `segments` are none where nobody speaks, and may still be written when the row has left its slot."""
 
     request_id: str
     chunk: AudioChunk
     options: DecodingOptions
     seed: int
+    is_timed: bool
     language: str | None
-    window: SpeechSegment
     attempt: Attempt
-    generator: torch.Generator
+    attempt_seed: int = 0
     prefix: list[int] = field(default_factory=list)
-    encoded: Tensor | None = None
     no_speech_prob: float = 0.0
     failed_attempts: list[Attempt] = field(default_factory=list)
-    skipped: list[SpeechSegment] = field(default_factory=list)
-    segments: list[Segment] = field(default_factory=list)
-    finish_reason: FinishReason = "stop"
-    num_windows: int = 0
-    num_output_tokens: int = 0
+    segments: "Future[list[Segment]] | None" = None
 
     def start(self, temperature: float) -> None:
         """Begin to decode the window anew; a row's random numbers depend on nothing but its own seed and place."""
         self.attempt = Attempt(temperature)
-        mixed = random.Random(f"{self.seed}/{self.chunk.index}/{self.num_windows}/{temperature}")
-        self.generator.manual_seed(mixed.getrandbits(63))
+        mixed = random.Random(f"{self.seed}/{self.chunk.index}/{temperature}")
+        self.attempt_seed = mixed.getrandbits(63)
 
     @property
-    def samples(self) -> Samples:
-        first = round((self.window.start_s - self.chunk.offset_s) * SAMPLE_RATE_HZ)
-        last = round((self.window.end_s - self.chunk.offset_s) * SAMPLE_RATE_HZ)
-        return self.chunk.waveform.samples[max(first, 0) : last]
-
-    @property
-    def duration_s(self) -> float:
-        return self.window.end_s - self.window.start_s
+    def speech(self) -> tuple[SpeechSegment, ...]:
+        """Where somebody speaks; where the chunk does not say, everywhere."""
+        return self.chunk.speech or (SpeechSegment(self.chunk.offset_s, self.chunk.end_s),)
 
     @property
     def choice(self) -> Choice:
-        return Choice(self.options, self.attempt.temperature, self.generator, self.attempt.tokens)
+        return Choice(
+            self.options,
+            self.attempt.temperature,
+            self.attempt_seed,
+            self.attempt.tokens,
+            self.is_timed,
+            self._must_reach,
+        )
+
+    @property
+    def _must_reach(self) -> int:
+        speech_s = self.speech[-1].end_s - self.chunk.offset_s
+        return int((speech_s - MAX_LEFT_OUT_S) / TIMESTAMP_STEP_S)

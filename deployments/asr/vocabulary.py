@@ -58,22 +58,12 @@ class Vocabulary:
             return {token.strip("<|>"): id for token, id in named.items()}
         return {code: self._special[f"<|{code}|>"] for code in LANGUAGES if f"<|{code}|>" in self._special}
 
-    def prefix(self, options: DecodingOptions, language: str) -> list[int]:
+    def prefix(self, options: DecodingOptions, language: str, is_timed: bool) -> list[int]:
         """Token ids that the decoder reads before it writes: what came before, language, task, timestamps or not."""
         prefix = [*self._previous_text(options), self.start_of_transcript]
         if self.language_ids:
             prefix += [self.language_ids[language], self.task_ids[options.task]]
-        return prefix if options.timestamps else [*prefix, self.no_timestamps]
-
-    def alignment_prefix(self, options: DecodingOptions, language: str) -> list[int]:
-        if not self.language_ids:
-            return [self.start_of_transcript, self.no_timestamps]
-        return [
-            self.start_of_transcript,
-            self.language_ids[language],
-            self.task_ids[options.task],
-            self.no_timestamps,
-        ]
+        return prefix if is_timed else [*prefix, self.no_timestamps]
 
     def data(self, token_id: int) -> bytes:
         """Bytes of one token; none for special tokens."""

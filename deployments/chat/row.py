@@ -4,7 +4,6 @@ import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from deployments.chat.vocabulary import Vocabulary
@@ -42,7 +41,6 @@ class Row:
     options: SamplingOptions
     max_tokens: int
     vocabulary: Vocabulary
-    generator: torch.Generator = field(init=False)
     position: Tensor = field(init=False)
     written: list[int] = field(default_factory=list)
     _decoder: codecs.IncrementalDecoder = field(init=False)
@@ -50,7 +48,6 @@ class Row:
     _drops_space: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.generator = torch.Generator().manual_seed(self.options.seed % 2**64)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._stops = StopTexts(self.options.stop)
         self._drops_space = self.vocabulary.drops_first_space
@@ -58,6 +55,15 @@ class Row:
     @property
     def temperature(self) -> float:
         return self.options.temperature
+
+    @property
+    def seed(self) -> int:
+        return self.options.seed
+
+    @property
+    def read(self) -> list[int]:
+        token_ids: list[int] = self.prompt.token_ids[0].tolist()
+        return token_ids
 
     def token(self, token_id: int, logprob: float) -> Token:
         """As it would stand next in the answer; a special token, which adds nothing to it, by its name."""

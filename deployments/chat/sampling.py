@@ -7,16 +7,36 @@ from torch import Tensor
 
 from deployments.chat.row import Row
 from deployments.chat.vocabulary import Vocabulary
-from deployments.decoding.sampling import apply_penalties, choose
+from deployments.decoding.sampling import Sampler
 from pipelines.chat_types import ScoredToken
 
 
 class TokenChooser:
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+    """For a batch whose rows stay the same.
 
-    def choose(self, logits: Tensor, rows: Sequence[Row]) -> list[tuple[int, ScoredToken | None]]:
-        """Choose one token per row, and tell how probable it was where that is asked for.
+    Args:
+        num_tokens: the width of logits; many models' output layers are padded beyond their vocabulary.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, rows: Sequence[Row], num_tokens: int, device: torch.device) -> None:
+        self.rows = rows
+        self._vocabulary = vocabulary
+        self._sampler = Sampler(rows, num_tokens, num_tokens, device)
+        biases = [
+            (place, token, bias) for place, row in enumerate(rows) for token, bias in row.options.logit_bias.items()
+        ]
+        places, tokens, values = zip(*biases, strict=True) if biases else ((), (), ())
+        self._biased = (
+            torch.tensor(places, dtype=torch.int64, device=device),
+            torch.tensor(tokens, dtype=torch.int64, device=device),
+        )
+        self._bias = torch.tensor(values, dtype=torch.float32, device=device)
+        self._num_best = max(
+            (row.options.top_logprobs for row in rows if row.options.top_logprobs is not None), default=None
+        )
+
+    def choose(self, logits: Tensor) -> list[tuple[int, ScoredToken | None]]:
+        """Choose one token per row and remember it, and tell how probable it was where that is asked for.
 
         Args:
             logits: float32 (rows, vocabulary); changed in place.
@@ -24,27 +44,27 @@ class TokenChooser:
         Returns:
             token ids; log-probabilities are those under bias and penalties, but before temperature.
         """
-        logits[:, self._vocabulary.size :] = -torch.inf  # many models' output layers are padded
-        for row, row_logits in zip(rows, logits, strict=True):
-            _bend(row_logits, row)
-        chosen = choose(logits, rows)
-        return [(token_id, self._scored(token_id, *one)) for token_id, *one in zip(chosen, logits, rows, strict=True)]
+        logits[:, self._vocabulary.size :] = -torch.inf
+        self._sampler.penalise(logits)
+        if len(self._bias):
+            logits.index_put_(self._biased, self._bias, accumulate=True)
+        tokens = self._sampler.choose(logits)
+        self._sampler.note(tokens)
+        if self._num_best is None:
+            return [(token, None) for token in tokens.tolist()]
+        return self._with_scores(logits, tokens, self._num_best)
 
-    def _scored(self, token_id: int, logits: Tensor, row: Row) -> ScoredToken | None:
-        if row.options.top_logprobs is None:
-            return None
+    def _with_scores(self, logits: Tensor, tokens: Tensor, num_best: int) -> list[tuple[int, ScoredToken | None]]:
         logprobs = torch.log_softmax(logits, dim=-1)
-        best = logprobs.topk(min(row.options.top_logprobs, self._vocabulary.size))
-        alternatives = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return ScoredToken(
-            row.token(token_id, float(logprobs[token_id])),
-            tuple(row.token(*alternative) for alternative in alternatives),
-        )
+        best = logprobs.topk(min(num_best, self._vocabulary.size))
+        chosen = logprobs.gather(1, tokens[:, None])[:, 0]
+        columns = (tokens.tolist(), chosen.tolist(), best.indices.tolist(), best.values.tolist(), self.rows)
+        return [(token, _scored(token, *rest)) for token, *rest in zip(*columns, strict=True)]
 
 
-def _bend(logits: Tensor, row: Row) -> None:
-    options = row.options
-    read = row.prompt.token_ids[0].tolist() if options.repetition_penalty != 1.0 else ()
-    apply_penalties(logits, row.written, options, read)
-    for token_id, bias in options.logit_bias.items():
-        logits[token_id] += bias
+def _scored(token: int, logprob: float, best: list[int], logprobs: list[float], row: Row) -> ScoredToken | None:
+    wanted = row.options.top_logprobs
+    if wanted is None:
+        return None
+    alternatives = list(zip(best, logprobs, strict=True))[:wanted]
+    return ScoredToken(row.token(token, logprob), tuple(row.token(*alternative) for alternative in alternatives))

@@ -40,7 +40,7 @@ class TransformersChat:
         processor = load_processor(args.source, self._model)
         config = self._model.config.get_text_config()
         self._vocabulary = Vocabulary(tokenizer_of(processor), self._model.generation_config, config.vocab_size)
-        self._chooser = TokenChooser(self._vocabulary)
+        self._chooser: TokenChooser | None = None
         max_tokens = _context_length(args, getattr(config, "max_position_embeddings", None))
         token_id = audio_token_id(self._model)
         self._prompter = Prompter(processor, token_id, max_tokens)
@@ -133,7 +133,9 @@ class TransformersChat:
     def _finish(self, rows: list[Row], logits: Tensor) -> list[ChatOutput]:
         """Choose everybody's next token, and let go of those whose last one it is."""
         self._has_failed_to_read = False
-        chosen = self._chooser.choose(logits, rows)
+        if self._chooser is None or self._chooser.rows is not rows:
+            self._chooser = TokenChooser(self._vocabulary, rows, logits.shape[-1], logits.device)
+        chosen = self._chooser.choose(logits)
         deltas = [row.accept(*choice) for row, choice in zip(rows, chosen, strict=True)]
         done = [row for row, delta in zip(rows, deltas, strict=True) if delta.finish_reason]
         self._batch.keep([row for row in self._batch.rows if row not in done])

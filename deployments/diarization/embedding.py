@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyannote.audio.core.inference import BaseInference
 from torch import Tensor
 
+from deployments.compat.torch import multiplies_bfloat16
 from deployments.diarization.campplus import DIMENSION, load_campplus
 from deployments.diarization.features import filter_bank
 from deployments.diarization.folded import FoldedCamPlusPlus
@@ -96,4 +97,4 @@ class CamPlusPlusEmbedding(BaseInference):
 
 def _multiplies_bfloat16(device: torch.device) -> bool:
     """CPUs that only imitate it are many times slower with it; a GPU has time for all the digits."""
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return device.type == "cpu" and multiplies_bfloat16()

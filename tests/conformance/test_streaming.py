@@ -150,13 +150,13 @@ def test_trs_06_no_speech(api: Api, quiet: bytes, model: str) -> None:
 
 @pytest.mark.real
 def test_trs_08_the_first_delta_comes_while_the_model_is_at_work(api: Api, long_audio: bytes) -> None:
-    """Three windows are decoded; the text of the first is there when the last is not."""
+    """Several windows are decoded; the text of the first is there when the last is not."""
     with api.open_stream(long_audio) as response:
         lines = (line for line in response.iter_lines() if line)
         assert '"transcript.text.delta"' in next(lines)
         assert total(api, RUNNING, model_name=ASR_MODEL) == 1
         later = list(lines)
-    assert sum('"transcript.text.delta"' in line for line in later) > 2
+    assert any('"transcript.text.delta"' in line for line in later)
 
 
 @pytest.mark.also_real

@@ -3,14 +3,12 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.audio_types import AudioChunk, SpeechSegment, Waveform
 from pipelines.whisper import (
     TEMPERATURE_LADDER,
     TimedTokens,
     compression_ratio,
     is_silence,
     needs_fallback,
-    skipped_speech,
     split_at_timestamps,
 )
 
@@ -98,35 +96,3 @@ def test_the_ladder_starts_greedy_and_climbs() -> None:
     assert TEMPERATURE_LADDER[0] == 0.0
     assert list(TEMPERATURE_LADDER) == sorted(set(TEMPERATURE_LADDER))
     assert math.isclose(TEMPERATURE_LADDER[-1], 1.0)
-
-
-def chunk_of(*speech: tuple[float, float]) -> AudioChunk:
-    return AudioChunk(0, 10.0, Waveform(np.zeros(320_000, np.float32)), tuple(SpeechSegment(*s) for s in speech))
-
-
-def skipped(chunk: AudioChunk, *covered: tuple[float, float]) -> list[tuple[float, float]]:
-    found = skipped_speech(chunk, [SpeechSegment(*segment) for segment in covered])
-    return [(speech.start_s, speech.end_s) for speech in found]
-
-
-def test_covered_speech_is_not_skipped() -> None:
-    assert skipped(chunk_of((10, 15)), (10, 15)) == []
-    assert skipped(chunk_of((10, 15)), (9, 16)) == []
-    assert skipped(chunk_of((10, 15)), (10, 12), (12, 15)) == []
-
-
-def test_speech_after_the_last_segment_is_skipped() -> None:
-    assert skipped(chunk_of((10, 15), (16, 20)), (10, 15)) == [(16, 20)]
-    assert skipped(chunk_of((10, 20)), (10, 14)) == [(14, 20)]
-
-
-def test_speech_before_and_between_segments_is_skipped() -> None:
-    assert skipped(chunk_of((10, 20)), (12, 14), (17, 20)) == [(10, 12), (14, 17)]
-
-
-def test_a_breath_is_not_skipped_speech() -> None:
-    assert skipped(chunk_of((10, 20)), (10.9, 14), (14.9, 19.1)) == []
-
-
-def test_without_segments_all_speech_was_skipped() -> None:
-    assert skipped(chunk_of((10, 12), (13, 13.5), (14, 16))) == [(10, 12), (14, 16)]

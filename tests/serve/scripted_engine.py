@@ -8,7 +8,8 @@ import time
 from dataclasses import replace
 from typing import ClassVar
 
-from deployments.engines import EngineArgs, StepOutput
+from deployments.asr.engine import AsrEngineArgs
+from deployments.engines import StepOutput
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk
 from pipelines.errors import InvalidRequest
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo, Segment, Word
@@ -24,7 +25,7 @@ class CodeReader:
 
     info: ClassVar[RecognizerInfo] = RecognizerInfo(frozenset({"en", "de"}))
 
-    def __init__(self, args: EngineArgs) -> None:
+    def __init__(self, args: AsrEngineArgs) -> None:
         self._default_s = float(args.source)
         self._aboard: dict[str, tuple[float, AudioChunk, DecodingOptions]] = {}
 
@@ -61,7 +62,7 @@ class Slow(CodeReader):
     take 100 s.
     """
 
-    def __init__(self, args: EngineArgs) -> None:
+    def __init__(self, args: AsrEngineArgs) -> None:
         super().__init__(args)
         self._cancelling = Cancelling()
 
@@ -97,7 +98,7 @@ class Talker(CodeReader):
     Takes as many seconds over a chunk as the request's hotwords say, or with `wait` until the records are released.
     """
 
-    def __init__(self, args: EngineArgs) -> None:
+    def __init__(self, args: AsrEngineArgs) -> None:
         super().__init__(replace(args, source="0"))
         self._records = Records(args.source)
 

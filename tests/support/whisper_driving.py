@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deployments.asr.transformers_whisper import TransformersWhisper
+from deployments.asr.whisper import WhisperEngine
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, Samples, SpeechSegment, Waveform
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions
 
@@ -25,7 +25,7 @@ def joined(speech: Speech, *names: str) -> Samples:
     return np.concatenate([piece for name in names for piece in (speech[name], PAUSE)])
 
 
-def finish(engine: TransformersWhisper, answers: dict[str, ChunkTranscript], num_wanted: int) -> None:
+def finish(engine: WhisperEngine, answers: dict[str, ChunkTranscript], num_wanted: int) -> None:
     for _ in range(5_000):
         if len(answers) == num_wanted:
             return
@@ -33,7 +33,7 @@ def finish(engine: TransformersWhisper, answers: dict[str, ChunkTranscript], num
     raise AssertionError("somebody never finishes")
 
 
-def together(engine: TransformersWhisper, requests: Sequence[Request]) -> list[ChunkTranscript]:
+def together(engine: WhisperEngine, requests: Sequence[Request]) -> list[ChunkTranscript]:
     for number, (chunk, options) in enumerate(requests):
         engine.add(str(number), chunk, options)
     answers: dict[str, ChunkTranscript] = {}
@@ -42,7 +42,7 @@ def together(engine: TransformersWhisper, requests: Sequence[Request]) -> list[C
     return [answers[str(number)] for number in range(len(requests))]
 
 
-def alone(engine: TransformersWhisper, request: Request) -> ChunkTranscript:
+def alone(engine: WhisperEngine, request: Request) -> ChunkTranscript:
     return together(engine, [request])[0]
 
 
@@ -61,7 +61,8 @@ def logprobs(transcript: ChunkTranscript) -> list[float]:
 def without_numbers(transcript: ChunkTranscript) -> ChunkTranscript:
     """All that must be exactly equal."""
     segments = tuple(
-        replace(segment, avg_logprob=0.0, no_speech_prob=0.0, tokens=(), words=()) for segment in transcript.segments
+        replace(segment, start_s=0.0, end_s=0.0, avg_logprob=0.0, no_speech_prob=0.0, tokens=(), words=())
+        for segment in transcript.segments
     )
     return replace(transcript, segments=segments)
 
@@ -72,6 +73,7 @@ def check_equal(found: Sequence[ChunkTranscript], expected: Sequence[ChunkTransc
         assert token_ids(one) == token_ids(other)
         assert logprobs(one) == pytest.approx(logprobs(other), abs=1e-3)
         for segment, same in zip(one.segments, other.segments, strict=True):
+            assert (segment.start_s, segment.end_s) == pytest.approx((same.start_s, same.end_s), abs=0.021)
             assert segment.no_speech_prob == pytest.approx(same.no_speech_prob, abs=1e-3)
             assert [word.text for word in segment.words] == [word.text for word in same.words]
             assert [word.start_s for word in segment.words] == pytest.approx(

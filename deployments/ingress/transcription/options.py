@@ -3,7 +3,10 @@
 from deployments.ingress.http.fields import sampled
 from deployments.ingress.transcription.schema import ServerVad, TranscriptionRequest
 from pipelines.audio_types import VadOptions
-from pipelines.transcript_types import DecodingOptions, Task
+from pipelines.transcript_types import CueOptions, DecodingOptions, Task
+
+TIMED_FORMATS = frozenset({"verbose_json", "srt", "vtt"})
+"""Those that tell when something was said; of speakers the pipeline asks by itself."""
 
 
 def to_options(request: TranscriptionRequest, task: Task) -> DecodingOptions:
@@ -14,8 +17,10 @@ def to_options(request: TranscriptionRequest, task: Task) -> DecodingOptions:
         languages=tuple(request.languages),
         prompt=request.prompt,
         keywords=(*request.keywords, *hotwords),
-        timestamps=not request.without_timestamps,
+        timestamps=request.response_format in TIMED_FORMATS and not request.without_timestamps,
         word_timestamps="word" in request.timestamp_granularities,
+        cues=CueOptions(request.max_segment_s, request.max_line_width, request.max_line_count),
+        timestamp_tokens=not request.without_timestamps,
         temperature=sampled(request.temperature),
         seed=request.seed,
         top_p=request.top_p,

@@ -54,9 +54,9 @@ def render_transcript(
         case "text":
             return PlainTextResponse(transcript.text + "\n")
         case "srt":
-            return PlainTextResponse(to_srt(transcript.segments))
+            return PlainTextResponse(to_srt(transcript.segments, request.max_line_width))
         case "vtt":
-            return PlainTextResponse(to_vtt(transcript.segments))
+            return PlainTextResponse(to_vtt(transcript.segments, request.max_line_width))
         case "verbose_json":
             return JSONResponse(as_json(_verbose(transcript, request, task)))
         case "diarized_json":

@@ -68,6 +68,11 @@ class TranscriptionRequest(BaseModel):
     without_timestamps: bool = False
     vad_filter: bool = False
 
+    # extras of subtitles
+    max_segment_s: float = Field(default=7.0, gt=0, le=30, allow_inf_nan=False)
+    max_line_width: int = Field(default=42, ge=1, le=1_000)
+    max_line_count: int = Field(default=2, ge=1, le=100)
+
 
 ARRAYS = frozenset(
     name for name, field in TranscriptionRequest.model_fields.items() if str(field.annotation).startswith("list[")

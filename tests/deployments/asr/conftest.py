@@ -11,8 +11,8 @@ import soundfile
 import torch
 
 from deployments.asr.checkpoints import load_whisper
-from deployments.asr.transformers_whisper import TransformersWhisper
-from deployments.engines import EngineArgs
+from deployments.asr.engine import AsrEngineArgs, Timestamps
+from deployments.asr.whisper import WhisperEngine
 from models.sources import resolve
 from pipelines.audio_types import Samples
 
@@ -29,20 +29,26 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def one_threaded(name: str) -> TransformersWhisper:
+def one_threaded(name: str, timestamps: Timestamps = "attention") -> WhisperEngine:
     """Threads that wait for a busy core would cost more than they bring."""
-    return TransformersWhisper(EngineArgs(resolve(f"embedded:{name}"), "cpu", "float32", num_threads=1))
+    return WhisperEngine(AsrEngineArgs(resolve(f"embedded:{name}"), "cpu", "float32", 1, timestamps))
 
 
 @pytest.fixture(scope="session")
-def engine() -> TransformersWhisper:
+def engine() -> WhisperEngine:
     """The quickest one, for English."""
     return one_threaded("whisper-tiny.en")
 
 
 @pytest.fixture(scope="session")
-def multilingual() -> TransformersWhisper:
+def multilingual() -> WhisperEngine:
     return one_threaded("whisper-base")
+
+
+@pytest.fixture(scope="session")
+def stamping() -> WhisperEngine:
+    """The same, writing timestamp tokens."""
+    return one_threaded("whisper-base", "tokens")
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,22 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import median_filter
 from scipy.signal import medfilt
+from torch import Tensor
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from deployments.asr.alignment import AlignedWord, alignment_heads, first_frames, smooth, split_words
+from deployments.asr.alignment import (
+    EARLY_S,
+    AlignedWord,
+    align,
+    alignment_heads,
+    first_frames,
+    frames_of,
+    median,
+    smooth,
+    split_words,
+)
 from pipelines.transcript_types import Token
 
 Cost = NDArray[np.float64]
@@ -100,7 +112,7 @@ def test_each_token_is_found_where_it_is_cheap() -> None:
 
 def test_smoothing_normalises_over_tokens_and_filters_over_time() -> None:
     attention = np.random.default_rng(0).random((3, 6, 40))
-    found = smooth(attention, 7)
+    found = smooth(torch.from_numpy(attention), 7).numpy()
     normalised = (attention - attention.mean(axis=1, keepdims=True)) / attention.std(axis=1, keepdims=True)
     padded = np.pad(normalised, ((0, 0), (0, 0), (3, 3)), mode="reflect")
     filtered = np.stack([[medfilt(row, 7)[3:-3] for row in head] for head in padded])
@@ -109,8 +121,66 @@ def test_smoothing_normalises_over_tokens_and_filters_over_time() -> None:
 
 
 def test_smoothing_survives_flat_attention_and_few_frames() -> None:
-    assert np.isfinite(smooth(np.full((2, 5, 3), 0.2), 7)).all()
-    assert smooth(np.full((2, 5, 1), 0.2), 7).shape == (5, 1)
+    assert smooth(torch.full((2, 5, 3), 0.2), 7).isfinite().all()
+    assert smooth(torch.full((2, 5, 1), 0.2), 7).shape == (5, 1)
+
+
+@pytest.mark.parametrize("width", [1, 3, 5, 7, 9])
+def test_the_median_is_that_of_each_neighbourhood(width: int) -> None:
+    values = torch.from_numpy(np.random.default_rng(width).random((2, 3, 50)))
+    expected = median_filter(values.numpy(), size=(1, 1, width), mode="mirror")
+    assert np.array_equal(median(values, width).numpy(), expected)
+
+
+# Words in time
+
+
+FRAMES_EACH = 10
+
+
+def scores_of(num_tokens: int, num_frames: int = 100, first: int = 0) -> Tensor:
+    """Each token looks at frames of its own, one after the other from `first` on; what follows looks behind them."""
+    scores = torch.zeros(2, num_tokens + 1, num_frames)
+    for token in range(num_tokens + 1):
+        place = first + FRAMES_EACH * token
+        scores[:, token, place : place + FRAMES_EACH if token < num_tokens else num_frames] = 9.0
+    return scores
+
+
+def test_words_begin_and_end_where_they_are_looked_for() -> None:
+    words = align(scores_of(4), tokens(" One", " two", " th", "ree"), np.arange(100), 7)
+    assert [word.text for word in words] == [" One", " two", " three"]
+    assert [word.start_s for word in words] == pytest.approx([0.0, 0.2 + EARLY_S, 0.4 + EARLY_S])
+    assert [word.end_s for word in words] == pytest.approx([0.2 + EARLY_S, 0.4 + EARLY_S, 0.8])
+
+
+def test_a_pause_belongs_to_punctuation() -> None:
+    words = align(scores_of(3), tokens(" One", ".", " Two"), np.arange(100), 7)
+    assert [(word.text, word.start_s, word.end_s) for word in words] == [
+        (" One.", pytest.approx(0.0), pytest.approx(0.2)),
+        (" Two", pytest.approx(0.4), pytest.approx(0.6)),
+    ]
+
+
+def test_no_word_lies_in_frames_that_are_left_out() -> None:
+    """Where the attention falls into a silence, words are put to its edges."""
+    frames = frames_of([(0.0, 0.2), (0.6, 2.0)], 100)
+    assert frames.tolist() == [*range(10), *range(30, 100)]
+    words = align(scores_of(3), tokens(" One", " two", " three"), frames, 7)
+    for word in words:
+        assert word.start_s <= word.end_s
+        assert not 0.2 + EARLY_S < word.start_s < 0.6
+
+
+def test_without_the_last_token_s_look_ahead_the_last_word_takes_the_rest() -> None:
+    words = align(scores_of(2)[:, :2], tokens(" One", " two"), np.arange(100), 7)
+    assert words[-1].end_s == pytest.approx(2.0)
+
+
+def test_no_text_and_no_frames() -> None:
+    assert align(scores_of(0), [], np.arange(100), 7) == []
+    assert align(scores_of(1), tokens(" One"), np.arange(0), 7) == []
+    assert frames_of([(0.0, 0.0), (5.0, 9.0)], 100).tolist() == [0, 99]
 
 
 def tokens(*pieces: str | bytes) -> list[Token]:

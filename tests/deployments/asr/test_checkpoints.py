@@ -17,8 +17,8 @@ from transformers import WhisperForConditionalGeneration
 
 from deployments.asr import checkpoints
 from deployments.asr.checkpoints import load_whisper
-from deployments.asr.transformers_whisper import TransformersWhisper
-from deployments.engines import EngineArgs
+from deployments.asr.engine import AsrEngineArgs
+from deployments.asr.whisper import WhisperEngine
 from models.sources import resolve
 from pipelines.errors import ConfigurationError
 from tests.conftest import ROOT
@@ -87,7 +87,7 @@ def test_large_v3_s_features_come_from_its_own_file(original: Path, tmp_path: Pa
 
 
 def test_published_weights_are_told_apart() -> None:
-    engines = {name: TransformersWhisper(EngineArgs(resolve(f"embedded:{name}"))) for name in VOCABULARY}
+    engines = {name: WhisperEngine(AsrEngineArgs(resolve(f"embedded:{name}"))) for name in VOCABULARY}
     assert engines["whisper-base"].info.tasks == {"transcribe", "translate"}
     assert len(engines["whisper-base"].info.languages) == 99
     assert engines["whisper-tiny.en"].info.tasks == {"transcribe"}
@@ -147,7 +147,7 @@ def test_trl_03_turbo_and_distilled_ones_are_known_by_their_shape(
     (tmp_path / "own").mkdir()
     save_whisper(tmp_path / "own", encoder_layers=encoder_layers, decoder_layers=decoder_layers)
     for directory in (tmp_path / "own", converted(tmp_path / "own", "float16")):
-        assert TransformersWhisper(EngineArgs(str(directory))).info.tasks == tasks
+        assert WhisperEngine(AsrEngineArgs(str(directory))).info.tasks == tasks
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pipelines.transcript_types import DecodingOptions
 NUM_WORDS, NUM_TIMES = 20, 30
 END, NO_TIMESTAMPS, BEGIN = NUM_WORDS, NUM_WORDS + 4, NUM_WORDS + 5
 SIZE = BEGIN + NUM_TIMES
-PLAIN = DecodingOptions(timestamps=False)
+PLAIN = DecodingOptions()
 
 
 @dataclass
@@ -31,14 +31,18 @@ class SmallVocabulary:
     max_initial_timestamp: int | None = None
 
 
-def chooser(**changes: Any) -> TokenChooser:
-    return TokenChooser(cast(Vocabulary, SmallVocabulary(**changes)))
+def chooser(*rows: Choice, **changes: Any) -> TokenChooser:
+    return TokenChooser(cast(Vocabulary, SmallVocabulary(**changes)), rows, SIZE)
 
 
 def choice(
-    written: list[int] | None = None, options: DecodingOptions = PLAIN, temperature: float = 0.0, seed: int = 0
+    written: list[int] | None = None,
+    options: DecodingOptions = PLAIN,
+    temperature: float = 0.0,
+    seed: int = 0,
+    must_reach: int = 0,
 ) -> Choice:
-    return Choice(options, temperature, torch.Generator().manual_seed(seed), written or [])
+    return Choice(options, temperature, seed, written or [], options is TIMED, must_reach)
 
 
 def random_logits(seed: int, num_rows: int = 1) -> Tensor:
@@ -53,14 +57,14 @@ def logits_of(**high: float) -> Tensor:
 
 
 def chosen(logits: Tensor, row: Choice, **changes: Any) -> int:
-    (token,), _ = chooser(**changes).choose(logits, [row])
+    (token,), _ = chooser(row, **changes).choose(logits)
     return token
 
 
 def test_greedy_takes_the_most_probable_and_tells_its_logprob() -> None:
     logits = random_logits(1)
     expected = torch.log_softmax(logits, dim=-1)[0]
-    (token,), (logprob,) = chooser().choose(logits.clone(), [choice()])
+    (token,), (logprob,) = chooser(choice()).choose(logits.clone())
     assert token == int(expected.argmax())
     assert logprob == pytest.approx(float(expected.max()), abs=1e-5)
 
@@ -79,7 +83,7 @@ def test_some_tokens_are_suppressed_at_the_beginning_only() -> None:
 # Timestamps
 
 
-TIMED = DecodingOptions()
+TIMED = DecodingOptions(timestamps=True)
 
 
 def test_the_first_token_is_a_timestamp_and_not_too_late() -> None:
@@ -117,6 +121,18 @@ def test_a_timestamp_it_is_when_all_together_outweigh_any_word() -> None:
     assert chosen(logits.clone(), choice([BEGIN, 4], PLAIN)) == 3
 
 
+def test_text_does_not_end_long_before_the_speech() -> None:
+    logits = logits_of(_20=20.0, _3=9.0, _30=5.0)
+    closing, closed = [BEGIN, 3, BEGIN + 4], [BEGIN, 3, BEGIN + 4, BEGIN + 4]
+    assert chosen(logits.clone(), choice(closing, TIMED, must_reach=5)) == 30
+    assert chosen(logits.clone(), choice(closed, TIMED, must_reach=5)) == 3
+    for written in (closing, closed):
+        assert chosen(logits.clone(), choice(written, TIMED, must_reach=4)) == END
+        assert chosen(logits.clone(), choice(written, PLAIN, must_reach=5)) == END
+    # who says nothing at all may say so
+    assert chosen(logits.clone(), choice([BEGIN], TIMED, must_reach=5)) == END
+
+
 @pytest.mark.parametrize("seed", range(60))
 @pytest.mark.parametrize("max_initial", [None, 5])
 def test_rules_are_those_of_transformers(seed: int, max_initial: int | None) -> None:
@@ -130,12 +146,11 @@ def test_rules_are_those_of_transformers(seed: int, max_initial: int | None) -> 
     )
     prefix = [END + 1, END + 2]
     processor = WhisperTimeStampLogitsProcessor(config, begin_index=len(prefix))
+    drawer = chooser(choice(options=TIMED), max_initial_timestamp=max_initial)
     for _ in range(12):  # along one random but lawful path
         logits = torch.randn(1, SIZE, generator=generator) * 3
         expected = processor(torch.tensor([prefix + written]), logits.clone())
-        (token,), (logprob,) = chooser(max_initial_timestamp=max_initial).choose(
-            logits.clone(), [choice(written, TIMED)]
-        )
+        (token,), (logprob,) = drawer.choose(logits.clone())
         assert token == int(expected.argmax())
         assert logprob == pytest.approx(float(expected.log_softmax(-1).max()), abs=1e-4)
         if token == END:
@@ -149,7 +164,7 @@ def test_rules_are_those_of_transformers(seed: int, max_initial: int | None) -> 
 def test_repetition_makes_what_was_written_less_probable() -> None:
     logits = logits_of(_3=2.0, _4=1.5)
     assert chosen(logits.clone(), choice([3])) == 3
-    punished = DecodingOptions(timestamps=False, repetition_penalty=2.0)
+    punished = DecodingOptions(repetition_penalty=2.0)
     assert chosen(logits.clone(), choice([3], punished)) == 4
     negative = torch.full((1, SIZE), -5.0)
     negative[0, 3], negative[0, 4] = -1.0, -1.5
@@ -158,8 +173,8 @@ def test_repetition_makes_what_was_written_less_probable() -> None:
 
 def test_frequency_counts_and_presence_does_not() -> None:
     logits = logits_of(_3=3.0, _4=2.0)
-    frequent = DecodingOptions(timestamps=False, frequency_penalty=0.4)
-    present = DecodingOptions(timestamps=False, presence_penalty=0.9)
+    frequent = DecodingOptions(frequency_penalty=0.4)
+    present = DecodingOptions(presence_penalty=0.9)
     assert chosen(logits.clone(), choice([3, 3], frequent)) == 3
     assert chosen(logits.clone(), choice([3, 3, 3], frequent)) == 4
     assert chosen(logits.clone(), choice([3, 3, 3, 3], present)) == 3
@@ -171,8 +186,8 @@ def test_penalties_leave_timestamps_and_the_end_alone() -> None:
     written = [BEGIN, 3, BEGIN + 2, BEGIN + 2, 4]
     logits = torch.full((1, SIZE), -20.0)
     logits[0, BEGIN + 6] = 3.0
-    (token,), (logprob,) = chooser().choose(logits.clone(), [choice(written, punished)])
-    plain = chooser().choose(logits.clone(), [choice(written, TIMED)])
+    (token,), (logprob,) = chooser(choice(written, punished)).choose(logits.clone())
+    plain = chooser(choice(written, TIMED)).choose(logits.clone())
     assert token == BEGIN + 6
     assert logprob == pytest.approx(plain[1][0], abs=1e-3)
 
@@ -193,15 +208,15 @@ def test_who_else_is_aboard_changes_nothing() -> None:
     logits = random_logits(5, num_rows=3)
     alone = chosen(logits[:1].clone(), choice(temperature=1.0, seed=4))
     rows = [choice(temperature=1.0, seed=4), choice(temperature=0.5, seed=8), choice()]
-    together, _ = chooser().choose(logits.clone(), rows)
+    together, _ = chooser(*rows).choose(logits.clone())
     assert together[0] == alone
 
 
 def test_draws_follow_the_distribution() -> None:
     logits = torch.full((1, SIZE), -math.inf)
     logits[0, :3] = torch.tensor([0.6, 0.3, 0.1]).log()
-    row, drawer = choice(temperature=1.0, seed=1), chooser()
-    counts = Counter(drawer.choose(logits.clone(), [row])[0][0] for _ in range(3_000))
+    drawer = chooser(choice(temperature=1.0, seed=1))
+    counts = Counter(drawer.choose(logits.clone())[0][0] for _ in range(3_000))
     assert counts.keys() == {0, 1, 2}
     assert counts[0] / 3_000 == pytest.approx(0.6, abs=0.04)
     assert counts[2] / 3_000 == pytest.approx(0.1, abs=0.03)
@@ -210,28 +225,28 @@ def test_draws_follow_the_distribution() -> None:
 @pytest.mark.parametrize(
     ("options", "allowed"),
     [
-        (DecodingOptions(timestamps=False, top_k=2), {0, 1}),
-        (DecodingOptions(timestamps=False, top_p=0.7), {0, 1}),
-        (DecodingOptions(timestamps=False, top_p=0.5), {0}),
-        (DecodingOptions(timestamps=False, top_p=1e-9), {0}),
-        (DecodingOptions(timestamps=False, min_p=0.3), {0, 1}),
-        (DecodingOptions(timestamps=False, min_p=1.0), {0}),
-        (DecodingOptions(timestamps=False, top_k=-1), {0, 1, 2}),
-        (DecodingOptions(timestamps=False, top_k=1_000), {0, 1, 2}),
-        (DecodingOptions(timestamps=False, top_k=2, top_p=0.5), {0}),
+        (DecodingOptions(top_k=2), {0, 1}),
+        (DecodingOptions(top_p=0.7), {0, 1}),
+        (DecodingOptions(top_p=0.5), {0}),
+        (DecodingOptions(top_p=1e-9), {0}),
+        (DecodingOptions(min_p=0.3), {0, 1}),
+        (DecodingOptions(min_p=1.0), {0}),
+        (DecodingOptions(top_k=-1), {0, 1, 2}),
+        (DecodingOptions(top_k=1_000), {0, 1, 2}),
+        (DecodingOptions(top_k=2, top_p=0.5), {0}),
     ],
 )
 def test_only_the_probable_are_drawn(options: DecodingOptions, allowed: set[int]) -> None:
     logits = torch.full((1, SIZE), -math.inf)
     logits[0, :3] = torch.tensor([0.6, 0.3, 0.1]).log()
-    row, drawer = choice(options=options, temperature=1.0, seed=1), chooser()
-    assert {drawer.choose(logits.clone(), [row])[0][0] for _ in range(300)} == allowed
+    drawer = chooser(choice(options=options, temperature=1.0, seed=1))
+    assert {drawer.choose(logits.clone())[0][0] for _ in range(300)} == allowed
 
 
 def test_a_high_temperature_is_bolder() -> None:
     def num_different(temperature: float) -> int:
-        row, drawer = choice(temperature=temperature, seed=1), chooser()
-        return len({drawer.choose(random_logits(3), [row])[0][0] for _ in range(200)})
+        drawer = chooser(choice(temperature=temperature, seed=1))
+        return len({drawer.choose(random_logits(3))[0][0] for _ in range(200)})
 
     assert num_different(0.01) == 1
     assert num_different(2.0) > num_different(0.5)
@@ -240,12 +255,12 @@ def test_a_high_temperature_is_bolder() -> None:
 def test_the_logprob_is_that_before_temperature() -> None:
     logits = random_logits(9)
     expected = torch.log_softmax(logits, dim=-1)[0]
-    (token,), (logprob,) = chooser().choose(logits.clone(), [choice(temperature=0.3, seed=2)])
+    (token,), (logprob,) = chooser(choice(temperature=0.3, seed=2)).choose(logits.clone())
     assert logprob == pytest.approx(float(expected[token]), abs=1e-5)
 
 
 def test_what_is_forbidden_is_never_drawn() -> None:
-    row, drawer = choice([BEGIN, 3, BEGIN + 9], TIMED, temperature=2.0, seed=1), chooser(suppressed=[END + 1, END + 2])
-    drawn = {drawer.choose(random_logits(number), [row])[0][0] for number in range(200)}
+    rows = [choice([BEGIN, 3, BEGIN + 9], TIMED, temperature=2.0, seed=number) for number in range(200)]
+    drawn = set(chooser(*rows, suppressed=[END + 1, END + 2]).choose(random_logits(1, 200))[0])
     assert len(drawn) > 5
     assert all(token == END or token == END + 3 or token >= BEGIN + 9 for token in drawn)

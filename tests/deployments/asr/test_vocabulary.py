@@ -69,16 +69,15 @@ def test_every_text_token_has_bytes(vocabulary: Vocabulary) -> None:
 def test_prefix(vocabulary: Vocabulary) -> None:
     start, german = vocabulary.start_of_transcript, vocabulary.language_ids["de"]
     transcribe, translate = vocabulary.task_ids["transcribe"], vocabulary.task_ids["translate"]
-    assert vocabulary.prefix(DecodingOptions(), "de") == [start, german, transcribe]
-    assert vocabulary.prefix(DecodingOptions(task="translate"), "de") == [start, german, translate]
-    plain = vocabulary.prefix(DecodingOptions(timestamps=False), "de")
+    assert vocabulary.prefix(DecodingOptions(), "de", is_timed=True) == [start, german, transcribe]
+    assert vocabulary.prefix(DecodingOptions(task="translate"), "de", is_timed=True) == [start, german, translate]
+    plain = vocabulary.prefix(DecodingOptions(), "de", is_timed=False)
     assert plain == [start, german, transcribe, vocabulary.no_timestamps]
-    assert vocabulary.alignment_prefix(DecodingOptions(), "de") == plain
 
 
 def test_prompt_and_keywords_come_first(vocabulary: Vocabulary) -> None:
     options = DecodingOptions(prompt=" We met. ", keywords=("Auricle", "Ray"))
-    prefix = vocabulary.prefix(options, "en")
+    prefix = vocabulary.prefix(options, "en", is_timed=False)
     start = prefix.index(vocabulary.start_of_transcript)
     assert prefix[0] == vocabulary.start_of_previous
     assert vocabulary.text(prefix[1:start]) == " Auricle, Ray We met."
@@ -86,7 +85,7 @@ def test_prompt_and_keywords_come_first(vocabulary: Vocabulary) -> None:
 
 def test_a_long_prompt_leaves_the_keywords_in(vocabulary: Vocabulary) -> None:
     options = DecodingOptions(prompt="word " * 100_000 + "the end", keywords=("Auricle",))
-    prefix = vocabulary.prefix(options, "en")
+    prefix = vocabulary.prefix(options, "en", is_timed=False)
     text = vocabulary.text(prefix[1 : prefix.index(vocabulary.start_of_transcript)])
     assert text.startswith(" Auricle")
     assert text.endswith("the end")
@@ -95,12 +94,12 @@ def test_a_long_prompt_leaves_the_keywords_in(vocabulary: Vocabulary) -> None:
 @pytest.mark.parametrize("prompt", ["", "  ", "\n"])
 def test_no_prompt_is_no_prefix(vocabulary: Vocabulary, prompt: str) -> None:
     options = DecodingOptions(prompt=prompt)
-    assert vocabulary.prefix(options, "en")[0] == vocabulary.start_of_transcript
+    assert vocabulary.prefix(options, "en", is_timed=False)[0] == vocabulary.start_of_transcript
 
 
 def test_of_a_long_prompt_the_end_is_read(vocabulary: Vocabulary) -> None:
     options = DecodingOptions(prompt="one two three " * 500 + "the very end")
-    prefix = vocabulary.prefix(options, "en")
+    prefix = vocabulary.prefix(options, "en", is_timed=False)
     start = prefix.index(vocabulary.start_of_transcript)
     assert start == MAX_PROMPT_TOKENS + 1
     assert vocabulary.text(prefix[1:start]).endswith("the very end")
@@ -108,7 +107,7 @@ def test_of_a_long_prompt_the_end_is_read(vocabulary: Vocabulary) -> None:
 
 def test_a_prompt_that_spells_special_tokens_is_text(vocabulary: Vocabulary) -> None:
     options = DecodingOptions(prompt="<|startoftranscript|><|de|><|translate|><|endoftext|><|0.00|>")
-    prefix = vocabulary.prefix(options, "en")
+    prefix = vocabulary.prefix(options, "en", is_timed=False)
     assert prefix.count(vocabulary.start_of_transcript) == 1
     start = prefix.index(vocabulary.start_of_transcript)
     assert all(token < vocabulary.end_of_text for token in prefix[1:start])
@@ -119,5 +118,6 @@ def test_a_model_of_one_language_has_neither_language_nor_task(tokenizer: Whispe
     config.is_multilingual = False
     english = Vocabulary(tokenizer, config)
     assert (english.language_ids, english.task_ids) == ({}, {})
-    assert english.prefix(DecodingOptions(), "en") == [english.start_of_transcript]
-    assert english.alignment_prefix(DecodingOptions(), "en") == [english.start_of_transcript, english.no_timestamps]
+    assert english.prefix(DecodingOptions(), "en", is_timed=True) == [english.start_of_transcript]
+    plain = english.prefix(DecodingOptions(), "en", is_timed=False)
+    assert plain == [english.start_of_transcript, english.no_timestamps]

@@ -10,6 +10,7 @@ from transformers import GenerationConfig
 
 from deployments.chat.row import Prompt, Row
 from deployments.chat.vocabulary import Vocabulary
+from deployments.decoding.sampling import Sampler
 from pipelines.chat_types import ChatDelta, ChatUsage, SamplingOptions, ScoredToken, join_deltas
 from tests.support import chat_checkpoints
 from tests.support.small_tokenizers import (
@@ -169,8 +170,8 @@ def test_what_was_held_back_for_a_stop_text_comes_at_the_end() -> None:
 @pytest.mark.parametrize("seed", [0, -1, 2**63 - 1, -(2**63)])
 def test_every_int64_is_a_seed(seed: int) -> None:
     """CHT-13"""
-    options = replace(OPTIONS, seed=seed)
-    draws = [
-        torch.rand((), generator=row_of(TOKENIZERS["byte_level"], options=options).generator).item() for _ in range(2)
-    ]
-    assert draws[0] == draws[1]
+    options = replace(OPTIONS, seed=seed, temperature=1.0)
+    logits = torch.zeros(1, 1_000)
+    rows = [row_of(TOKENIZERS["byte_level"], options=replace(options, seed=one)) for one in (seed, seed, seed // 2 + 9)]
+    draws = [Sampler([row], 1_000, 1_000).choose(logits).item() for row in rows]
+    assert draws[0] == draws[1] != draws[2]

@@ -34,8 +34,12 @@ def logits_of(**high: float) -> Tensor:
     return logits
 
 
+def chooser(*rows: Row) -> TokenChooser:
+    return TokenChooser(VOCABULARY, rows, NUM_LOGITS, torch.device("cpu"))
+
+
 def choose(logits: Tensor, row: Row) -> tuple[int, ScoredToken | None]:
-    (choice,) = TokenChooser(VOCABULARY).choose(logits.clone(), [row])
+    (choice,) = chooser(row).choose(logits.clone())
     return choice
 
 
@@ -45,8 +49,8 @@ def chosen(logits: Tensor, row: Row) -> int:
 
 def drawn(logits: Tensor, num: int = 300, **options: Any) -> set[int]:
     """What is drawn in `num` draws."""
-    row = row_of(temperature=options.pop("temperature", 1.0), **options)
-    return {chosen(logits, row) for _ in range(num)}
+    drawer = chooser(row_of(temperature=options.pop("temperature", 1.0), **options))
+    return {drawer.choose(logits.clone())[0][0] for _ in range(num)}
 
 
 def test_padding_of_the_output_layer_is_never_chosen() -> None:
@@ -147,7 +151,7 @@ def test_rows_are_chosen_for_by_their_own_options() -> None:
         row_of([10], presence_penalty=2.0),
         row_of(temperature=1.0, seed=5, top_k=1, logit_bias={42: 50.0}),
     ]
-    assert [token_id for token_id, _ in TokenChooser(VOCABULARY).choose(logits, rows)] == [10, 30, 30, 42]
+    assert [token_id for token_id, _ in chooser(*rows).choose(logits)] == [10, 30, 30, 42]
 
 
 def test_a_row_draws_the_same_at_any_place_of_a_batch() -> None:
@@ -155,6 +159,6 @@ def test_a_row_draws_the_same_at_any_place_of_a_batch() -> None:
     logits = torch.randn(1, NUM_LOGITS, generator=torch.Generator().manual_seed(1))
     expected = [chosen(logits, row_of(seed=seed, temperature=1.0)) for seed in range(8)]
     rows = [row_of(seed=seed, temperature=1.0) for seed in range(8)]
-    found = [token_id for token_id, _ in TokenChooser(VOCABULARY).choose(logits.repeat(8, 1), rows)]
+    found = [token_id for token_id, _ in chooser(*rows).choose(logits.repeat(8, 1))]
     assert found == expected
     assert len(set(found)) > 4

@@ -37,7 +37,7 @@ def answer(engine: TransformersChat, *texts: str, max_tokens: int = 60) -> ChatD
 
 def heard(text: str) -> str:
     segments = (Segment(0.0, 11.0, text, (), 0.0, -0.1, 1.0, 0.0),)
-    return as_text(Transcript(AudioInfo(11.0, "flac", "flac"), "en", segments))
+    return as_text(Transcript(AudioInfo(11.0, "flac", "flac"), ("en",), segments))
 
 
 def test_it_answers_and_stops(engine: TransformersChat) -> None:

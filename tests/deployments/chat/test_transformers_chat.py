@@ -186,7 +186,7 @@ def test_other_seeds_write_other_texts(engine: TransformersChat, never_end: dict
 # How tokens are chosen
 
 
-@pytest.mark.parametrize("narrowing", [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}, {"temperature": 1e-3}])
+@pytest.mark.parametrize("narrowing", [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}, {"temperature": 1e-6}])
 def test_what_leaves_one_token_is_greedy(
     engine: TransformersChat, never_end: dict[int, float], narrowing: dict[str, Any]
 ) -> None:

@@ -1,5 +1,6 @@
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -12,19 +13,23 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from deployments.decoding.sampling import apply_penalties, draw
+from deployments.decoding.sampling import Sampler, uniform
+from pipelines.sampling import Sampling
 
 NUM_TOKENS = 20
 
 
 @dataclass(frozen=True)
-class Options:
-    repetition_penalty: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
+class Row:
+    options: Sampling = field(default_factory=Sampling)
+    temperature: float = 0.0
+    seed: int = 0
+    written: Sequence[int] = ()
+    read: Sequence[int] = ()
+
+
+def sampler(*rows: Row, num_countable: int = NUM_TOKENS) -> Sampler:
+    return Sampler(rows, NUM_TOKENS, num_countable)
 
 
 def logits_of(seed: int) -> Tensor:
@@ -32,14 +37,20 @@ def logits_of(seed: int) -> Tensor:
 
 
 def penalized(logits: Tensor, written: list[int], read: list[int] | None = None, **options: float) -> Tensor:
-    changed = logits.clone()
-    apply_penalties(changed, written, Options(**options), read or [])  # type: ignore[arg-type]
-    return changed
+    changed = logits[None].clone()
+    sampler(Row(Sampling(**options), written=written, read=read or [])).penalise(changed)  # type: ignore[arg-type]
+    return changed[0]
 
 
 def draws(logits: Tensor, num: int, temperature: float = 1.0, seed: int = 0, **options: Any) -> list[int]:
-    generator = torch.Generator().manual_seed(seed)
-    return [int(draw(logits, temperature, Options(**options), generator)) for _ in range(num)]
+    """Of one row, one after the other."""
+    drawer = sampler(Row(Sampling(**options), temperature, seed))
+    tokens = []
+    for _ in range(num):
+        token = drawer.choose(logits[None])
+        drawer.note(token)
+        tokens.append(int(token))
+    return tokens
 
 
 # Penalties
@@ -138,7 +149,7 @@ def test_no_temperature_is_too_low(temperature: float) -> None:
     assert set(draws(logits, 5, temperature=temperature)) == {int(logits.argmax())}
 
 
-def test_draws_depend_on_the_generator_alone() -> None:
+def test_draws_depend_on_the_seed_alone() -> None:
     logits = logits_of(9)
     assert draws(logits, 20, seed=1) == draws(logits, 20, seed=1)
     assert draws(logits, 20, seed=1) != draws(logits, 20, seed=2)
@@ -146,3 +157,69 @@ def test_draws_depend_on_the_generator_alone() -> None:
 
 def test_half_precision_logits_are_drawn_from_too() -> None:
     assert 0 <= draws(logits_of(1).bfloat16(), 1)[0] < NUM_TOKENS
+
+
+# A batch
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**63 - 1, 2**63, 2**64 - 1])
+def test_random_numbers_are_those_of_splitmix64(seed: int) -> None:
+    def reference(counter: int) -> float:
+        mixed = (seed + (counter + 1) * 0x9E3779B97F4A7C15) % 2**64
+        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % 2**64
+        return ((mixed ^ mixed >> 31) >> 11) / 2**53
+
+    signed = torch.full((50,), seed - 2**64 if seed >= 2**63 else seed)
+    assert uniform(signed, torch.arange(50)).tolist() == [reference(counter) for counter in range(50)]
+
+
+ROWS = [
+    Row(),
+    Row(temperature=1.0, seed=3),
+    Row(Sampling(top_k=5), 0.7, 4),
+    Row(Sampling(top_p=0.8, min_p=0.01), 1.5, 5),
+    Row(Sampling(repetition_penalty=1.4, frequency_penalty=0.5), 1.0, 6, written=[1, 2, 2], read=[7]),
+    Row(Sampling(presence_penalty=1.0), written=[4]),
+]
+
+
+def written_by(rows: Sequence[Row], num: int, numbers: Sequence[int]) -> list[list[int]]:
+    """`numbers`: of each row's own logits."""
+    drawer = sampler(*rows)
+    steps = []
+    for step in range(num):
+        logits = torch.stack([logits_of(1_000 * number + step) for number in numbers])
+        drawer.penalise(logits)
+        tokens = drawer.choose(logits)
+        drawer.note(tokens)
+        steps.append(tokens.tolist())
+    return [list(row) for row in zip(*steps, strict=True)]
+
+
+def test_who_else_is_aboard_changes_nothing() -> None:
+    together = written_by(ROWS, 40, range(len(ROWS)))
+    assert together == [written_by([row], 40, [number])[0] for number, row in enumerate(ROWS)]
+
+
+def test_what_was_noted_counts_as_what_was_written_before() -> None:
+    """A batch is made anew whenever somebody joins: nobody may notice."""
+    for number, row in enumerate(ROWS):
+        (whole,) = written_by([row], 12, [number])
+        for step in range(12):
+            later = replace(row, written=[*row.written, *whole[:step]])
+            logits = logits_of(1_000 * number + step)[None]
+            drawer = sampler(later)
+            drawer.penalise(logits)
+            assert drawer.choose(logits).tolist() == whole[step : step + 1]
+
+
+def test_what_is_no_word_is_not_counted() -> None:
+    logits = logits_of(2)[None]
+    changed = logits.clone()
+    options = Sampling(repetition_penalty=2.0, frequency_penalty=1.0, presence_penalty=1.0)
+    row = Row(options, written=[3, 15], read=[16])
+    drawer = sampler(row, num_countable=10)
+    drawer.note(torch.tensor([17]))
+    drawer.penalise(changed)
+    assert (changed != logits).nonzero().tolist() == [[0, 3]]

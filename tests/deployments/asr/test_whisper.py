@@ -3,18 +3,22 @@
 import json
 import re
 from dataclasses import replace
+from difflib import SequenceMatcher
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
 
-from deployments.asr.transformers_whisper import TransformersWhisper
-from deployments.engines import EngineArgs
+from benchmarks.scoring import word_error_rate
+from deployments.asr.engine import AsrEngineArgs
+from deployments.asr.whisper import WhisperEngine
+from models.sources import resolve
 from pipelines.audio_types import SAMPLE_RATE_HZ, Samples
-from pipelines.errors import UnsupportedLanguage
-from pipelines.transcript_types import ChunkTranscript, DecodingOptions
+from pipelines.errors import ModelUnavailable, UnsupportedLanguage
+from pipelines.transcript_types import ChunkTranscript, CueOptions, DecodingOptions
 from tests.support.whisper_driving import (
     Request,
     Speech,
@@ -37,10 +41,10 @@ MANIFEST = json.loads((Path(__file__).parent.parent.parent / "data" / "clips.jso
 def mixed(speech: Speech) -> list[Request]:
     """Rows that differ in all that a row can differ in."""
     return [
-        (chunk_of(speech["en-00"]), DecodingOptions()),
+        (chunk_of(speech["en-00"]), DecodingOptions(timestamps=True)),
         (chunk_of(speech["en-01"]), DecodingOptions(language="en", word_timestamps=True)),
         (chunk_of(speech["en-02"], 3, 90.0), DecodingOptions(language="en", prompt="Hello, everybody.")),
-        (chunk_of(speech["en-07"]), DecodingOptions(timestamps=False)),
+        (chunk_of(speech["en-07"]), DecodingOptions()),
         (chunk_of(speech["en-08"]), DecodingOptions(max_tokens=4)),
         (chunk_of(joined(speech, "en-03", "en-04", "en-05"), 1, 30.0), DecodingOptions(word_timestamps=True)),
         (chunk_of(np.zeros(SAMPLE_RATE_HZ, np.float32)), DecodingOptions()),
@@ -54,16 +58,16 @@ def mixed(speech: Speech) -> list[Request]:
 
 
 @pytest.fixture(scope="module")
-def expected(engine: TransformersWhisper, mixed: list[Request]) -> list[ChunkTranscript]:
+def expected(engine: WhisperEngine, mixed: list[Request]) -> list[ChunkTranscript]:
     return [alone(engine, request) for request in mixed]
 
 
-def test_together_as_alone(engine: TransformersWhisper, mixed: list[Request], expected: list[ChunkTranscript]) -> None:
+def test_together_as_alone(engine: WhisperEngine, mixed: list[Request], expected: list[ChunkTranscript]) -> None:
     check_equal(together(engine, mixed), expected)
 
 
 def test_joining_at_any_step_as_alone(
-    engine: TransformersWhisper, mixed: list[Request], expected: list[ChunkTranscript]
+    engine: WhisperEngine, mixed: list[Request], expected: list[ChunkTranscript]
 ) -> None:
     answers: dict[str, ChunkTranscript] = {}
     order = np.random.default_rng(0).permutation(len(mixed))
@@ -75,9 +79,7 @@ def test_joining_at_any_step_as_alone(
     check_equal([answers[str(number)] for number in range(len(mixed))], expected)
 
 
-def test_leaving_disturbs_nobody(
-    engine: TransformersWhisper, mixed: list[Request], expected: list[ChunkTranscript]
-) -> None:
+def test_leaving_disturbs_nobody(engine: WhisperEngine, mixed: list[Request], expected: list[ChunkTranscript]) -> None:
     for number, (chunk, options) in enumerate(mixed):
         engine.add(str(number), chunk, options)
     engine.abort("1")  # before its first step
@@ -94,7 +96,7 @@ def test_leaving_disturbs_nobody(
     assert engine.step() == []
 
 
-def test_everybody_leaves(engine: TransformersWhisper, mixed: list[Request], expected: list[ChunkTranscript]) -> None:
+def test_everybody_leaves(engine: WhisperEngine, mixed: list[Request], expected: list[ChunkTranscript]) -> None:
     for number, (chunk, options) in enumerate(mixed[:3]):
         engine.add(str(number), chunk, options)
     engine.step()
@@ -104,7 +106,7 @@ def test_everybody_leaves(engine: TransformersWhisper, mixed: list[Request], exp
     check_equal([alone(engine, mixed[0])], expected[:1])
 
 
-def test_nobody_aboard(engine: TransformersWhisper) -> None:
+def test_nobody_aboard(engine: WhisperEngine) -> None:
     assert engine.step() == []
     engine.abort("nobody")
     assert engine.step() == []
@@ -119,9 +121,14 @@ def reference(checkpoint: Path) -> WhisperForConditionalGeneration:
 
 
 def generated(
-    model: WhisperForConditionalGeneration, checkpoint: Path, samples: Samples, language: str, prompt: str = ""
+    model: WhisperForConditionalGeneration,
+    checkpoint: Path,
+    samples: Samples,
+    language: str,
+    is_timed: bool,
+    prompt: str = "",
 ) -> list[int]:
-    """What transformers' own greedy decoding writes, timestamps among it."""
+    """What transformers' own greedy decoding writes, where `is_timed` timestamps among it."""
     extract = WhisperFeatureExtractor.from_pretrained(checkpoint)
     features = extract(samples, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt").input_features
     prompt_ids = None
@@ -133,7 +140,7 @@ def generated(
             features,
             language=language,
             task="transcribe",
-            return_timestamps=True,
+            return_timestamps=is_timed,
             num_beams=1,
             do_sample=False,
             prompt_ids=prompt_ids,
@@ -152,34 +159,33 @@ def timed(transcript: ChunkTranscript, timestamp_begin: int) -> list[int]:
     return ids
 
 
-@pytest.mark.parametrize("name", ["en-07", "de-02", "fr-01"])
+@pytest.mark.parametrize(
+    ("name", "prompt"),
+    [("en-07", ""), ("de-02", ""), ("fr-01", ""), ("en-10", "We meet at ten."), ("en-07", "We meet at ten.")],
+)
 def test_agrees_with_transformers_generate(
-    multilingual: TransformersWhisper,
+    multilingual: WhisperEngine,
+    stamping: WhisperEngine,
     reference: WhisperForConditionalGeneration,
     checkpoint: Path,
     speech: Speech,
     name: str,
+    prompt: str,
 ) -> None:
     language = MANIFEST[f"{name}.flac"]["language"]
-    found = alone(multilingual, (chunk_of(speech[name]), DecodingOptions(language=language)))
-    begin = reference.generation_config.no_timestamps_token_id + 1
+    request = (chunk_of(speech[name]), DecodingOptions(language=language, prompt=prompt, timestamps=True))
+    found = alone(multilingual, request)
     assert all(segment.temperature == 0 for segment in found.segments)
-    assert timed(found, begin) == generated(reference, checkpoint, speech[name], language)
-
-
-def test_agrees_with_transformers_generate_after_a_prompt(
-    multilingual: TransformersWhisper, reference: WhisperForConditionalGeneration, checkpoint: Path, speech: Speech
-) -> None:
-    prompt = "We meet at ten."
-    found = alone(multilingual, (chunk_of(speech["en-10"]), DecodingOptions(language="en", prompt=prompt)))
+    assert token_ids(found) == generated(reference, checkpoint, speech[name], language, False, prompt)
     begin = reference.generation_config.no_timestamps_token_id + 1
-    assert timed(found, begin) == generated(reference, checkpoint, speech["en-10"], "en", prompt)
+    found = alone(stamping, request)
+    assert timed(found, begin) == generated(reference, checkpoint, speech[name], language, True, prompt)
 
 
 # Choosing
 
 
-def test_the_same_seed_gives_the_same_text_and_another_one_another(engine: TransformersWhisper, speech: Speech) -> None:
+def test_the_same_seed_gives_the_same_text_and_another_one_another(engine: WhisperEngine, speech: Speech) -> None:
     chunk = chunk_of(speech["en-02"])
     hot = DecodingOptions(temperature=1.0, language="en")
     found = together(engine, [(chunk, replace(hot, seed=seed)) for seed in (1, 1, 2, 3)])
@@ -188,15 +194,13 @@ def test_the_same_seed_gives_the_same_text_and_another_one_another(engine: Trans
     assert len({tuple(logprobs(one)) for one in found}) > 1
 
 
-def test_greedy_is_repeatable_and_a_tiny_temperature_is_nearly_greedy(
-    engine: TransformersWhisper, speech: Speech
-) -> None:
+def test_greedy_is_repeatable_and_a_tiny_temperature_is_nearly_greedy(engine: WhisperEngine, speech: Speech) -> None:
     chunk = chunk_of(speech["en-14"])
     found = together(engine, [(chunk, DecodingOptions(temperature=t, seed=1, language="en")) for t in (0, 0, 0.01)])
     assert token_ids(found[0]) == token_ids(found[1]) == token_ids(found[2])
 
 
-def test_one_candidate_leaves_no_choice(engine: TransformersWhisper, speech: Speech) -> None:
+def test_one_candidate_leaves_no_choice(engine: WhisperEngine, speech: Speech) -> None:
     chunk = chunk_of(speech["en-14"])
     greedy = DecodingOptions(language="en")
     narrow = [replace(greedy, temperature=1.0, seed=5, top_k=1), replace(greedy, temperature=1.0, top_p=1e-6, seed=6)]
@@ -207,14 +211,14 @@ def test_one_candidate_leaves_no_choice(engine: TransformersWhisper, speech: Spe
 # Language
 
 
-def test_every_language_is_detected(multilingual: TransformersWhisper, speech: Speech) -> None:
+def test_every_language_is_detected(multilingual: WhisperEngine, speech: Speech) -> None:
     names = ["en-00", "de-02", "es-07"]
     found = together(multilingual, [(chunk_of(speech[name]), DecodingOptions()) for name in names])
     assert [transcript.language for transcript in found] == [name[:2] for name in names]
     check_equal(found[1:], [alone(multilingual, (chunk_of(speech[name]), DecodingOptions())) for name in names[1:]])
 
 
-def test_a_hint_leaves_the_other_languages_out(multilingual: TransformersWhisper, speech: Speech) -> None:
+def test_a_hint_leaves_the_other_languages_out(multilingual: WhisperEngine, speech: Speech) -> None:
     chunk = chunk_of(speech["en-00"])
     hints = [("fr", "es"), ("de",), ("xx", "en", "fr"), ("xx", "yy")]
     found = together(multilingual, [(chunk, DecodingOptions(languages=hint)) for hint in hints])
@@ -222,17 +226,17 @@ def test_a_hint_leaves_the_other_languages_out(multilingual: TransformersWhisper
     assert [transcript.language for transcript in found[1:]] == ["de", "en", "en"]
 
 
-def test_the_language_asked_for_is_the_one_written(multilingual: TransformersWhisper, speech: Speech) -> None:
+def test_the_language_asked_for_is_the_one_written(multilingual: WhisperEngine, speech: Speech) -> None:
     assert alone(multilingual, (chunk_of(speech["en-00"]), DecodingOptions(language="de"))).language == "de"
 
 
-def test_an_unknown_language_is_refused_and_not_aboard(multilingual: TransformersWhisper, speech: Speech) -> None:
+def test_an_unknown_language_is_refused_and_not_aboard(multilingual: WhisperEngine, speech: Speech) -> None:
     with pytest.raises(UnsupportedLanguage, match="'xx'"):
         multilingual.add("0", chunk_of(speech["en-00"]), DecodingOptions(language="xx"))
     assert multilingual.step() == []
 
 
-def test_what_it_can_do(multilingual: TransformersWhisper) -> None:
+def test_what_it_can_do(multilingual: WhisperEngine) -> None:
     assert multilingual.info.languages > {"en", "de", "es", "fr", "ja"}
     assert multilingual.info.tasks == {"transcribe", "translate"}
 
@@ -240,15 +244,44 @@ def test_what_it_can_do(multilingual: TransformersWhisper) -> None:
 # Segments, words and ends
 
 
-def test_noise_gives_no_segments(multilingual: TransformersWhisper) -> None:
-    """Of silence it says "you", as every Whisper: voice activity detection is there to keep silence from it."""
+def test_segments_end_with_sentences(talk: ChunkTranscript) -> None:
+    assert len(talk.segments) > 2
+    assert all(segment.text.rstrip().endswith((".", "?", "!")) for segment in talk.segments)
+
+
+def test_segments_can_be_shown_as_they_are_asked_for(multilingual: WhisperEngine, speech: Speech) -> None:
+    chunk = chunk_of(joined(speech, "en-06", "en-08", "en-10", "en-11"))
+    options = DecodingOptions(timestamps=True, cues=CueOptions(max_segment_s=2.0, max_line_width=16, max_line_count=1))
+    found = alone(multilingual, (chunk, options))
+    assert len(found.segments) > 6
+    for segment in found.segments:
+        assert " " not in segment.text.strip() or len(segment.text.strip()) <= 16
+        assert " " not in segment.text.strip() or segment.end_s - segment.start_s <= 2.0
+
+
+def test_timestamp_tokens_give_nearly_the_same(stamping: WhisperEngine, speech: Speech, talk: ChunkTranscript) -> None:
+    chunk = chunk_of(joined(speech, "en-06", "en-08", "en-10", "en-11"), 2, 60.0)
+    found = alone(stamping, (chunk, DecodingOptions(word_timestamps=True)))
+    mine = [word for segment in found.segments for word in segment.words]
+    theirs = [word for segment in talk.segments for word in segment.words]
+    texts = [[word.text for word in words] for words in (mine, theirs)]
+    same = SequenceMatcher(None, *texts, autojunk=False).get_matching_blocks()
+    pairs = [(mine[block.a + k], theirs[block.b + k]) for block in same for k in range(block.size)]
+    assert len(pairs) >= 0.8 * len(theirs)
+    assert np.median([abs(one.start_s - other.start_s) for one, other in pairs]) <= 0.1
+    plain = alone(stamping, (chunk, DecodingOptions(timestamp_tokens=False)))
+    assert text_of(plain) == text_of(talk)
+
+
+def test_noise_gives_no_segments(multilingual: WhisperEngine) -> None:
+    """Of silence it says "you", as every WhisperEngine: voice activity detection is there to keep silence from it."""
     noise = (np.random.default_rng(0).standard_normal(5 * SAMPLE_RATE_HZ) * 0.01).astype(np.float32)
     found = alone(multilingual, (chunk_of(noise), DecodingOptions(word_timestamps=True)))
     assert found.segments == ()
     assert found.finish_reason == "stop"
 
 
-def test_times_are_on_the_clock_of_the_upload(engine: TransformersWhisper, speech: Speech) -> None:
+def test_times_are_on_the_clock_of_the_upload(engine: WhisperEngine, speech: Speech) -> None:
     options = DecodingOptions(word_timestamps=True)
     here, there = together(
         engine, [(chunk_of(speech["en-00"]), options), (chunk_of(speech["en-00"], 9, 1_000.0), options)]
@@ -260,7 +293,7 @@ def test_times_are_on_the_clock_of_the_upload(engine: TransformersWhisper, speec
 
 
 @pytest.fixture(scope="module")
-def talk(multilingual: TransformersWhisper, speech: Speech) -> ChunkTranscript:
+def talk(multilingual: WhisperEngine, speech: Speech) -> ChunkTranscript:
     chunk = chunk_of(joined(speech, "en-06", "en-08", "en-10", "en-11"), 2, 60.0)
     return alone(multilingual, (chunk, DecodingOptions(word_timestamps=True)))
 
@@ -291,13 +324,13 @@ def test_words_are_ordered_inside_their_segment_and_spell_its_text(talk: ChunkTr
         assert all(0 < word.probability <= 1 for word in segment.words)
 
 
-def test_word_times_change_nothing_else(
-    multilingual: TransformersWhisper, speech: Speech, talk: ChunkTranscript
-) -> None:
+def test_times_change_nothing_else(multilingual: WhisperEngine, speech: Speech, talk: ChunkTranscript) -> None:
     chunk = chunk_of(joined(speech, "en-06", "en-08", "en-10", "en-11"), 2, 60.0)
+    timed = alone(multilingual, (chunk, DecodingOptions(timestamps=True)))
+    assert all(segment.words == () for segment in timed.segments)
+    assert without_numbers(timed) == without_numbers(talk)
     plain = alone(multilingual, (chunk, DecodingOptions()))
-    assert all(segment.words == () for segment in plain.segments)
-    assert without_numbers(plain) == without_numbers(talk)
+    assert (text_of(plain), token_ids(plain)) == (text_of(talk), token_ids(talk))
 
 
 def test_tokens_spell_the_text(talk: ChunkTranscript) -> None:
@@ -306,22 +339,22 @@ def test_tokens_spell_the_text(talk: ChunkTranscript) -> None:
         assert all(token.logprob <= 0 for token in segment.tokens)
 
 
-def test_without_timestamps_the_chunk_is_one_segment(engine: TransformersWhisper, speech: Speech) -> None:
-    found = alone(engine, (chunk_of(speech["en-08"], 0, 10.0), DecodingOptions(timestamps=False)))
+def test_unless_times_are_asked_for_the_chunk_is_one_segment(engine: WhisperEngine, speech: Speech) -> None:
+    found = alone(engine, (chunk_of(speech["en-08"], 0, 10.0), DecodingOptions()))
     (segment,) = found.segments
     assert (segment.start_s, segment.end_s) == pytest.approx((10.0, 10.0 + len(speech["en-08"]) / SAMPLE_RATE_HZ))
     assert text_of(found) == MANIFEST["en-08.flac"]["text"]
 
 
 @pytest.mark.parametrize("max_tokens", [1, 5])
-def test_max_tokens_ends_with_length(engine: TransformersWhisper, speech: Speech, max_tokens: int) -> None:
+def test_max_tokens_ends_with_length(engine: WhisperEngine, speech: Speech, max_tokens: int) -> None:
     found = alone(engine, (chunk_of(speech["en-00"]), DecodingOptions(max_tokens=max_tokens)))
     assert found.finish_reason == "length"
     assert found.num_output_tokens == max_tokens
     assert len(token_ids(found)) <= max_tokens
 
 
-def test_more_tokens_than_needed_end_with_stop(engine: TransformersWhisper, speech: Speech) -> None:
+def test_more_tokens_than_needed_end_with_stop(engine: WhisperEngine, speech: Speech) -> None:
     whole, roomy = together(
         engine, [(chunk_of(speech["en-00"]), DecodingOptions(max_tokens=most)) for most in (None, 10_000)]
     )
@@ -330,12 +363,130 @@ def test_more_tokens_than_needed_end_with_stop(engine: TransformersWhisper, spee
 
 
 @pytest.mark.parametrize("num_words", [1, 1_000])
-def test_a_prompt_of_any_length(engine: TransformersWhisper, speech: Speech, num_words: int) -> None:
+def test_a_prompt_of_any_length(engine: WhisperEngine, speech: Speech, num_words: int) -> None:
     found = alone(engine, (chunk_of(speech["en-00"]), DecodingOptions(prompt="Madrid " * num_words)))
     assert 0 < found.num_prompt_tokens <= 224
     assert found.num_output_tokens > 0
 
 
 def test_the_model_is_built_for_one_device_and_type(checkpoint: Path, speech: Speech) -> None:
-    half = TransformersWhisper(EngineArgs(str(checkpoint), "cpu", "bfloat16", num_threads=1))
+    half = WhisperEngine(AsrEngineArgs(str(checkpoint), "cpu", "bfloat16", num_threads=1))
     assert text_of(alone(half, (chunk_of(speech["en-00"]), DecodingOptions()))).startswith("We meet")
+
+
+# What goes wrong
+
+
+def test_a_window_that_cannot_be_encoded_takes_nobody_with_it(
+    engine: WhisperEngine, speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [(chunk_of(speech[name]), DecodingOptions(language="en")) for name in ("en-00", "en-01", "en-02")]
+    expected = [alone(engine, request) for request in requests]
+    encode = engine._network.encode
+    engine.add("0", *requests[0])
+    engine.step()
+    fails = iter([True, False])
+
+    def encode_some(features: torch.Tensor) -> torch.Tensor:
+        if next(fails):
+            raise torch.OutOfMemoryError("no memory for this")
+        return encode(features)
+
+    monkeypatch.setattr(engine._network, "encode", encode_some)
+    engine.add("1", *requests[1])
+    engine.add("2", *requests[2])
+    answers: dict[str, Any] = {}
+    finish(engine, answers, 3)
+    assert isinstance(answers["1"], ModelUnavailable)
+    check_equal([answers["0"], answers["2"]], [expected[0], expected[2]])
+
+
+def test_no_memory_for_another_slot_takes_nobody_with_it(
+    checkpoint: Path, speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployments.asr.whisper.NUM_SLOTS", 1)
+    engine = WhisperEngine(AsrEngineArgs(resolve("embedded:whisper-tiny.en"), "cpu", "float32"))
+    requests = [(chunk_of(speech[name]), DecodingOptions(language="en")) for name in ("en-00", "en-01")]
+    expected = [alone(engine, request) for request in requests]
+    engine.add("0", *requests[0])
+    engine.step()
+
+    def no_memory(num_slots: int) -> Any:
+        raise torch.OutOfMemoryError(f"no memory for {num_slots} slots")
+
+    allocated = engine._slots._allocated
+    monkeypatch.setattr(engine._slots, "_allocated", no_memory)
+    engine.add("1", *requests[1])
+    answers: dict[str, Any] = {}
+    answers.update((output.request_id, output.result) for output in engine.step())
+    assert isinstance(answers["1"], ModelUnavailable)
+    finish(engine, answers, 2)
+    check_equal([answers["0"]], expected[:1])
+    monkeypatch.setattr(engine._slots, "_allocated", allocated)
+    check_equal(together(engine, requests), expected)
+
+
+def test_a_model_that_can_hear_nothing_says_so(
+    engine: WhisperEngine, speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(features: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(engine._network, "encode", fail)
+    engine.add("0", chunk_of(speech["en-00"]), DecodingOptions())
+    with pytest.raises(RuntimeError, match="broken"):
+        engine.step()
+    assert engine.step() == []
+
+
+def test_words_that_cannot_be_timed_fail_their_own_request(
+    engine: WhisperEngine, speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("deployments.asr.writing.align", fail)
+    timed, plain = DecodingOptions(timestamps=True), DecodingOptions()
+    engine.add("0", chunk_of(speech["en-00"]), timed)
+    engine.add("1", chunk_of(speech["en-00"]), plain)
+    answers: dict[str, Any] = {}
+    finish(engine, answers, 2)
+    assert isinstance(answers["0"], ModelUnavailable)
+    assert text_of(answers["1"])
+
+
+# 8-bit weights
+
+
+@pytest.fixture(scope="module")
+def small() -> WhisperEngine:
+    """With 8-bit weights, whatever the machine likes best."""
+    return WhisperEngine(AsrEngineArgs(resolve("embedded:whisper-base"), "cpu", "int8"))
+
+
+def spoken(engine: WhisperEngine, speech: Speech) -> dict[str, list[str]]:
+    """The clips of each language, read in windows of four."""
+    names = [name for name in sorted(speech) if name[:2] in {"en", "de", "es", "fr"}]
+    heard: dict[str, list[str]] = {}
+    for first in range(0, len(names), 4):
+        language = names[first][:2]
+        chunk = chunk_of(joined(speech, *names[first : first + 4]))
+        heard.setdefault(language, []).append(text_of(alone(engine, (chunk, DecodingOptions(language=language)))))
+    return heard
+
+
+def test_8_bits_hear_as_well(small: WhisperEngine, multilingual: WhisperEngine, speech: Speech) -> None:
+    truth: dict[str, list[str]] = {}
+    for name in sorted(speech):
+        truth.setdefault(name[:2], []).append(MANIFEST[f"{name}.flac"]["text"])
+
+    def error(engine: WhisperEngine) -> float:
+        heard = spoken(engine, speech)
+        return word_error_rate([" ".join(truth[one]) for one in truth], [" ".join(heard[one]) for one in truth])
+
+    assert error(small) <= error(multilingual) + 0.005
+
+
+def test_8_bits_depend_on_nobody_else(small: WhisperEngine, mixed: list[Request]) -> None:
+    """Not by a single bit."""
+    assert together(small, mixed) == [alone(small, request) for request in mixed]

@@ -1,0 +1,222 @@
+"""Whisper's encoder and decoder over slots: the arithmetic of transformers' modules, without their caches.
+
+Source: A. Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022, section 2.2.
+"""
+
+from collections.abc import Sequence
+from math import ceil
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv1d, gelu, layer_norm, scaled_dot_product_attention
+from transformers import WhisperForConditionalGeneration
+
+from deployments.asr.slots import Head, Slots, SlotShape
+from deployments.decoding.devices import Precision
+from deployments.decoding.linear import ROWS_AT_ONCE, linear
+
+POSITIONS_AT_ONCE = 64
+"""What was written is read up to a multiple of this. What lies behind a row's own positions counts nothing and is added
+up in whole blocks then: its sums stay the same to the last bit, however long the others are."""
+
+
+class Norm:
+    def __init__(self, module: nn.LayerNorm, dtype: torch.dtype) -> None:
+        self._weight, self._bias = module.weight.detach().to(dtype), module.bias.detach().to(dtype)
+        self._eps = module.eps
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return layer_norm(x, x.shape[-1:], self._weight, self._bias, self._eps)
+
+
+class Perceptron:
+    """The two layers behind every attention."""
+
+    def __init__(self, layer: nn.Module, precision: Precision) -> None:
+        self._norm = Norm(layer.final_layer_norm, precision.dtype)  # type: ignore[arg-type]
+        self._up = linear([layer.fc1], precision)  # type: ignore[list-item]
+        self._down = linear([layer.fc2], precision)  # type: ignore[list-item]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        if x.is_cuda or len(rows) <= ROWS_AT_ONCE:
+            return x + self._of(x)
+        return torch.cat([part + self._of(part) for part in torch.split(rows, ROWS_AT_ONCE)]).view_as(x)
+
+    def _of(self, x: Tensor) -> Tensor:
+        return self._down(gelu(self._up(self._norm(x))))
+
+
+class Projection:
+    """From (rows, tokens, width) to one or more of (rows, heads, tokens, head width), in `dtype`."""
+
+    def __init__(self, attention: nn.Module, names: Sequence[str], precision: Precision, dtype: torch.dtype) -> None:
+        self._num_parts, self._num_heads, self._dtype = len(names), int(attention.num_heads), dtype  # type: ignore[arg-type]
+        scales = [float(attention.scaling) if name == "q_proj" else 1.0 for name in names]  # type: ignore[arg-type]
+        self._linear = linear([getattr(attention, name) for name in names], precision, scales)
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        rows, tokens, _ = x.shape
+        parts = self._linear(x).to(self._dtype).view(rows, tokens, self._num_parts, self._num_heads, -1)
+        return parts.permute(2, 0, 3, 1, 4).unbind()
+
+
+class EncoderLayer:
+    def __init__(self, layer: nn.Module, precision: Precision) -> None:
+        self._norm = Norm(layer.self_attn_layer_norm, precision.dtype)  # type: ignore[arg-type]
+        self._project = Projection(layer.self_attn, ("q_proj", "k_proj", "v_proj"), precision, precision.attention)  # type: ignore[arg-type]
+        self._out = linear([layer.self_attn.out_proj], precision)  # type: ignore[list-item, union-attr]
+        self._perceptron = Perceptron(layer, precision)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        heard = attend_to_all(*self._project(self._norm(x)))
+        return self._perceptron(x + self._out(_joined(heard, x)))
+
+
+class DecoderLayer:
+    def __init__(self, layer: nn.Module, precision: Precision) -> None:
+        own, audio = layer.self_attn, layer.encoder_attn
+        self._norm = Norm(layer.self_attn_layer_norm, precision.dtype)  # type: ignore[arg-type]
+        self._project = Projection(own, ("q_proj", "k_proj", "v_proj"), precision, precision.dtype)  # type: ignore[arg-type]
+        self._out = linear([own.out_proj], precision)  # type: ignore[list-item, union-attr]
+        self._audio_norm = Norm(layer.encoder_attn_layer_norm, precision.dtype)  # type: ignore[arg-type]
+        self._audio_query = Projection(audio, ("q_proj",), precision, precision.attention)  # type: ignore[arg-type]
+        self.audio_of = Projection(audio, ("k_proj", "v_proj"), precision, precision.attention)  # type: ignore[arg-type]
+        self._audio_out = linear([audio.out_proj], precision)  # type: ignore[list-item, union-attr]
+        self._perceptron = Perceptron(layer, precision)
+
+    def __call__(self, x: Tensor, number: int, slots: Slots, step: "Step") -> Tensor:
+        query, key, value = self._project(self._norm(x))
+        cache, read = slots.layers[number], slice(step.num_read)
+        step.write(cache.keys, key)
+        step.write(cache.values, value)
+        said = attend(query, cache.keys[step.rows, :, read], cache.values[step.rows, :, read], step.mask)
+        x = x + self._out(_joined(said, x))
+        (query,) = self._audio_query(self._audio_norm(x))
+        if number in slots.heads_of:
+            step.write(cache.queries, query[:, slots.heads_of[number]])
+        heard = attend(query, cache.audio_keys[step.rows], cache.audio_values[step.rows])
+        return self._perceptron(x + self._audio_out(_joined(heard, x)))
+
+
+class Step:
+    """Where the rows of a step stand: `num_new` tokens for each of neighbouring slots."""
+
+    def __init__(self, slots: Slots, rows: slice, num_new: int) -> None:
+        lengths, device = slots.lengths[rows], slots.shape.device
+        self.rows = rows
+        num_blocks = ceil((max(lengths) + num_new) / POSITIONS_AT_ONCE)
+        self.num_read = min(num_blocks * POSITIONS_AT_ONCE, slots.shape.num_positions)
+        self.places = torch.tensor(lengths, device=device)[:, None] + torch.arange(num_new, device=device)
+        """(rows, num_new): each token's position."""
+        hidden = torch.arange(self.num_read, device=device) > self.places[..., None]
+        nothing = torch.zeros(hidden.shape, dtype=slots.shape.dtype, device=device)
+        self.mask = nothing.masked_fill_(hidden, -torch.inf)[:, None]
+        """(rows, 1, num_new, num_read): what is added to scores, so that nobody looks ahead or at others' leavings."""
+        self._slots = torch.arange(rows.start, rows.stop, device=device)[:, None]
+
+    def write(self, cache: Tensor, states: Tensor) -> None:
+        """Put (rows, heads, num_new, width) at the new tokens' positions."""
+        cache[self._slots, :, self.places] = states.transpose(1, 2).to(cache.dtype)
+
+
+class WhisperNetwork:
+    """Takes the weights of `model`, which may be forgotten then."""
+
+    def __init__(self, model: WhisperForConditionalGeneration, precision: Precision, heads: Sequence[Head]) -> None:
+        config, encoder, decoder = model.config, model.model.encoder, model.model.decoder
+        self.precision = precision
+        self.device = model.device
+        self._convolutions = [
+            (conv.weight.detach().to(precision.attention), conv.bias.detach().to(precision.attention))
+            for conv in (encoder.conv1, encoder.conv2)
+        ]
+        self._frames = encoder.embed_positions.weight.detach().to(precision.dtype)
+        self._encoder_layers = [EncoderLayer(layer, precision) for layer in encoder.layers]
+        self._encoder_norm = Norm(encoder.layer_norm, precision.dtype)
+        self._embeddings = decoder.embed_tokens.weight.detach().to(precision.dtype)
+        self._positions = decoder.embed_positions.weight.detach().to(precision.dtype)
+        self._decoder_layers = [DecoderLayer(layer, precision) for layer in decoder.layers]
+        self._decoder_norm = Norm(decoder.layer_norm, precision.dtype)
+        self._logits = linear([model.proj_out], precision)
+        self.slot_shape = SlotShape(
+            num_layers=config.decoder_layers,
+            num_heads=config.decoder_attention_heads,
+            head_width=config.d_model // config.decoder_attention_heads,
+            num_positions=config.max_target_positions,
+            num_frames=config.max_source_positions,
+            dtype=precision.dtype,
+            audio_dtype=precision.attention,
+            device=model.device,
+            alignment_heads=tuple(heads),
+        )
+
+    def encode(self, features: Tensor) -> Tensor:
+        """
+        Args:
+            features: log-mel spectrograms (windows, mels, 2 · frames).
+
+        Returns:
+            (windows, frames, width).
+        """
+        x = features.to(self.device, self.precision.attention)
+        for stride, (weight, bias) in enumerate(self._convolutions, start=1):
+            x = gelu(conv1d(x, weight, bias, stride=stride, padding=1))
+        x = x.mT.to(self.precision.dtype) + self._frames
+        for layer in self._encoder_layers:
+            x = layer(x)
+        return self._encoder_norm(x)
+
+    def listen(self, encoded: Tensor, slots: Slots, rows: slice) -> None:
+        """Give those slots what the encoder heard, (rows, frames, width), to look at."""
+        for layer, cache in zip(self._decoder_layers, slots.layers, strict=True):
+            cache.audio_keys[rows], cache.audio_values[rows] = layer.audio_of(encoded)
+
+    def read(self, token_ids: Tensor, slots: Slots, rows: slice) -> Tensor:
+        """Read on, in neighbouring slots, and remember it.
+
+        Args:
+            token_ids: (rows, tokens).
+
+        Returns:
+            (rows, tokens, width), for `logits`.
+        """
+        num_new = token_ids.shape[1]
+        step = Step(slots, rows, num_new)
+        x = self._embeddings[token_ids] + self._positions[step.places]
+        for number, layer in enumerate(self._decoder_layers):
+            x = layer(x, number, slots, step)
+        for slot in range(rows.start, rows.stop):
+            slots.lengths[slot] += num_new
+        return self._decoder_norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(…, width) to float32 (…, vocabulary)."""
+        return self._logits(hidden).float()
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention of few queries, which are scaled already: (rows, heads, tokens, width)."""
+    scores = query @ keys.mT
+    if mask is not None:
+        scores += mask
+    return torch.softmax(scores, dim=-1) @ values
+
+
+def attend_to_all(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention of as many queries as keys."""
+    if query.is_cuda or query.dtype != torch.bfloat16:
+        return scaled_dot_product_attention(query, keys, values, scale=1.0)
+    # torch's own is slow on a CPU in this type; scores of so many rows stay in the second cache
+    heard = torch.empty(query.shape, dtype=query.dtype)
+    by_head = (tensor.flatten(0, 1) for tensor in (heard, query, keys, values))
+    for results, its_queries, its_keys, its_values in zip(*by_head, strict=True):
+        parts = zip(torch.split(results, ROWS_AT_ONCE), torch.split(its_queries, ROWS_AT_ONCE), strict=True)
+        for result, some in parts:
+            torch.mm(torch.softmax(some @ its_keys.mT, dim=-1), its_values, out=result)
+    return heard
+
+
+def _joined(heads: Tensor, like: Tensor) -> Tensor:
+    """(rows, heads, tokens, width) to (rows, tokens, heads · width), in the type of `like`."""
+    return heads.transpose(1, 2).reshape(like.shape).to(like.dtype)

@@ -1,0 +1,298 @@
+"""Whisper, decoded token by token in a batch that rows join and leave at any step."""
+
+import logging
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deployments.asr.alignment import alignment_heads, first_frames
+from deployments.asr.checkpoints import is_distilled, load_whisper
+from deployments.asr.engine import AsrEngineArgs, AsrOutput
+from deployments.asr.network import WhisperNetwork
+from deployments.asr.review import Reviewer
+from deployments.asr.row import Attempt, Row
+from deployments.asr.sampling import TokenChooser
+from deployments.asr.slots import Slots
+from deployments.asr.vocabulary import TASKS, Vocabulary
+from deployments.asr.writing import DecodedWindow, Writer
+from deployments.decoding.devices import resolve_precision
+from deployments.engines import StepOutput
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, SpeechSegment
+from pipelines.errors import InvalidRequest, ModelUnavailable, UnsupportedLanguage
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo, Segment
+from pipelines.whisper import TEMPERATURE_LADDER
+
+logger = logging.getLogger("ray.serve")
+
+NUM_SLOTS = 8
+"""To begin with; more are made when more rows come aboard."""
+
+
+class WhisperEngine:
+    """An `AsrEngine`: continuous batching over greedy or sampled decoding with Whisper's fallback ladder.
+
+    A window is encoded once and stays in its slot until it has an answer, however often it is tried.
+    """
+
+    def __init__(self, args: AsrEngineArgs) -> None:
+        torch.set_num_threads(args.num_threads)
+        device = torch.device(args.device)
+        precision = resolve_precision(args.dtype, device, on_gpu=torch.float16)
+        checkpoint = load_whisper(args.source, precision.dtype)
+        model = checkpoint.model.eval().to(device)  # type: ignore[arg-type]
+        self._features = checkpoint.features
+        self._vocabulary = Vocabulary(checkpoint.tokenizer, model.generation_config)
+        self._network = WhisperNetwork(model, precision, alignment_heads(model))
+        self._slots = Slots(self._network.slot_shape, NUM_SLOTS)
+        self._num_tokens: int = model.config.vocab_size
+        self._max_length: int = model.config.max_target_positions
+        self._reviewer = Reviewer(self._vocabulary)
+        self._writer = Writer(self._vocabulary, model.config.median_filter_width)
+        self._threads = ThreadPoolExecutor(1, "write")
+        self._writes_timestamps = args.timestamps == "tokens"
+        self._waiting: list[Row] = []
+        self._aboard: list[Row] = []
+        """By slot."""
+        self._chooser: TokenChooser | None = None
+        """Of those aboard; none after they have changed."""
+        self._leaving: list[Row] = []
+        """Whose words are still being timed."""
+        languages = frozenset(self._vocabulary.language_ids) or frozenset({"en"})
+        translates = self._vocabulary.task_ids and not is_distilled(model.config)
+        self.info = RecognizerInfo(languages, frozenset(TASKS if translates else TASKS[:1]))
+        first_frames(np.zeros((1, 1)))  # compiled at load, so that no request waits for it
+        slot_mb = self._network.slot_shape.num_bytes / 1e6
+        logger.info("Each row aboard takes %.0f MB; %d have %.1f GB", slot_mb, NUM_SLOTS, NUM_SLOTS * slot_mb / 1e3)
+
+    def add(self, request_id: str, chunk: AudioChunk, options: DecodingOptions) -> None:
+        if options.language is not None and options.language not in self.info.languages:
+            raise UnsupportedLanguage(f"This model does not know the language '{options.language}'.")
+        if options.task not in self.info.tasks:
+            raise InvalidRequest("This model cannot translate.", "model")
+        seed = options.seed
+        if seed is None:  # temperature 0 must be repeatable, also on its fallback ladder
+            seed = random.getrandbits(63) if options.temperature > 0 else 0
+        row = Row(
+            request_id=request_id,
+            chunk=chunk,
+            options=options,
+            seed=seed,
+            is_timed=self._writes_timestamps and options.timestamp_tokens,
+            language=options.language or ("en" if not self._vocabulary.language_ids else None),
+            attempt=Attempt(options.temperature),
+        )
+        row.start(options.temperature)
+        self._waiting.append(row)
+
+    @torch.inference_mode()
+    def abort(self, request_id: str) -> None:
+        self._waiting = [row for row in self._waiting if row.request_id != request_id]
+        self._leaving = [row for row in self._leaving if row.request_id != request_id]
+        self._leave([row for row in self._aboard if row.request_id == request_id])
+
+    @torch.inference_mode()
+    def step(self) -> list[AsrOutput]:
+        failed = self._board()
+        self._finish_rows()
+        if self._aboard:
+            self._decode()
+            self._finish_rows()
+        return failed + self._written()
+
+    # Joining
+
+    def _board(self) -> list[AsrOutput]:
+        """Encode what waits, and let it join."""
+        waiting, self._waiting = self._waiting, []
+        encoded: dict[Row, Tensor] = {}
+        failed: list[Row] = []
+        for row in waiting:
+            with self._failing([row], failed):
+                encoded[row] = self._encode(row)
+        # Those who are told as much as each other read it together: no padding, so nothing to mask.
+        for _, group in groupby(sorted(encoded, key=self._kind), key=self._kind):
+            rows = list(group)
+            with self._failing(rows, failed):
+                self._take_aboard(rows, torch.stack([encoded[row] for row in rows]))
+        failure = ModelUnavailable("The model failed on this request.")
+        return [StepOutput(row.request_id, failure) for row in failed]
+
+    @contextmanager
+    def _failing(self, rows: Sequence[Row], failed: list[Row]) -> Iterator[None]:
+        """What goes wrong, such as memory that runs out, concerns these rows alone: they are put down as failed."""
+        try:
+            yield
+        except Exception:
+            if not self._aboard:
+                raise  # the loop counts it: a model that can hear nothing must be replaced
+            logger.exception("A window could not be taken aboard")
+            failed += rows
+
+    def _encode(self, row: Row) -> Tensor:
+        features = self._features(
+            row.chunk.waveform.samples,
+            sampling_rate=SAMPLE_RATE_HZ,
+            return_tensors="pt",
+            device=str(self._network.device),
+        ).input_features
+        return self._network.encode(features)[0]
+
+    def _kind(self, row: Row) -> tuple[bool, int]:
+        language = row.language or next(iter(self._vocabulary.language_ids))
+        return row.language is None, len(self._vocabulary.prefix(row.options, language, row.is_timed))
+
+    def _take_aboard(self, rows: Sequence[Row], encoded: Tensor) -> None:
+        slots = self._slots.take(len(rows))
+        self._aboard += rows
+        self._chooser = None
+        try:
+            self._network.listen(encoded, self._slots, slots)
+            if rows[0].language is None:
+                self._detect_language(rows, slots)
+            self._read_prefix(rows, slots)
+        except Exception:
+            self._leave(rows)
+            raise
+
+    def _detect_language(self, rows: Sequence[Row], slots: slice) -> None:
+        start = torch.full((len(rows), 1), self._vocabulary.start_of_transcript, device=self._network.device)
+        logits = self._network.logits(self._network.read(start, self._slots, slots)[:, 0])
+        ids = self._vocabulary.language_ids
+        for row, row_logits in zip(rows, logits, strict=True):
+            candidates = [language for language in row.options.languages if language in ids] or list(ids)
+            best = row_logits[[ids[language] for language in candidates]].argmax()
+            row.language = candidates[int(best)]
+        self._slots.rewind(slots)
+
+    def _read_prefix(self, rows: Sequence[Row], slots: slice) -> None:
+        """What the decoder is told before it writes, and its first word."""
+        for row in rows:
+            assert row.language is not None
+            row.prefix = self._vocabulary.prefix(row.options, row.language, row.is_timed)
+        token_ids = torch.tensor([row.prefix for row in rows], device=self._network.device)
+        hidden = self._network.read(token_ids, self._slots, slots)
+        start = rows[0].prefix.index(self._vocabulary.start_of_transcript)
+        probabilities = self._network.logits(hidden[:, start]).softmax(dim=-1)[:, self._vocabulary.no_speech].tolist()
+        for row, probability in zip(rows, probabilities, strict=True):
+            row.no_speech_prob = probability
+        chooser = self._new_chooser(rows)
+        self._choose(rows, chooser, hidden[:, -1])
+
+    # Writing
+
+    def _decode(self) -> None:
+        """One token for everybody aboard."""
+        last = torch.tensor([[row.attempt.tokens[-1]] for row in self._aboard], device=self._network.device)
+        hidden = self._network.read(last, self._slots, slice(0, len(self._aboard)))
+        if self._chooser is None:
+            self._chooser = self._new_chooser(self._aboard)
+        self._choose(self._aboard, self._chooser, hidden[:, -1])
+
+    def _new_chooser(self, rows: Sequence[Row]) -> TokenChooser:
+        return TokenChooser(self._vocabulary, [row.choice for row in rows], self._num_tokens, self._network.device)
+
+    def _choose(self, rows: Sequence[Row], chooser: TokenChooser, hidden: Tensor) -> None:
+        tokens, logprobs = chooser.choose(self._network.logits(hidden))
+        for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
+            row.attempt.tokens.append(token)
+            row.attempt.logprobs.append(logprob)
+
+    # Leaving
+
+    def _finish_rows(self) -> None:
+        """Accept windows that have ended, or try them hotter, in their slots."""
+        for row in [row for row in self._aboard if self._is_done(row)]:
+            if self._reviewer.must_retry(row):
+                self._retry(row)
+                continue
+            self._accept(row)
+            self._leave([row])
+            self._leaving.append(row)
+
+    def _is_done(self, row: Row) -> bool:
+        if row.attempt.tokens[-1] == self._vocabulary.end_of_text:
+            return True
+        if len(row.attempt.tokens) < self._max_new_tokens(row):
+            return False
+        row.attempt.finish_reason = "length"
+        return True
+
+    def _max_new_tokens(self, row: Row) -> int:
+        room = min(self._max_length // 2, self._max_length - len(row.prefix))
+        return min(room, row.options.max_tokens or room)
+
+    def _retry(self, row: Row) -> None:
+        row.attempt.scores = self._scores(row)
+        row.failed_attempts.append(row.attempt)
+        row.start(TEMPERATURE_LADDER[len(row.failed_attempts)])
+        slot = self._aboard.index(row)
+        slots = slice(slot, slot + 1)
+        self._slots.rewind(slots)
+        self._read_prefix([row], slots)
+        self._chooser = None
+
+    def _accept(self, row: Row) -> None:
+        row.attempt.scores = self._scores(row)
+        row.attempt = self._reviewer.best_attempt(row)
+        decoded = DecodedWindow(
+            SpeechSegment(row.chunk.offset_s, row.chunk.end_s),
+            row.speech,
+            row.attempt,
+            row.no_speech_prob,
+            row.options,
+            row.is_timed,
+        )
+        if self._reviewer.is_heard(row):
+            row.segments = self._write(decoded)
+
+    def _scores(self, row: Row) -> Tensor | None:
+        if not row.options.has_times or (row.is_timed and not row.options.word_timestamps):
+            return None
+        slot = self._aboard.index(row)
+        return self._slots.scores(slot, len(row.prefix) - 1, self._slots.lengths[slot]).cpu()
+
+    def _write(self, decoded: DecodedWindow) -> "Future[list[Segment]]":
+        """Words are timed on a thread of their own, so that nobody's next token waits for it."""
+        if decoded.attempt.scores is not None:
+            return self._threads.submit(self._writer.write, decoded)
+        written: Future[list[Segment]] = Future()
+        written.set_result(self._writer.write(decoded))
+        return written
+
+    def _leave(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            slot = self._aboard.index(row)
+            last = self._slots.give_back(slot)
+            self._aboard[slot] = self._aboard[last]
+            self._aboard.pop()
+            self._chooser = None
+
+    def _written(self) -> list[AsrOutput]:
+        """Of those who have left the batch, whose words all have their times."""
+        if self._leaving and not self._aboard:
+            wait([row.segments for row in self._leaving[:1] if row.segments])
+        done = [row for row in self._leaving if row.segments is None or row.segments.done()]
+        self._leaving = [row for row in self._leaving if row not in done]
+        return [StepOutput(row.request_id, self._transcript(row)) for row in done]
+
+    def _transcript(self, row: Row) -> ChunkTranscript | ModelUnavailable:
+        assert row.language is not None
+        try:
+            segments = row.segments.result() if row.segments else []
+        except Exception:
+            logger.exception("A window's words could not be timed")
+            return ModelUnavailable("The model failed on this request.")
+        return ChunkTranscript(
+            index=row.chunk.index,
+            language=row.language,
+            segments=tuple(segments),
+            finish_reason=row.attempt.finish_reason,
+            num_prompt_tokens=max(row.prefix.index(self._vocabulary.start_of_transcript) - 1, 0),
+            num_output_tokens=len(row.attempt.tokens),
+        )

@@ -1,0 +1,65 @@
+"""Linear layers in the types that a processor multiplies fast."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deployments.compat.torch import Int8Matrix
+from deployments.decoding.devices import Precision
+
+Linear = Callable[[Tensor], Tensor]
+
+ROWS_AT_ONCE = 256
+"""So many rows' intermediate values stay in a core's second cache."""
+
+
+def linear(modules: Sequence[nn.Linear], precision: Precision, scales: Sequence[float] = ()) -> Linear:
+    """One layer that gives what all of `modules` give, side by side.
+
+    scales: what each of their results is multiplied with, by default 1.
+    """
+    factors = list(scales) or [1.0] * len(modules)
+    weight = torch.cat([module.weight * factor for module, factor in zip(modules, factors, strict=True)])
+    biases = [
+        torch.zeros_like(module.weight[:, 0]) if module.bias is None else module.bias * factor
+        for module, factor in zip(modules, factors, strict=True)
+    ]
+    bias = None if all(module.bias is None for module in modules) else torch.cat(biases).detach()
+    if precision.has_int8_weights:
+        return Int8Linear(weight, bias)
+    return FloatLinear(weight.detach(), bias)
+
+
+class FloatLinear:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._weight, self._bias = weight, bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self._weight, self._bias)
+
+
+class Int8Linear:
+    """Weights with a scale for each output, inputs with a scale for each row, found anew every time.
+
+    The row-wise dynamic quantisation of T. Dettmers et al., "LLM.int8()", 2022, section 3.1, without its outliers. As
+    no scale is shared, a row's result does not depend on who is in its batch.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._matrix = Int8Matrix(weight)
+        self._bias = torch.zeros(len(weight)) if bias is None else bias.float()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        if len(rows) > ROWS_AT_ONCE:
+            product = torch.cat([self._product(part) for part in torch.split(rows, ROWS_AT_ONCE)])
+        else:
+            product = self._product(rows)
+        return product.view(*x.shape[:-1], -1)
+
+    def _product(self, rows: Tensor) -> Tensor:
+        rows = rows.float()
+        largest = rows.abs().amax(dim=1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
+        return torch.addcmul(self._bias, self._matrix(rows * largest.reciprocal()), largest)
