@@ -117,6 +117,20 @@ class ChunkBuilder:
         return (self._samples_start + len(self._samples)) / SAMPLE_RATE_HZ
 
 
+def cut_chunk(chunk: AudioChunk, at_s: float) -> tuple[AudioChunk, AudioChunk]:
+    """Both parts keep the chunk's number; each begins and ends with speech."""
+    before = tuple(speech for speech in chunk.speech if speech.start_s < at_s)
+    after = tuple(speech for speech in chunk.speech if speech.start_s >= at_s)
+    assert before
+    assert after
+    first, last = (round((time_s - chunk.offset_s) * SAMPLE_RATE_HZ) for time_s in (before[-1].end_s, after[0].start_s))
+    samples = chunk.waveform.samples
+    return (
+        AudioChunk(chunk.index, chunk.offset_s, Waveform(samples[:first]), before),
+        AudioChunk(chunk.index, chunk.offset_s + last / SAMPLE_RATE_HZ, Waveform(samples[last:]), after),
+    )
+
+
 def quietest_moment_s(samples: Samples) -> float:
     """Middle of the quietest 100 ms of `samples` (at least as long), in seconds; of equals the last."""
     window, hop = int(QUIET_WINDOW_S * SAMPLE_RATE_HZ), int(QUIET_HOP_S * SAMPLE_RATE_HZ)

@@ -17,12 +17,11 @@ class TranscriptBuilder:
         self._info = info
         self._task = options.task
         self._language = options.language
+        self._spoken_s: dict[str, float] = {}
         self._segments: list[Segment] = []
         self._chunks: list[ChunkTranscript] = []
 
     def add(self, chunk: ChunkTranscript) -> list[TextDelta]:
-        if chunk.segments:  # of a chunk without speech the language is a guess
-            self._language = self._language or chunk.language
         self._chunks.append(chunk)
         deltas = []
         for raw_segment in chunk.segments:
@@ -30,6 +29,9 @@ class TranscriptBuilder:
                 continue
             written_language = "en" if self._task == "translate" else chunk.language
             segment = self._place(raw_segment, written_language)
+            # only where there is text: of a chunk without speech the language is a guess
+            spoken_s = self._spoken_s.get(chunk.language, 0.0) + raw_segment.end_s - raw_segment.start_s
+            self._spoken_s[chunk.language] = spoken_s
             is_first = not self._segments
             self._segments.append(segment)
             text = segment.text.lstrip() if is_first else segment.text
@@ -39,12 +41,18 @@ class TranscriptBuilder:
     def finish(self) -> Transcript:
         return Transcript(
             info=self._info,
-            language=self._language or (self._chunks[0].language if self._chunks else "en"),
+            languages=self._languages(),
             segments=tuple(self._segments),
             finish_reason="length" if any(c.finish_reason == "length" for c in self._chunks) else "stop",
             num_prompt_tokens=sum(c.num_prompt_tokens for c in self._chunks),
             num_output_tokens=sum(c.num_output_tokens for c in self._chunks),
         )
+
+    def _languages(self) -> tuple[str, ...]:
+        if self._language:
+            return (self._language,)
+        heard = sorted(self._spoken_s, key=self._spoken_s.__getitem__, reverse=True)
+        return tuple(heard) or (self._chunks[0].language if self._chunks else "en",)
 
     def _place(self, segment: Segment, language: str) -> Segment:
         """Separate the segment's text from the text before it, and keep its times inside the upload and in order."""

@@ -25,9 +25,11 @@ class DecodingOptions(Sampling):
 
     task: Task = "transcribe"
 
-    # what is spoken: None is detected, among `languages` when some are named
+    # what is spoken: None is detected, among `languages` when some are named; who is unsure takes the neighbour's
     language: str | None = None
     languages: tuple[str, ...] = ()
+    neighbour: str | None = None
+    may_change: bool = True
 
     # what the decoder reads before it starts
     prompt: str = ""
@@ -90,8 +92,29 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class HeardLanguage:
+    """is_sure: so much of it was heard, and so plainly, that its neighbours may go by it."""
+
+    language: str
+    probability: float = 1.0
+    is_sure: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageChange:
+    """Somebody seems to go on in another language, at this time on the upload's clock."""
+
+    at_s: float
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkTranscript:
-    """One chunk's answer; times on the upload's clock."""
+    """One chunk's answer; times on the upload's clock.
+
+    change: the chunk was not transcribed, for it seems to be in two languages; its parts are to be heard one by one.
+    """
 
     index: int
     language: str
@@ -99,6 +122,8 @@ class ChunkTranscript:
     finish_reason: FinishReason = "stop"
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0
+    is_language_sure: bool = True
+    change: LanguageChange | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +139,20 @@ class SpeakerSegment:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The whole answer; `speaker_segments` only when somebody asked who said what."""
+    """The whole answer; `speaker_segments` only when somebody asked who said what. `languages`: what was spoken, the
+    most of it first."""
 
     info: AudioInfo
-    language: str
+    languages: tuple[str, ...]
     segments: tuple[Segment, ...] = ()
     finish_reason: FinishReason = "stop"
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0
     speaker_segments: tuple[SpeakerSegment, ...] = ()
+
+    @property
+    def language(self) -> str:
+        return self.languages[0]
 
     @property
     def text(self) -> str:

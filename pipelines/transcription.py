@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipelines.audio_types import AudioChunk, VadOptions
+from pipelines.chunking import cut_chunk
 from pipelines.merging import TranscriptBuilder
 from pipelines.ports import AudioReader, OpenUpload, Recognizer
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions
@@ -50,16 +51,16 @@ class TranscriptionPipeline:
     async def _transcripts(
         self, chunks: AsyncGenerator[AudioChunk, None], options: DecodingOptions
     ) -> AsyncGenerator[ChunkTranscript, None]:
-        """Yield every chunk's answer in order, a bounded number of them being worked on at once.
+        """Yield every chunk's answers in order, a bounded number of them being worked on at once.
 
-        Until the language is known chunks go alone: later ones are decoded in the language of the first.
+        Until a language is known chunks go alone: later ones that are unsure of theirs take the last one's.
         """
-        running: deque[asyncio.Task[ChunkTranscript]] = deque()
+        running: deque[asyncio.Task[list[ChunkTranscript]]] = deque()
         reading: asyncio.Future[AudioChunk | None] | None = None
         is_exhausted = False
         try:
             while running or not is_exhausted:
-                max_running = self._max_in_flight if options.language is not None else 1
+                max_running = self._max_in_flight if options.language or options.neighbour else 1
                 if reading is None and not is_exhausted and len(running) < max_running:
                     reading = asyncio.ensure_future(anext(chunks, None))
                 awaited: list[asyncio.Future[Any]] = [*list(running)[:1], *([reading] if reading else [])]
@@ -71,15 +72,26 @@ class TranscriptionPipeline:
                     else:
                         is_exhausted = True
                 elif running[0].done():
-                    transcript = await running.popleft()
-                    if options.language is None and transcript.segments:
-                        options = replace(options, language=transcript.language)
-                    yield transcript
+                    for transcript in await running.popleft():
+                        if transcript.is_language_sure and transcript.segments:
+                            options = replace(options, neighbour=transcript.language)
+                        yield transcript
         finally:
             pending: list[asyncio.Future[Any]] = [*running, *([reading] if reading else [])]
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
 
-    async def _transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> ChunkTranscript:
-        return await self._recognizer.transcribe(chunk, options, is_first_step=chunk.index == 0)
+    async def _transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> list[ChunkTranscript]:
+        """One answer, or two of a chunk whose language seems to change: each part is heard alone then."""
+        transcript = await self._recognizer.transcribe(chunk, options, is_first_step=chunk.index == 0)
+        change = transcript.change
+        if change is None:
+            return [transcript]
+        parts = zip(cut_chunk(chunk, change.at_s), (change.before, change.after), strict=True)
+        return [
+            await self._recognizer.transcribe(
+                part, replace(options, neighbour=neighbour, may_change=False), is_first_step=False
+            )
+            for part, neighbour in parts
+        ]

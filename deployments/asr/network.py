@@ -14,6 +14,7 @@ from transformers import WhisperForConditionalGeneration
 from deployments.asr.slots import Head, Slots, SlotShape
 from deployments.decoding.devices import Precision
 from deployments.decoding.linear import ROWS_AT_ONCE, linear
+from pipelines.audio_types import MAX_CHUNK_S
 
 POSITIONS_AT_ONCE = 64
 """What was written is read up to a multiple of this. What lies behind a row's own positions counts nothing and is added
@@ -95,16 +96,17 @@ class DecoderLayer:
         (query,) = self._audio_query(self._audio_norm(x))
         if number in slots.heads_of:
             step.write(cache.queries, query[:, slots.heads_of[number]])
-        heard = attend(query, cache.audio_keys[step.rows], cache.audio_values[step.rows])
+        audio_keys, audio_values = (part[step.rows, :, step.frames] for part in (cache.audio_keys, cache.audio_values))
+        heard = attend(query, audio_keys, audio_values)
         return self._perceptron(x + self._audio_out(_joined(heard, x)))
 
 
 class Step:
     """Where the rows of a step stand: `num_new` tokens for each of neighbouring slots."""
 
-    def __init__(self, slots: Slots, rows: slice, num_new: int) -> None:
+    def __init__(self, slots: Slots, rows: slice, num_new: int, frames: slice) -> None:
         lengths, device = slots.lengths[rows], slots.shape.device
-        self.rows = rows
+        self.rows, self.frames = rows, frames
         num_blocks = ceil((max(lengths) + num_new) / POSITIONS_AT_ONCE)
         self.num_read = min(num_blocks * POSITIONS_AT_ONCE, slots.shape.num_positions)
         self.places = torch.tensor(lengths, device=device)[:, None] + torch.arange(num_new, device=device)
@@ -127,6 +129,7 @@ class WhisperNetwork:
         config, encoder, decoder = model.config, model.model.encoder, model.model.decoder
         self.precision = precision
         self.device = model.device
+        self.frames_per_s = config.max_source_positions / MAX_CHUNK_S
         self._convolutions = [
             (conv.weight.detach().to(precision.attention), conv.bias.detach().to(precision.attention))
             for conv in (encoder.conv1, encoder.conv2)
@@ -172,17 +175,18 @@ class WhisperNetwork:
         for layer, cache in zip(self._decoder_layers, slots.layers, strict=True):
             cache.audio_keys[rows], cache.audio_values[rows] = layer.audio_of(encoded)
 
-    def read(self, token_ids: Tensor, slots: Slots, rows: slice) -> Tensor:
+    def read(self, token_ids: Tensor, slots: Slots, rows: slice, frames: slice = slice(None)) -> Tensor:
         """Read on, in neighbouring slots, and remember it.
 
         Args:
             token_ids: (rows, tokens).
+            frames: those of the encoder that may be looked at.
 
         Returns:
             (rows, tokens, width), for `logits`.
         """
         num_new = token_ids.shape[1]
-        step = Step(slots, rows, num_new)
+        step = Step(slots, rows, num_new, frames)
         x = self._embeddings[token_ids] + self._positions[step.places]
         for number, layer in enumerate(self._decoder_layers):
             x = layer(x, number, slots, step)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from deployments.asr.sampling import Choice
 from pipelines.audio_types import AudioChunk, SpeechSegment
-from pipelines.transcript_types import DecodingOptions, FinishReason, Segment
+from pipelines.transcript_types import DecodingOptions, FinishReason, HeardLanguage, LanguageChange, Segment
 from pipelines.whisper import TIMESTAMP_STEP_S
 
 MAX_LEFT_OUT_S = 1.0
@@ -32,20 +32,26 @@ class Attempt:
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """`prefix` is what the decoder reads first, known once the language is. `is_timed`: it writes timestamp tokens.
-    `segments` are none where nobody speaks, and may still be written when the row has left its slot."""
+    """One chunk on its way.
+
+    heard: its language, once it is known; of a chunk in two of them `change` says where, and nothing is decoded.
+    prefix: what the decoder reads first.
+    is_timed: it writes timestamp tokens.
+    segments: none where nobody speaks; they may still be written when the row has left its slot.
+    """
 
     request_id: str
     chunk: AudioChunk
     options: DecodingOptions
     seed: int
     is_timed: bool
-    language: str | None
+    heard: HeardLanguage | None
     attempt: Attempt
     attempt_seed: int = 0
     prefix: list[int] = field(default_factory=list)
     no_speech_prob: float = 0.0
     failed_attempts: list[Attempt] = field(default_factory=list)
+    change: LanguageChange | None = None
     segments: "Future[list[Segment]] | None" = None
 
     def start(self, temperature: float) -> None:

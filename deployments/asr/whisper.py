@@ -14,6 +14,7 @@ from torch import Tensor
 from deployments.asr.alignment import alignment_heads, first_frames
 from deployments.asr.checkpoints import is_distilled, load_whisper
 from deployments.asr.engine import AsrEngineArgs, AsrOutput
+from deployments.asr.languages import PLAIN_PROBABILITY, LanguageDetector
 from deployments.asr.network import WhisperNetwork
 from deployments.asr.review import Reviewer
 from deployments.asr.row import Attempt, Row
@@ -25,7 +26,7 @@ from deployments.decoding.devices import resolve_precision
 from deployments.engines import StepOutput
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, SpeechSegment
 from pipelines.errors import InvalidRequest, ModelUnavailable, UnsupportedLanguage
-from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo, Segment
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, HeardLanguage, RecognizerInfo, Segment
 from pipelines.whisper import TEMPERATURE_LADDER
 
 logger = logging.getLogger("ray.serve")
@@ -50,6 +51,7 @@ class WhisperEngine:
         self._vocabulary = Vocabulary(checkpoint.tokenizer, model.generation_config)
         self._network = WhisperNetwork(model, precision, alignment_heads(model))
         self._slots = Slots(self._network.slot_shape, NUM_SLOTS)
+        self._languages = LanguageDetector(self._network, self._vocabulary, self._slots)
         self._num_tokens: int = model.config.vocab_size
         self._max_length: int = model.config.max_target_positions
         self._reviewer = Reviewer(self._vocabulary)
@@ -78,13 +80,14 @@ class WhisperEngine:
         seed = options.seed
         if seed is None:  # temperature 0 must be repeatable, also on its fallback ladder
             seed = random.getrandbits(63) if options.temperature > 0 else 0
+        language = options.language or (None if self._vocabulary.language_ids else "en")
         row = Row(
             request_id=request_id,
             chunk=chunk,
             options=options,
             seed=seed,
             is_timed=self._writes_timestamps and options.timestamp_tokens,
-            language=options.language or ("en" if not self._vocabulary.language_ids else None),
+            heard=HeardLanguage(language) if language else None,
             attempt=Attempt(options.temperature),
         )
         row.start(options.temperature)
@@ -144,8 +147,8 @@ class WhisperEngine:
         return self._network.encode(features)[0]
 
     def _kind(self, row: Row) -> tuple[bool, int]:
-        language = row.language or next(iter(self._vocabulary.language_ids))
-        return row.language is None, len(self._vocabulary.prefix(row.options, language, row.is_timed))
+        language = row.heard.language if row.heard else next(iter(self._vocabulary.language_ids))
+        return row.heard is None, len(self._vocabulary.prefix(row.options, language, row.is_timed))
 
     def _take_aboard(self, rows: Sequence[Row], encoded: Tensor) -> None:
         slots = self._slots.take(len(rows))
@@ -153,28 +156,30 @@ class WhisperEngine:
         self._chooser = None
         try:
             self._network.listen(encoded, self._slots, slots)
-            if rows[0].language is None:
+            if rows[0].heard is None:
                 self._detect_language(rows, slots)
-            self._read_prefix(rows, slots)
+                rows = self._aboard[slots.start :]
+            if rows:
+                self._read_prefix(rows, slice(slots.start, len(self._aboard)))
         except Exception:
-            self._leave(rows)
+            self._leave(self._aboard[slots.start :])
             raise
 
     def _detect_language(self, rows: Sequence[Row], slots: slice) -> None:
-        start = torch.full((len(rows), 1), self._vocabulary.start_of_transcript, device=self._network.device)
-        logits = self._network.logits(self._network.read(start, self._slots, slots)[:, 0])
-        ids = self._vocabulary.language_ids
-        for row, row_logits in zip(rows, logits, strict=True):
-            candidates = [language for language in row.options.languages if language in ids] or list(ids)
-            best = row_logits[[ids[language] for language in candidates]].argmax()
-            row.language = candidates[int(best)]
-        self._slots.rewind(slots)
+        """Rows whose language changes leave."""
+        for slot, (row, heard) in enumerate(zip(rows, self._languages.detect(rows, slots), strict=True), slots.start):
+            row.heard = heard
+            if row.options.may_change and heard.probability < PLAIN_PROBABILITY:
+                row.change = self._languages.change(row, slot)
+        changing = [row for row in rows if row.change]
+        self._leave(changing)
+        self._leaving += changing
 
     def _read_prefix(self, rows: Sequence[Row], slots: slice) -> None:
         """What the decoder is told before it writes, and its first word."""
         for row in rows:
-            assert row.language is not None
-            row.prefix = self._vocabulary.prefix(row.options, row.language, row.is_timed)
+            assert row.heard is not None
+            row.prefix = self._vocabulary.prefix(row.options, row.heard.language, row.is_timed)
         token_ids = torch.tensor([row.prefix for row in rows], device=self._network.device)
         hidden = self._network.read(token_ids, self._slots, slots)
         start = rows[0].prefix.index(self._vocabulary.start_of_transcript)
@@ -282,7 +287,9 @@ class WhisperEngine:
         return [StepOutput(row.request_id, self._transcript(row)) for row in done]
 
     def _transcript(self, row: Row) -> ChunkTranscript | ModelUnavailable:
-        assert row.language is not None
+        assert row.heard is not None
+        if row.change:
+            return ChunkTranscript(row.chunk.index, row.heard.language, change=row.change)
         try:
             segments = row.segments.result() if row.segments else []
         except Exception:
@@ -290,7 +297,8 @@ class WhisperEngine:
             return ModelUnavailable("The model failed on this request.")
         return ChunkTranscript(
             index=row.chunk.index,
-            language=row.language,
+            language=row.heard.language,
+            is_language_sure=row.heard.is_sure,
             segments=tuple(segments),
             finish_reason=row.attempt.finish_reason,
             num_prompt_tokens=max(row.prefix.index(self._vocabulary.start_of_transcript) - 1, 0),

@@ -4,8 +4,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipelines.audio_types import MAX_CHUNK_S, SAMPLE_RATE_HZ, AudioChunk, Samples, SpeechSegment, VadOptions
-from pipelines.chunking import CLOSING_DELAY_S, CUT_SEARCH_S, ChunkBuilder, quietest_moment_s
+from pipelines.audio_types import MAX_CHUNK_S, SAMPLE_RATE_HZ, AudioChunk, Samples, SpeechSegment, VadOptions, Waveform
+from pipelines.chunking import CLOSING_DELAY_S, CUT_SEARCH_S, ChunkBuilder, cut_chunk, quietest_moment_s
 from pipelines.vad import FRAME_S, SpeechDetector
 
 FRAME = round(FRAME_S * SAMPLE_RATE_HZ)
@@ -205,3 +205,12 @@ def test_quietest_moment() -> None:
 
 def test_the_last_of_equally_quiet_moments() -> None:
     assert quietest_moment_s(np.zeros(SAMPLE_RATE_HZ, np.float32)) == pytest.approx(0.95)
+
+
+def test_a_chunk_is_cut_in_a_pause_and_nothing_spoken_is_lost() -> None:
+    samples = np.arange(10 * SAMPLE_RATE_HZ, dtype=np.float32)
+    speech = (SpeechSegment(100.0, 103.0), SpeechSegment(104.0, 106.0), SpeechSegment(107.5, 110.0))
+    before, after = cut_chunk(AudioChunk(7, 100.0, Waveform(samples), speech), 106.75)
+    assert (before.index, before.offset_s, before.end_s, before.speech) == (7, 100.0, 106.0, speech[:2])
+    assert (after.index, after.offset_s, after.end_s, after.speech) == (7, 107.5, 110.0, speech[2:])
+    assert after.waveform.samples[0] == samples[round(7.5 * SAMPLE_RATE_HZ)]

@@ -16,7 +16,7 @@ from tests.support.ports import settle
 
 def transcript(text: str, duration_s: float = 11.0, language: str = "en") -> Transcript:
     segments = (Segment(0.0, duration_s, text, (), 0.0, -0.1, 1.0, 0.0),) if text else ()
-    return Transcript(AudioInfo(duration_s, "wav", "pcm_s16le"), language, segments)
+    return Transcript(AudioInfo(duration_s, "wav", "pcm_s16le"), (language,), segments)
 
 
 def speech(text: str) -> FakeRecognizer:
@@ -67,7 +67,7 @@ async def test_the_language_is_found_out_and_nobody_asks_for_times() -> None:
     recognizer = speech("Ask not.")
     await hearing(recognizer).run(b"upload")
     (options,) = recognizer.options.values()
-    assert (options.task, options.language, options.timestamps) == ("transcribe", None, False)
+    assert (options.task, options.language, options.has_times) == ("transcribe", None, False)
     assert not recognizer.running
 
 

@@ -71,8 +71,14 @@ def test_silence_is_an_empty_transcript() -> None:
     assert (transcript.info, transcript.language, transcript.finish_reason) == (INFO, "en", "stop")
 
 
-def test_the_language_is_the_one_asked_for_else_the_first_chunk_s() -> None:
-    assert merge(chunk(0, segment("x"), language="fr"), chunk(1, segment("y"), language="de"))[1].language == "fr"
+def test_the_language_is_the_one_asked_for_else_what_was_spoken_longest() -> None:
+    transcript = merge(
+        chunk(0, segment("x", 0, 5), language="fr"),
+        chunk(1, segment("y", 5, 12), language="de"),
+        chunk(2, language="it"),
+        chunk(3, segment("z", 12, 15), language="fr"),
+    )[1]
+    assert (transcript.language, transcript.languages) == ("fr", ("fr", "de"))
     assert merge(chunk(0, segment("x"), language="fr"), language="es")[1].language == "es"
 
 

@@ -1,13 +1,13 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from pipelines.audio_types import AudioChunk, AudioInfo, VadOptions
 from pipelines.errors import AudioTooShort, ModelUnavailable, Overloaded
-from pipelines.transcript_types import ChunkTranscript, DecodingOptions, Segment
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, LanguageChange, Segment
 from pipelines.transcription import TranscriptionPipeline
 from pipelines.transcription_events import TextDelta, TranscriptFinished, TranscriptionEvent
 from tests.support.fakes import FakeReader, FakeRecognizer
@@ -95,7 +95,7 @@ async def test_a_finished_chunk_is_told_before_the_window_is_full() -> None:
     assert [event.text for event in events if isinstance(event, TextDelta)] == ["Chunk 0.", " Chunk 1.", " Chunk 2."]
 
 
-async def test_the_first_chunk_alone_settles_the_language() -> None:
+async def test_the_first_chunk_alone_tells_those_that_are_unsure_their_neighbour() -> None:
     gates = {0: asyncio.Event()}
     recognizer = Recognizer(gates.get, answer=lambda chunk: spoken(chunk, "fr"))
     task = asyncio.create_task(run(Reader(num_chunks=4), recognizer, DecodingOptions(languages=("fr", "es"))))
@@ -103,21 +103,47 @@ async def test_the_first_chunk_alone_settles_the_language() -> None:
     assert recognizer.running == {0}
     gates[0].set()
     events = await task
-    assert [recognizer.options[index].language for index in range(4)] == [None, "fr", "fr", "fr"]
+    asked = [recognizer.options[index] for index in range(4)]
+    assert [options.neighbour for options in asked] == [None, "fr", "fr", "fr"]
+    assert all(options.language is None and options.languages == ("fr", "es") for options in asked)
     assert isinstance(events[-1], TranscriptFinished)
-    assert events[-1].transcript.language == "fr"
+    assert events[-1].transcript.languages == ("fr",)
 
 
-async def test_a_chunk_without_speech_settles_no_language() -> None:
+async def test_who_says_nothing_or_is_unsure_is_nobody_s_neighbour() -> None:
     def answer(chunk: AudioChunk) -> ChunkTranscript:
-        return spoken(chunk, "fr") if chunk.index >= 2 else ChunkTranscript(chunk.index, "en")
+        if chunk.index == 0:
+            return ChunkTranscript(chunk.index, "en")
+        return replace(spoken(chunk, "fr"), is_language_sure=chunk.index == 2)
 
     recognizer = Recognizer(answer=answer)
     events = await run(Reader(num_chunks=4), recognizer, DecodingOptions())
-    assert [recognizer.options[index].language for index in range(4)] == [None, None, None, "fr"]
+    assert [recognizer.options[index].neighbour for index in range(4)] == [None, None, None, "fr"]
     assert isinstance(events[-1], TranscriptFinished)
-    assert events[-1].transcript.text == "Chunk 2. Chunk 3."
-    assert events[-1].transcript.language == "fr"
+    assert events[-1].transcript.text == "Chunk 1. Chunk 2. Chunk 3."
+    assert events[-1].transcript.languages == ("fr",)
+
+
+async def test_a_chunk_in_two_languages_is_sent_in_two_parts() -> None:
+    asked: list[tuple[float, float, str | None]] = []
+
+    class Bilingual(Recognizer):
+        async def transcribe(
+            self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool = True
+        ) -> ChunkTranscript:
+            asked.append((chunk.offset_s, chunk.end_s, options.neighbour))
+            if chunk.index == 1 and options.may_change:
+                return ChunkTranscript(chunk.index, "en", change=LanguageChange(14.0, "en", "de"))
+            return spoken(chunk, options.neighbour or "en")
+
+    reader = Reader(num_chunks=3, speech=((0.0, 3.0), (5.0, 10.0)))
+    events = await run(reader, Bilingual(), DecodingOptions())
+    assert (10.0, 13.0, "en") in asked
+    assert (15.0, 20.0, "de") in asked
+    assert isinstance(events[-1], TranscriptFinished)
+    assert events[-1].transcript.languages[0] == "en"
+    assert "de" in events[-1].transcript.languages
+    assert [segment.start_s for segment in events[-1].transcript.segments] == [0.0, 10.0, 15.0, 20.0]
 
 
 async def test_a_given_language_reaches_every_chunk_at_once() -> None:

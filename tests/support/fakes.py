@@ -14,6 +14,7 @@ from pipelines.audio_types import (
     AudioRecording,
     AudioStretch,
     Samples,
+    SpeechSegment,
     VadOptions,
     Waveform,
 )
@@ -26,11 +27,13 @@ from tests.support.ports import opening, refuse
 @dataclass
 class FakeReader:
     """Every upload lasts `duration_s`, or, where that is None, as many seconds as its bytes spell; somebody speaks all
-    the time, in chunks of `chunk_s`. It takes `slow_s` to decode anything, and then perhaps there is an `error`."""
+    the time, in chunks of `chunk_s`, each of which says `speech` of itself. It takes `slow_s` to decode anything, and
+    then perhaps there is an `error`."""
 
     duration_s: float | None = 1.0
     chunk_s: float = 1.0
     num_chunks: int | None = None
+    speech: tuple[tuple[float, float], ...] = ()
     slow_s: float = 0.0
     error: Exception | None = None
     windows_error: Exception | None = None
@@ -48,7 +51,9 @@ class FakeReader:
             yield info
             for index in range(num_chunks):
                 self.num_read += 1
-                yield AudioChunk(index, index * self.chunk_s, Waveform(_samples(self.chunk_s)))
+                start_s = index * self.chunk_s
+                speech = tuple(SpeechSegment(start_s + first_s, start_s + last_s) for first_s, last_s in self.speech)
+                yield AudioChunk(index, start_s, Waveform(_samples(self.chunk_s)), speech)
         finally:
             self.closed.add("chunks")
 

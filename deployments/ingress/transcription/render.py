@@ -152,7 +152,7 @@ def _logprobs(tokens: Iterable[Token]) -> list[Logprob]:
 
 
 def _languages(transcript: Transcript, model: ServedModel) -> list[DetectedLanguage] | None:
-    return [DetectedLanguage(code=transcript.language)] if model.family == "gpt" else None
+    return [DetectedLanguage(code=code) for code in transcript.languages] if model.family == "gpt" else None
 
 
 @dataclass(slots=True)
