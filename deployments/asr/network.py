@@ -13,7 +13,7 @@ from transformers import WhisperForConditionalGeneration
 
 from deployments.asr.slots import Head, Slots, SlotShape
 from deployments.decoding.devices import Precision
-from deployments.decoding.linear import ROWS_AT_ONCE, linear
+from deployments.decoding.linear import ROWS_AT_ONCE, linear, output
 from pipelines.audio_types import MAX_CHUNK_S
 
 POSITIONS_AT_ONCE = 64
@@ -141,7 +141,7 @@ class WhisperNetwork:
         self._positions = decoder.embed_positions.weight.detach().to(precision.dtype)
         self._decoder_layers = [DecoderLayer(layer, precision) for layer in decoder.layers]
         self._decoder_norm = Norm(decoder.layer_norm, precision.dtype)
-        self._logits = linear([model.proj_out], precision)
+        self._logits = output(model.proj_out, precision)
         self.slot_shape = SlotShape(
             num_layers=config.decoder_layers,
             num_heads=config.decoder_attention_heads,

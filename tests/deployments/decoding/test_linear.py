@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from deployments.decoding.devices import Precision
-from deployments.decoding.linear import ROWS_AT_ONCE, linear
+from deployments.decoding.linear import NUM_EXACT, ROWS_AT_ONCE, linear, output
 
 FLOAT32 = Precision(torch.float32, torch.float32)
 INT8 = Precision(torch.float32, torch.float32, has_int8_weights=True)
@@ -49,3 +49,18 @@ def test_weights_of_zeros() -> None:
     nn.init.zeros_(module.weight)
     with torch.inference_mode():
         assert torch.allclose(linear([module], INT8)(torch.randn(3, 16)), module.bias.expand(3, 4))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_likeliest_tokens_are_exact(bias: bool) -> None:
+    torch.manual_seed(1)
+    module = nn.Linear(64, 1_000, bias=bias)
+    hidden = torch.randn(2, 3, 64)
+    expected, found = module(hidden), output(module, INT8)(hidden)
+    best = expected.topk(NUM_EXACT // 2).indices
+    assert torch.allclose(found.gather(-1, best), expected.gather(-1, best), atol=1e-5)
+    assert (found - expected).norm() / expected.norm() < 0.03
+    assert torch.allclose(output(module, FLOAT32)(hidden), expected, atol=1e-5)
+    few = nn.Linear(64, 8, bias=bias)
+    assert torch.allclose(output(few, INT8)(hidden), few(hidden), atol=1e-5)
