@@ -13,6 +13,8 @@ MIN_AVG_LOGPROB = -1.0
 MAX_COMPRESSION_RATIO = 2.4
 MAX_NO_SPEECH_PROB = 0.6
 
+MAX_LOOP_PHRASE, MIN_LOOP_TIMES, MIN_LOOP_TOKENS = 20, 4, 64
+
 TIMESTAMP_STEP_S = 0.02
 MAX_PROMPT_TOKENS = 224
 
@@ -33,6 +35,21 @@ def needs_fallback(avg_logprob: float, ratio: float, no_speech_prob: float) -> b
 def is_silence(avg_logprob: float, no_speech_prob: float) -> bool:
     """Whether nobody speaks: the model says so, and is not sure of what it wrote."""
     return no_speech_prob > MAX_NO_SPEECH_PROB and avg_logprob < MIN_AVG_LOGPROB
+
+
+def loop_start(token_ids: Sequence[int]) -> int | None:
+    """Where a text that goes on and on begins to repeat itself: behind the first time that it says the phrase.
+
+    Nobody ends what says the same phrase of at most `MAX_LOOP_PHRASE` tokens over and over, `MIN_LOOP_TOKENS` and
+    `MIN_LOOP_TIMES` in all. (Somebody who chants says less of it, in 30 s.)
+    """
+    for length in range(1, MAX_LOOP_PHRASE + 1):
+        num_same = 0
+        while num_same + length < len(token_ids) and token_ids[-1 - num_same] == token_ids[-1 - num_same - length]:
+            num_same += 1
+        if num_same + length >= max(MIN_LOOP_TOKENS, MIN_LOOP_TIMES * length):
+            return len(token_ids) - num_same
+    return None
 
 
 @dataclass(frozen=True, slots=True)

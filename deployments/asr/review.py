@@ -7,13 +7,29 @@ from pipelines.whisper import (
     TEMPERATURE_LADDER,
     compression_ratio,
     is_silence,
+    loop_start,
     needs_fallback,
 )
+
+LOOP_CHECK_TOKENS = 16
 
 
 class Reviewer:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
+
+    def cut_loop(self, attempt: Attempt) -> bool:
+        """Whether the attempt repeats itself without end; it is cut where that begins. Asked at every token, it looks
+        now and then."""
+        if len(attempt.tokens) % LOOP_CHECK_TOKENS:
+            return False
+        # timestamps of repeated segments differ
+        start = loop_start([min(token, self._vocabulary.timestamp_begin) for token in attempt.tokens])
+        if start is None:
+            return False
+        attempt.cut(start)
+        attempt.is_loop = True
+        return True
 
     def must_retry(self, row: Row) -> bool:
         if row.options.temperature > 0 or len(row.failed_attempts) + 1 >= len(TEMPERATURE_LADDER):
@@ -28,7 +44,7 @@ class Reviewer:
         varied = [
             attempt
             for attempt in attempts
-            if compression_ratio(self._vocabulary.text(attempt.tokens)) <= MAX_COMPRESSION_RATIO
+            if not attempt.is_loop and compression_ratio(self._vocabulary.text(attempt.tokens)) <= MAX_COMPRESSION_RATIO
         ]
         return max(varied or attempts, key=lambda attempt: attempt.avg_logprob)
 
@@ -37,5 +53,7 @@ class Reviewer:
         return not is_silence(row.attempt.avg_logprob, row.no_speech_prob)
 
     def _is_poor(self, row: Row, attempt: Attempt) -> bool:
+        if attempt.is_loop:
+            return True
         ratio = compression_ratio(self._vocabulary.text(attempt.tokens))
         return needs_fallback(attempt.avg_logprob, ratio, row.no_speech_prob)

@@ -17,13 +17,23 @@ MAX_LEFT_OUT_S = 1.0
 
 @dataclass(slots=True)
 class Attempt:
-    """One decoding of a window at one temperature. scores: what `DecodedWindow` wants of them."""
+    """One decoding of a window at one temperature.
+
+    scores: what `DecodedWindow` wants of them.
+    is_loop: it repeated itself without end, and was cut off where that began.
+    """
 
     temperature: float
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish_reason: FinishReason = "stop"
     scores: Tensor | None = None
+    is_loop: bool = False
+
+    def cut(self, length: int) -> None:
+        """Forget what was written behind it."""
+        del self.tokens[length:]
+        del self.logprobs[length:]
 
     @property
     def avg_logprob(self) -> float:

@@ -221,7 +221,7 @@ class WhisperEngine:
             self._leaving.append(row)
 
     def _is_done(self, row: Row) -> bool:
-        if row.attempt.tokens[-1] == self._vocabulary.end_of_text:
+        if row.attempt.tokens[-1] == self._vocabulary.end_of_text or self._reviewer.cut_loop(row.attempt):
             return True
         if len(row.attempt.tokens) < self._max_new_tokens(row):
             return False

@@ -3,6 +3,8 @@
 `tests/deployments/compat/test_torch.py` tells when one of them does.
 """
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -46,7 +48,8 @@ class Int8Matrix:
         zeros = torch.zeros(len(weight), dtype=torch.int64)
         engine, torch.backends.quantized.engine = torch.backends.quantized.engine, "fbgemm"  # it decides the packing
         try:
-            quantized = torch.quantize_per_channel(weight, scales, zeros, axis=0, dtype=torch.qint8)
+            with warnings.catch_warnings(action="ignore", category=UserWarning):
+                quantized = torch.quantize_per_channel(weight, scales, zeros, axis=0, dtype=torch.qint8)
             self._packed = torch.ops.quantized.linear_prepack(quantized, None)
         finally:
             torch.backends.quantized.engine = engine

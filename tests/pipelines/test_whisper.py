@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 from pipelines.whisper import (
+    MAX_LOOP_PHRASE,
+    MIN_LOOP_TOKENS,
     TEMPERATURE_LADDER,
     TimedTokens,
     compression_ratio,
     is_silence,
+    loop_start,
     needs_fallback,
     split_at_timestamps,
 )
@@ -96,3 +99,21 @@ def test_the_ladder_starts_greedy_and_climbs() -> None:
     assert TEMPERATURE_LADDER[0] == 0.0
     assert list(TEMPERATURE_LADDER) == sorted(set(TEMPERATURE_LADDER))
     assert math.isclose(TEMPERATURE_LADDER[-1], 1.0)
+
+
+@pytest.mark.parametrize("length", [1, 3, MAX_LOOP_PHRASE])
+def test_a_loop_begins_behind_its_first_phrase(length: int) -> None:
+    said, phrase = [900, 901, 902], list(range(length))
+    looping = [*said, *phrase * 80]
+    assert loop_start(looping) == len(said) + length
+    assert loop_start(looping[:-1]) == len(said) + length  # cut off in the middle of the phrase
+
+
+def test_what_is_said_a_few_times_is_no_loop() -> None:
+    assert loop_start([]) is None
+    assert loop_start([1, 2, 3, 4] * 10) is None  # forty tokens of a chant
+    assert loop_start([7] * (MIN_LOOP_TOKENS - 1)) is None
+    assert loop_start(list(range(20)) * 3) is None
+    assert loop_start([*[5, 6] * 60, 9]) is None  # it went on
+    assert loop_start(list(range(200))) is None
+    assert loop_start(list(range(MAX_LOOP_PHRASE + 1)) * 9) is None

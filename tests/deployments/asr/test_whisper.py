@@ -455,6 +455,32 @@ def test_words_that_cannot_be_timed_fail_their_own_request(
     assert text_of(answers["1"])
 
 
+def test_a_text_that_repeats_itself_without_end_is_cut_and_tried_again(
+    engine: WhisperEngine, speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it hears, at first it goes on saying the same two tokens; from the temperature of 0.4 on it does not."""
+    chunk, options = chunk_of(speech["en-00"]), DecodingOptions(timestamps=True)
+    expected = alone(engine, (chunk, options))
+    choose = engine._choose
+    loops = [11, 12]
+
+    def looping(rows: Any, chooser: Any, hidden: torch.Tensor) -> None:
+        choose(rows, chooser, hidden)
+        for row in rows:
+            if row.attempt.temperature < hot and len(row.attempt.tokens) > 2:
+                row.attempt.tokens[-1] = loops[len(row.attempt.tokens) % 2]
+
+    monkeypatch.setattr(engine, "_choose", looping)
+    hot = 0.4
+    found = alone(engine, (chunk, options))
+    assert {segment.temperature for segment in found.segments} == {0.4}
+    assert len(token_ids(found)) < 2 * len(token_ids(expected)) + 5
+    hot = 2.0
+    found = alone(engine, (chunk, options))
+    assert len(token_ids(found)) == 4  # two tokens, and the phrase once
+    assert found.finish_reason == "stop"
+
+
 # 8-bit weights
 
 
