@@ -3,7 +3,8 @@
     python -m benchmarks.serve_load --clients 1 8 --files tests/data/en-*.flac --bare embedded:whisper-base
 
 Every request is a stream over HTTP. Bounded by --requests per row; the bare engine runs in this process on
-the same files, right after the load, so that the ratio is of one machine in one state. Prints one table.
+the same files, right after the load, so that the ratio is of one machine in one state. With --beside URL another server
+that speaks the same API is asked the same, in turns. Prints one table.
 """
 
 import argparse
@@ -18,8 +19,8 @@ from pathlib import Path
 import httpx
 
 from benchmarks.engine import read_chunks, seconds_for
+from deployments.asr.engine import AsrEngineArgs
 from deployments.audio.decode import probe
-from deployments.engines import EngineArgs
 from models.sources import resolve
 from pipelines.audio_types import DecodeLimits
 
@@ -79,6 +80,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--requests", type=int, default=64, help="in all, for each number of clients")
     parser.add_argument("--files", type=Path, nargs="+", required=True)
+    parser.add_argument("--beside", metavar="URL", help="another server, up to and without its /v1")
+    parser.add_argument("--beside-model", default="whisper-1")
     parser.add_argument("--bare", metavar="SOURCE", help="also time the bare engine on this checkpoint")
     parser.add_argument("--threads", type=int, default=1, help="of the bare engine: what the replica has")
     parser.add_argument("--batch-size", type=int, default=8, help="of the bare engine: what the replica has")
@@ -87,20 +90,28 @@ def main() -> None:
     durations = {path: probe(data, DecodeLimits()).duration_s for path, data in files.items()}
     asked = list(itertools.islice(itertools.cycle(files), options.requests))
     audio_s = sum(durations[path] for path in asked)
-    url = f"{options.url}/v1/audio/transcriptions"
-    asyncio.run(load(url, options.model, files, 1, 1))  # warm up
+    servers = {"": (options.url, options.model)}
+    if options.beside:
+        servers["beside"] = (options.beside, options.beside_model)
+    for url, model in servers.values():
+        asyncio.run(load(f"{url}/v1/audio/transcriptions", model, files, 1, 1))  # warm up
     print(f"{options.requests} requests for each row, {audio_s:.0f} s of audio, streamed; seconds unless named")
     print(f"{'clients':>7} {'req/s':>7} {'audio s/s':>9} {'p50':>8} {'p95':>8} {'first delta':>12} {'errors':>7}")
     best = 0.0
     for num_clients in options.clients:
-        started_at = time.perf_counter()
-        outcomes = asyncio.run(load(url, options.model, files, num_clients, options.requests))
-        wall_s = time.perf_counter() - started_at
-        best = max(best, audio_s / wall_s)
-        print(row(num_clients, outcomes, wall_s, audio_s), flush=True)
+        speeds = []
+        for name, (url, model) in servers.items():
+            started_at = time.perf_counter()
+            outcomes = asyncio.run(load(f"{url}/v1/audio/transcriptions", model, files, num_clients, options.requests))
+            wall_s = time.perf_counter() - started_at
+            speeds.append(audio_s / wall_s)
+            print(row(num_clients, outcomes, wall_s, audio_s), name, flush=True)
+        best = max(best, speeds[0])
+        if options.beside:
+            print(f"this one / the one beside: {speeds[0] / speeds[1]:.2f}")
     if options.bare:
-        args = EngineArgs(resolve(options.bare), num_threads=options.threads)
-        (bare_s,) = seconds_for("transformers", args, read_chunks(asked), [options.batch_size])
+        args = AsrEngineArgs(resolve(options.bare), num_threads=options.threads)
+        bare_s = seconds_for(args, read_chunks(asked), options.batch_size)
         print(f"bare engine, batch {options.batch_size}: {audio_s / bare_s:.1f} audio s/s")
         print(f"served / bare: {best / (audio_s / bare_s):.2f}")
 

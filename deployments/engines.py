@@ -20,7 +20,7 @@ class EngineArgs:
 
     source: hub id or directory of the checkpoint.
     device: torch's name of it (`deployments.resources` knows what "auto" is).
-    dtype: torch's name of it, "auto" for half precision on a GPU and float32 on a CPU.
+    dtype: torch's name of it, or "auto", which is the engine's to decide.
     num_threads: CPU threads that the replica was given.
     """
 

@@ -42,6 +42,14 @@ def test_what_is_given_stays() -> None:
     assert [(alias.id, alias.family) for alias in served.aliases] == [("whisper-1", "whisper"), ("gpt-x", "gpt")]
 
 
+def test_a_transcription_model_has_8_bits_and_says_how_times_are_told() -> None:
+    (served,) = Settings.model_validate({"models": [model(dtype="int8", timestamps="tokens")]}).models
+    assert isinstance(served, SpeechModelConfig)
+    assert (served.dtype, served.timestamps) == ("int8", "tokens")
+    assert "dtype: Input should be" in message({"models": [chat(dtype="int8")]})
+    assert "timestamps: Input should be 'attention' or 'tokens'" in message({"models": [model(timestamps="none")]})
+
+
 def test_settings_are_read_twice_without_a_change() -> None:
     settings = Settings.model_validate({"models": [model(aliases=["whisper-1"])]})
     assert Settings.model_validate(settings) == settings
@@ -154,8 +162,8 @@ MISTAKES: list[tuple[Any, str]] = [
     ({"models": [model(aliases=[{"id": "x", "fam": 1}])]}, "Unknown key 'models.0.aliases.0.fam'."),
     ({"models": [model()], "limits": {"max_audio": 1}}, "Unknown key 'limits.max_audio'."),
     (
-        {"models": [model(dtype="int8")]},
-        "models.0.dtype: Input should be 'auto', 'float32', 'float16' or 'bfloat16'.",
+        {"models": [model(dtype="int4")]},
+        "models.0.dtype: Input should be 'auto', 'float32', 'float16', 'bfloat16' or 'int8'.",
     ),
     ({"models": [model(family="x")]}, "models.0.family: Input should be 'whisper', '4o', 'gpt' or 'diarize'."),
     ({"models": [model()], "limits": {"max_audio_s": 0}}, "limits.max_audio_s: Input should be greater than 0."),
