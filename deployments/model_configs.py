@@ -115,7 +115,8 @@ class SpeechModelConfig(_ModelConfig):
     dtype: torch's word; "auto" is float16 on a GPU, and on a CPU int8 where that has instructions for it, else float32.
     tasks: what it may be asked for, of what the checkpoint can do; by default its id and source tell.
     timestamps: from what times are told: the decoder's attention, or timestamp tokens that it writes, as OpenAI's own
-        Whisper does. With tokens it leaves out more words and takes longer.
+        Whisper does.
+    cache_mb: of each replica, for what the encoder made of windows that may come again; 0 keeps nothing.
     """
 
     engines, room = ASR_ENGINES, "asr"
@@ -124,6 +125,7 @@ class SpeechModelConfig(_ModelConfig):
     dtype: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto"
     tasks: tuple[Task, ...] = Field(default=("transcribe", "translate"), min_length=1)
     timestamps: Timestamps = "attention"
+    cache_mb: int = Field(default=64, ge=0)
 
     @model_validator(mode="before")
     @classmethod

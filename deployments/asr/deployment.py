@@ -36,6 +36,7 @@ class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
             dtype=model.dtype,
             num_threads=assigned_threads(),
             timestamps=model.timestamps,
+            cache_mb=model.cache_mb,
         )
         engine: AsrEngine = load_engine(model.engine, ENGINES)(args)
         self._start(engine, model.source, started_at_s, args.device)

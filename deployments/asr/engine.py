@@ -18,9 +18,12 @@ Timestamps = Literal["attention", "tokens"]
 
 @dataclass(frozen=True, slots=True)
 class AsrEngineArgs(EngineArgs):
-    """timestamps: from what times are told, the decoder's attention or timestamp tokens that it writes."""
+    """timestamps: from what times are told, the decoder's attention or timestamp tokens that it writes.
+    cache_mb: for what the encoder made of windows, should they come again; 0 keeps nothing.
+    """
 
     timestamps: Timestamps = "attention"
+    cache_mb: int = 0
 
 
 class AsrEngine(Protocol):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deployments.asr.alignment import alignment_heads, first_frames
 from deployments.asr.checkpoints import is_distilled, load_whisper
+from deployments.asr.encoder_cache import EncoderCache
 from deployments.asr.engine import AsrEngineArgs, AsrOutput
 from deployments.asr.languages import PLAIN_PROBABILITY, LanguageDetector
 from deployments.asr.network import WhisperNetwork
@@ -24,7 +25,7 @@ from deployments.asr.vocabulary import TASKS, Vocabulary
 from deployments.asr.writing import DecodedWindow, Writer
 from deployments.decoding.devices import resolve_precision
 from deployments.engines import StepOutput
-from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, SpeechSegment
+from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, Samples, SpeechSegment
 from pipelines.errors import InvalidRequest, ModelUnavailable, UnsupportedLanguage
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, HeardLanguage, RecognizerInfo, Segment
 from pipelines.whisper import TEMPERATURE_LADDER
@@ -50,6 +51,7 @@ class WhisperEngine:
         self._features = checkpoint.features
         self._vocabulary = Vocabulary(checkpoint.tokenizer, model.generation_config)
         self._network = WhisperNetwork(model, precision, alignment_heads(model))
+        self._cache = EncoderCache(args.cache_mb * 1_000_000)
         self._slots = Slots(self._network.slot_shape, NUM_SLOTS)
         self._languages = LanguageDetector(self._network, self._vocabulary, self._slots)
         self._num_tokens: int = model.config.vocab_size
@@ -117,7 +119,7 @@ class WhisperEngine:
         failed: list[Row] = []
         for row in waiting:
             with self._failing([row], failed):
-                encoded[row] = self._encode(row)
+                encoded[row] = self._cache.encoded(row.chunk.waveform.samples, self._encode)
         # Those who are told as much as each other read it together: no padding, so nothing to mask.
         for _, group in groupby(sorted(encoded, key=self._kind), key=self._kind):
             rows = list(group)
@@ -137,9 +139,9 @@ class WhisperEngine:
             logger.exception("A window could not be taken aboard")
             failed += rows
 
-    def _encode(self, row: Row) -> Tensor:
+    def _encode(self, samples: Samples) -> Tensor:
         features = self._features(
-            row.chunk.waveform.samples,
+            samples,
             sampling_rate=SAMPLE_RATE_HZ,
             return_tensors="pt",
             device=str(self._network.device),
