@@ -4,7 +4,8 @@
 
 Every request is a stream over HTTP. Bounded by --requests per row; the bare engine runs in this process on
 the same files, right after the load, so that the ratio is of one machine in one state. With --beside URL another server
-that speaks the same API is asked the same, in turns. Prints one table.
+that speaks the same API is asked the same, in turns. What is asked twice may be answered from a cache: give as many
+files as requests, or serve with `cache_mb: 0`. Prints one table.
 """
 
 import argparse

@@ -24,11 +24,9 @@ class TranscriptBuilder:
     def add(self, chunk: ChunkTranscript) -> list[TextDelta]:
         self._chunks.append(chunk)
         deltas = []
-        for raw_segment in chunk.segments:
-            if not raw_segment.text.strip():
-                continue
+        for number, raw_segment in enumerate(segment for segment in chunk.segments if segment.text.strip()):
             written_language = "en" if self._task == "translate" else chunk.language
-            segment = self._place(raw_segment, written_language)
+            segment = self._place(raw_segment, written_language, is_first_of_chunk=number == 0)
             # only where there is text: of a chunk without speech the language is a guess
             spoken_s = self._spoken_s.get(chunk.language, 0.0) + raw_segment.end_s - raw_segment.start_s
             self._spoken_s[chunk.language] = spoken_s
@@ -54,10 +52,10 @@ class TranscriptBuilder:
         heard = sorted(self._spoken_s, key=self._spoken_s.__getitem__, reverse=True)
         return tuple(heard) or (self._chunks[0].language if self._chunks else "en",)
 
-    def _place(self, segment: Segment, language: str) -> Segment:
-        """Separate the segment's text from the text before it, and keep its times inside the upload and in order."""
+    def _place(self, segment: Segment, language: str, is_first_of_chunk: bool) -> Segment:
+        """Separate the text of chunks from each other, and keep times inside the upload and in order."""
         text = segment.text.rstrip()
-        if text[:1].strip() and language not in WRITTEN_WITHOUT_SPACES:
+        if is_first_of_chunk and text[:1].strip() and language not in WRITTEN_WITHOUT_SPACES:
             text = " " + text
         earliest_s = self._segments[-1].start_s if self._segments else 0.0
         start_s = min(max(segment.start_s, earliest_s), self._info.duration_s)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -53,14 +53,16 @@ class TranscriptionPipeline:
     ) -> AsyncGenerator[ChunkTranscript, None]:
         """Yield every chunk's answers in order, a bounded number of them being worked on at once.
 
-        Until a language is known chunks go alone: later ones that are unsure of theirs take the last one's.
+        Until a language is known chunks go alone, the first few of them; later ones that are unsure of theirs take a
+        neighbour's.
         """
+        neighbours = Neighbours(self._max_in_flight)
         running: deque[asyncio.Task[list[ChunkTranscript]]] = deque()
         reading: asyncio.Future[AudioChunk | None] | None = None
         is_exhausted = False
         try:
             while running or not is_exhausted:
-                max_running = self._max_in_flight if options.language or options.neighbour else 1
+                max_running = self._max_in_flight if options.language or neighbours.may_go_on else 1
                 if reading is None and not is_exhausted and len(running) < max_running:
                     reading = asyncio.ensure_future(anext(chunks, None))
                 awaited: list[asyncio.Future[Any]] = [*list(running)[:1], *([reading] if reading else [])]
@@ -68,13 +70,17 @@ class TranscriptionPipeline:
                 if reading is not None and reading.done():
                     chunk, reading = reading.result(), None
                     if chunk is not None:
-                        running.append(asyncio.create_task(self._transcribe(chunk, options)))
+                        running.append(
+                            asyncio.create_task(
+                                self._transcribe(chunk, replace(options, neighbour=neighbours.of_next()))
+                            )
+                        )
                     else:
                         is_exhausted = True
                 elif running[0].done():
-                    for transcript in await running.popleft():
-                        if transcript.is_language_sure and transcript.segments:
-                            options = replace(options, neighbour=transcript.language)
+                    transcripts = await running.popleft()
+                    neighbours.heard(transcripts)
+                    for transcript in transcripts:
                         yield transcript
         finally:
             pending: list[asyncio.Future[Any]] = [*running, *([reading] if reading else [])]
@@ -95,3 +101,36 @@ class TranscriptionPipeline:
             )
             for part, neighbour in parts
         ]
+
+
+class Neighbours:
+    """Whose language a chunk takes that is unsure of its own: the last one's that was sure, among those that are always
+    answered when the chunk is sent, however busy the models are."""
+
+    def __init__(self, max_in_flight: int) -> None:
+        self._max_in_flight = max_in_flight
+        self._languages: list[str | None] = []
+        """Of each answered chunk up to now, the last that was sure."""
+        self._first_sure: int | None = None
+        self._num_sent = 0
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether a language is known, or nobody seems to be sure."""
+        return self._first_sure is not None or len(self._languages) >= self._max_in_flight
+
+    def of_next(self) -> str | None:
+        """Of the chunk that is sent now."""
+        last = self._num_sent - self._max_in_flight
+        if self._first_sure is not None:
+            last = max(last, self._first_sure)
+        self._num_sent += 1
+        return self._languages[last] if 0 <= last < len(self._languages) else None
+
+    def heard(self, transcripts: Sequence[ChunkTranscript]) -> None:
+        """A chunk's answers; they come in the chunks' order."""
+        sure = [one.language for one in transcripts if one.is_language_sure and one.segments]
+        if sure and self._first_sure is None:
+            self._first_sure = len(self._languages)
+        before = self._languages[-1] if self._languages else None
+        self._languages.append(sure[-1] if sure else before)

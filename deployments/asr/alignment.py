@@ -6,6 +6,7 @@ heads' queries were kept while it was written.
 """
 
 import logging
+import re
 from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ after a pause it does not.
 """
 
 PREPENDED = "\"'“¿([{-"
+UNSPACED = re.compile(
+    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\u9fff\uf900-\ufaff\uff00-\uffef\ufffd\U00020000-\U0003ffff]"
+)
+"""Scripts without spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Chinese and Japanese; and half a character."""
 APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001
 
 
@@ -156,7 +161,7 @@ def split_words(tokens: Sequence[Token]) -> list[AlignedWord]:
 
 def _is_spaced(left: str, right: str) -> bool:
     """Whether two adjacent characters belong to a script that separates words by spaces."""
-    return max(ord(left or " "), ord(right or " ")) < 0x0E00
+    return not UNSPACED.search(left + right)
 
 
 def _attach_punctuation(words: list[AlignedWord]) -> list[AlignedWord]:

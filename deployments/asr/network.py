@@ -71,7 +71,7 @@ class EncoderLayer:
 
     def __call__(self, x: Tensor) -> Tensor:
         heard = attend_to_all(*self._project(self._norm(x)))
-        return self._perceptron(x + self._out(_joined(heard, x)))
+        return _finite(self._perceptron(x + self._out(_joined(heard, x))))
 
 
 class DecoderLayer:
@@ -219,6 +219,14 @@ def attend_to_all(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         for result, some in parts:
             torch.mm(torch.softmax(some @ its_keys.mT, dim=-1), its_values, out=result)
     return heard
+
+
+def _finite(x: Tensor) -> Tensor:
+    """float16 overflows in the encoder of some checkpoints; as transformers has it."""
+    if x.dtype != torch.float16:
+        return x
+    limit = torch.finfo(x.dtype).max - 1_000
+    return x.clamp(-limit, limit)
 
 
 def _joined(heads: Tensor, like: Tensor) -> Tensor:

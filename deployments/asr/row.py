@@ -4,8 +4,6 @@ import random
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
 from deployments.asr.sampling import Choice
 from pipelines.audio_types import AudioChunk, SpeechSegment
 from pipelines.transcript_types import DecodingOptions, FinishReason, HeardLanguage, LanguageChange, Segment
@@ -17,17 +15,13 @@ MAX_LEFT_OUT_S = 1.0
 
 @dataclass(slots=True)
 class Attempt:
-    """One decoding of a window at one temperature.
-
-    scores: what `DecodedWindow` wants of them.
-    is_loop: it repeated itself without end, and was cut off where that began.
-    """
+    """One decoding of a window at one temperature. is_loop: it repeated itself without end, and was cut off where that
+    began."""
 
     temperature: float
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish_reason: FinishReason = "stop"
-    scores: Tensor | None = None
     is_loop: bool = False
 
     def cut(self, length: int) -> None:

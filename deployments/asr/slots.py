@@ -74,7 +74,6 @@ class Slots:
         shape = self.shape
 
         def new(num_heads: int, length: int, dtype: torch.dtype = shape.dtype) -> Tensor:
-            # zeros, for what nobody has written yet is read, and must be numbers
             return torch.zeros(num_slots, num_heads, length, shape.head_width, dtype=dtype, device=shape.device)
 
         return [
@@ -98,7 +97,12 @@ class Slots:
         if first + num_rows > self.num_slots:
             self._grow(max(first + num_rows, 2 * self.num_slots))
         self.lengths += [0] * num_rows
-        return slice(first, first + num_rows)
+        rows = slice(first, first + num_rows)
+        for layer in self.layers:
+            # what nobody has written yet is read, and must be numbers: whoever had the slot may have left none
+            layer.keys[rows].zero_()
+            layer.values[rows].zero_()
+        return rows
 
     def rewind(self, rows: slice) -> None:
         """They begin to read anew; what they look at stays."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import groupby
+from math import isfinite
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ from pipelines.transcript_types import ChunkTranscript, DecodingOptions, HeardLa
 from pipelines.whisper import TEMPERATURE_LADDER
 
 logger = logging.getLogger("ray.serve")
+
+MAX_WAIT_S = 0.05
+"""For words that are being timed; meanwhile somebody may have come."""
 
 NUM_SLOTS = 8
 """To begin with; more are made when more rows come aboard."""
@@ -70,7 +74,7 @@ class WhisperEngine:
         languages = frozenset(self._vocabulary.language_ids) or frozenset({"en"})
         translates = self._vocabulary.task_ids and not is_distilled(model.config)
         self.info = RecognizerInfo(languages, frozenset(TASKS if translates else TASKS[:1]))
-        first_frames(np.zeros((1, 1)))  # compiled at load, so that no request waits for it
+        first_frames(np.zeros((1, 1), np.float32))  # compiled at load, so that no request waits for it
         slot_mb = self._network.slot_shape.num_bytes / 1e6
         logger.info("Each row aboard takes %.0f MB; %d have %.1f GB", slot_mb, NUM_SLOTS, NUM_SLOTS * slot_mb / 1e3)
 
@@ -98,17 +102,20 @@ class WhisperEngine:
     @torch.inference_mode()
     def abort(self, request_id: str) -> None:
         self._waiting = [row for row in self._waiting if row.request_id != request_id]
-        self._leaving = [row for row in self._leaving if row.request_id != request_id]
         self._leave([row for row in self._aboard if row.request_id == request_id])
+        for row in [row for row in self._leaving if row.request_id == request_id]:
+            self._leaving.remove(row)
+            if row.segments:
+                row.segments.cancel()
 
     @torch.inference_mode()
     def step(self) -> list[AsrOutput]:
-        failed = self._board()
-        self._finish_rows()
+        outputs = self._board()
+        outputs += self._finish_rows()
         if self._aboard:
             self._decode()
-            self._finish_rows()
-        return failed + self._written()
+            outputs += self._finish_rows()
+        return outputs + self._written()
 
     # Joining
 
@@ -116,7 +123,7 @@ class WhisperEngine:
         """Encode what waits, and let it join."""
         waiting, self._waiting = self._waiting, []
         encoded: dict[Row, Tensor] = {}
-        failed: list[Row] = []
+        failed: dict[Row, Exception] = {}
         for row in waiting:
             with self._failing([row], failed):
                 encoded[row] = self._cache.encoded(row.chunk.waveform.samples, self._encode)
@@ -125,19 +132,20 @@ class WhisperEngine:
             rows = list(group)
             with self._failing(rows, failed):
                 self._take_aboard(rows, torch.stack([encoded[row] for row in rows]))
-        failure = ModelUnavailable("The model failed on this request.")
-        return [StepOutput(row.request_id, failure) for row in failed]
+        if failed and not self._aboard and not self._leaving:
+            raise next(iter(failed.values()))  # the loop counts it: a model that can hear nothing must be replaced
+        return _failures(failed)
 
     @contextmanager
-    def _failing(self, rows: Sequence[Row], failed: list[Row]) -> Iterator[None]:
-        """What goes wrong, such as memory that runs out, concerns these rows alone: they are put down as failed."""
+    def _failing(self, rows: Sequence[Row], failed: dict[Row, Exception]) -> Iterator[None]:
+        """What goes wrong, such as memory that runs out, concerns these rows alone, and they leave."""
         try:
             yield
-        except Exception:
-            if not self._aboard:
-                raise  # the loop counts it: a model that can hear nothing must be replaced
-            logger.exception("A window could not be taken aboard")
-            failed += rows
+        except Exception as error:
+            logger.exception("A window failed")
+            failed.update(dict.fromkeys(rows, error))
+            self._leave([row for row in rows if row in self._aboard])
+            self._leaving = [row for row in self._leaving if row not in failed]
 
     def _encode(self, samples: Samples) -> Tensor:
         features = self._features(
@@ -148,24 +156,20 @@ class WhisperEngine:
         ).input_features
         return self._network.encode(features)[0]
 
-    def _kind(self, row: Row) -> tuple[bool, int]:
+    def _kind(self, row: Row) -> tuple[bool, int, bool]:
         language = row.heard.language if row.heard else next(iter(self._vocabulary.language_ids))
-        return row.heard is None, len(self._vocabulary.prefix(row.options, language, row.is_timed))
+        return row.heard is None, len(self._vocabulary.prefix(row.options, language, row.is_timed)), row.is_timed
 
     def _take_aboard(self, rows: Sequence[Row], encoded: Tensor) -> None:
         slots = self._slots.take(len(rows))
         self._aboard += rows
         self._chooser = None
-        try:
-            self._network.listen(encoded, self._slots, slots)
-            if rows[0].heard is None:
-                self._detect_language(rows, slots)
-                rows = self._aboard[slots.start :]
-            if rows:
-                self._read_prefix(rows, slice(slots.start, len(self._aboard)))
-        except Exception:
-            self._leave(self._aboard[slots.start :])
-            raise
+        self._network.listen(encoded, self._slots, slots)
+        if rows[0].heard is None:
+            self._detect_language(rows, slots)
+            rows = self._aboard[slots.start :]
+        if rows:
+            self._read_prefix(rows, slice(slots.start, len(self._aboard)))
 
     def _detect_language(self, rows: Sequence[Row], slots: slice) -> None:
         """Rows whose language changes leave."""
@@ -212,12 +216,21 @@ class WhisperEngine:
 
     # Leaving
 
-    def _finish_rows(self) -> None:
-        """Accept windows that have ended, or try them hotter, in their slots."""
-        for row in [row for row in self._aboard if self._is_done(row)]:
-            if self._reviewer.must_retry(row):
-                self._retry(row)
-                continue
+    def _finish_rows(self) -> list[AsrOutput]:
+        """Accept windows that have ended, or try them hotter, in their slots: until nobody there has ended."""
+        failed: dict[Row, Exception] = {}
+        while done := [row for row in self._aboard if self._is_done(row)]:
+            for row in done:
+                with self._failing([row], failed):
+                    self._finish(row)
+        return _failures(failed)
+
+    def _finish(self, row: Row) -> None:
+        if not isfinite(row.attempt.avg_logprob):
+            raise FloatingPointError("the model's answer is no number")
+        if self._reviewer.must_retry(row):
+            self._retry(row)
+        else:
             self._accept(row)
             self._leave([row])
             self._leaving.append(row)
@@ -235,18 +248,21 @@ class WhisperEngine:
         return min(room, row.options.max_tokens or room)
 
     def _retry(self, row: Row) -> None:
-        row.attempt.scores = self._scores(row)
         row.failed_attempts.append(row.attempt)
         row.start(TEMPERATURE_LADDER[len(row.failed_attempts)])
+        self._read_prefix([row], self._rewound(row))
+        self._chooser = None
+
+    def _rewound(self, row: Row) -> slice:
         slot = self._aboard.index(row)
         slots = slice(slot, slot + 1)
         self._slots.rewind(slots)
-        self._read_prefix([row], slots)
-        self._chooser = None
+        return slots
 
     def _accept(self, row: Row) -> None:
-        row.attempt.scores = self._scores(row)
-        row.attempt = self._reviewer.best_attempt(row)
+        last, row.attempt = row.attempt, self._reviewer.best_attempt(row)
+        if not self._reviewer.is_heard(row):
+            return
         decoded = DecodedWindow(
             SpeechSegment(row.chunk.offset_s, row.chunk.end_s),
             row.speech,
@@ -254,19 +270,23 @@ class WhisperEngine:
             row.no_speech_prob,
             row.options,
             row.is_timed,
+            self._scores(row, is_in_slot=row.attempt is last),
         )
-        if self._reviewer.is_heard(row):
-            row.segments = self._write(decoded)
+        row.segments = self._write(decoded)
 
-    def _scores(self, row: Row) -> Tensor | None:
+    def _scores(self, row: Row, is_in_slot: bool) -> Tensor | None:
+        """What `DecodedWindow` wants of them; an earlier attempt than the last is read again for it."""
         if not row.options.has_times or (row.is_timed and not row.options.word_timestamps):
             return None
+        if not is_in_slot:
+            token_ids = torch.tensor([[*row.prefix, *row.attempt.tokens]], device=self._network.device)
+            self._network.read(token_ids, self._slots, self._rewound(row))
         slot = self._aboard.index(row)
         return self._slots.scores(slot, len(row.prefix) - 1, self._slots.lengths[slot]).cpu()
 
     def _write(self, decoded: DecodedWindow) -> "Future[list[Segment]]":
         """Words are timed on a thread of their own, so that nobody's next token waits for it."""
-        if decoded.attempt.scores is not None:
+        if decoded.scores is not None:
             return self._threads.submit(self._writer.write, decoded)
         written: Future[list[Segment]] = Future()
         written.set_result(self._writer.write(decoded))
@@ -283,7 +303,7 @@ class WhisperEngine:
     def _written(self) -> list[AsrOutput]:
         """Of those who have left the batch, whose words all have their times."""
         if self._leaving and not self._aboard:
-            wait([row.segments for row in self._leaving[:1] if row.segments])
+            wait([row.segments for row in self._leaving[:1] if row.segments], timeout=MAX_WAIT_S)
         done = [row for row in self._leaving if row.segments is None or row.segments.done()]
         self._leaving = [row for row in self._leaving if row not in done]
         return [StepOutput(row.request_id, self._transcript(row)) for row in done]
@@ -306,3 +326,8 @@ class WhisperEngine:
             num_prompt_tokens=max(row.prefix.index(self._vocabulary.start_of_transcript) - 1, 0),
             num_output_tokens=len(row.attempt.tokens),
         )
+
+
+def _failures(failed: Iterable[Row]) -> list[AsrOutput]:
+    failure = ModelUnavailable("The model failed on this request.")
+    return [StepOutput(row.request_id, failure) for row in failed]

@@ -20,8 +20,8 @@ class DecodedWindow:
     """All that is needed of a window when its slot has gone to somebody else.
 
     speech: on the upload's clock, as the window's own bounds are.
-    attempt: its `scores` are (alignment heads, tokens read, encoder frames), from the one on that looked for the first
-        of its tokens; None when nobody asks for times that they would tell.
+    scores: (alignment heads, tokens read, encoder frames), from the one on that looked for the first of the attempt's
+        tokens; None when nobody asks for times that they would tell.
     """
 
     window: SpeechSegment
@@ -30,6 +30,7 @@ class DecodedWindow:
     no_speech_prob: float
     options: DecodingOptions
     is_timed: bool
+    scores: Tensor | None
 
 
 class Writer:
@@ -45,8 +46,8 @@ class Writer:
         tokens = [self._token(token, logprob) for token, logprob in zip(ids, decoded.attempt.logprobs, strict=False)]
         if decoded.is_timed:
             segments = self._by_timestamp_tokens(decoded, ids, tokens)
-        elif decoded.attempt.scores is not None:
-            segments = self._by_attention(decoded, decoded.attempt.scores, tokens)
+        elif decoded.scores is not None:
+            segments = self._by_attention(decoded, decoded.scores, tokens)
         else:
             segments = [_segment(decoded, decoded.speech[0].start_s, decoded.speech[-1].end_s, tokens)]
         return [segment for segment in segments if segment.text.strip()]
@@ -67,9 +68,9 @@ class Writer:
 
     def _words_of(self, decoded: DecodedWindow, part: TimedTokens, tokens: list[Token]) -> list[Word]:
         """Aligned within the part's own times: where there are timestamps, they are surer."""
-        if decoded.attempt.scores is None or not decoded.options.word_timestamps:
+        if decoded.scores is None or not decoded.options.word_timestamps:
             return []
-        scores = decoded.attempt.scores[:, part.first : part.last + 1]
+        scores = decoded.scores[:, part.first : part.last + 1]
         frames = frames_of([(part.start_s, part.end_s)], scores.shape[-1])
         mine = tokens[part.first : part.last]
         words = align(scores, mine, frames, self._filter_width)

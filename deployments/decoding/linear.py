@@ -84,7 +84,8 @@ class Int8Output:
         """(rows, width) to (rows, tokens)."""
         scores = self._roughly(hidden)
         best = scores.topk(min(NUM_EXACT, scores.shape[-1]), sorted=False).indices
-        exact = (self._weight[best] @ hidden.float()[..., None])[..., 0]
+        # not by a product of matrices, which sums up in another order for another number of rows
+        exact = (self._weight[best] * hidden.float()[..., None, :]).sum(dim=-1)
         return scores.scatter_(-1, best, exact if self._bias is None else exact + self._bias[best])
 
 

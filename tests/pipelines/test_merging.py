@@ -71,6 +71,14 @@ def test_silence_is_an_empty_transcript() -> None:
     assert (transcript.info, transcript.language, transcript.finish_reason) == (INFO, "en", "stop")
 
 
+def test_only_chunks_are_separated() -> None:
+    """What a segment begins with is the recogniser's: it may have parted a word."""
+    parted = merge(
+        chunk(0, segment(" vo", 0, 1), segment("i", 1, 2), language="vi"), chunk(1, segment("x"), language="vi")
+    )
+    assert parted[1].text == "voi x"
+
+
 def test_the_language_is_the_one_asked_for_else_what_was_spoken_longest() -> None:
     transcript = merge(
         chunk(0, segment("x", 0, 5), language="fr"),

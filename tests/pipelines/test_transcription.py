@@ -124,6 +124,34 @@ async def test_who_says_nothing_or_is_unsure_is_nobody_s_neighbour() -> None:
     assert events[-1].transcript.languages == ("fr",)
 
 
+async def test_a_neighbour_is_the_same_however_fast_the_answers_come() -> None:
+    """Chunk n is told what chunk n - 2 was sure of, or the first that was, though later ones are answered already."""
+    languages = ["en", "fr", "de", "es", "it", "pt"]
+    for slow in (set[int](), {1}, {2, 3}, {4}):
+        gates = {index: asyncio.Event() for index in slow}
+        recognizer = Recognizer(gates.get, answer=lambda chunk: spoken(chunk, languages[chunk.index]))
+        task = asyncio.create_task(run(Reader(num_chunks=6), recognizer, DecodingOptions(), window=2))
+        for index in sorted(slow):
+            await settle()
+            gates[index].set()
+        await task
+        assert [recognizer.options[n].neighbour for n in range(6)] == [None, "en", "en", "fr", "de", "es"]
+
+
+async def test_when_nobody_is_sure_chunks_go_on_side_by_side() -> None:
+    gate = asyncio.Event()
+    recognizer = Recognizer(
+        lambda index: gate if index > 2 else None,
+        answer=lambda chunk: replace(spoken(chunk), is_language_sure=False),
+    )
+    task = asyncio.create_task(run(Reader(num_chunks=8), recognizer, DecodingOptions(), window=3))
+    await settle()
+    assert recognizer.running == {3, 4, 5}
+    gate.set()
+    await task
+    assert all(recognizer.options[index].neighbour is None for index in range(8))
+
+
 async def test_a_chunk_in_two_languages_is_sent_in_two_parts() -> None:
     asked: list[tuple[float, float, str | None]] = []
 

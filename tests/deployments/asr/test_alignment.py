@@ -237,6 +237,19 @@ def test_scripts_without_spaces_are_split_at_tokens() -> None:
     assert spans("日", "本", first[:1], first[1:]) == [(0, 1), (1, 2), (2, 4)]
 
 
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ([" 산", "책", "하", "러", " 가"], [" 산책하러", " 가"]),
+        ([" v", "ộ", "i", " quá"], [" vội", " quá"]),
+        ([" don", "’", "t", " go"], [" don’t", " go"]),  # noqa: RUF001
+        ([" wait", "—", "no"], [" wait—no"]),
+    ],
+)
+def test_a_word_is_not_parted_inside(pieces: list[str], expected: list[str]) -> None:
+    assert words(*pieces) == expected
+
+
 def test_scripts_may_be_mixed() -> None:
     assert words(" Ray", "と", " Serve") == [" Ray", "と", " Serve"]
 

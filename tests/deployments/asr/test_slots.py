@@ -61,6 +61,15 @@ def test_the_last_row_moves_into_the_slot_that_is_left(leaving: int) -> None:
     assert [owner(slots, slot) for slot in range(2)] == [{float(row)} for row in owners[:2]]
 
 
+def test_who_comes_finds_numbers_whatever_was_left() -> None:
+    slots = filled(2)
+    for layer in slots.layers:
+        layer.keys[1] = layer.values[1] = torch.nan
+    slots.give_back(1)
+    assert slots.take(1) == slice(1, 2)
+    assert all(layer.keys[1].isfinite().all() and layer.values[1].isfinite().all() for layer in slots.layers)
+
+
 def test_a_row_that_begins_anew_keeps_what_it_looks_at() -> None:
     slots = filled(3)
     slots.rewind(slice(1, 2))

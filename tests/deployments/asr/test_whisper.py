@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -383,9 +384,7 @@ def test_a_window_that_cannot_be_encoded_takes_nobody_with_it(
     requests = [(chunk_of(speech[name]), DecodingOptions(language="en")) for name in ("en-00", "en-01", "en-02")]
     expected = [alone(engine, request) for request in requests]
     encode = engine._network.encode
-    engine.add("0", *requests[0])
-    engine.step()
-    fails = iter([True, False])
+    fails = iter([False, True, False])
 
     def encode_some(features: torch.Tensor) -> torch.Tensor:
         if next(fails):
@@ -393,8 +392,8 @@ def test_a_window_that_cannot_be_encoded_takes_nobody_with_it(
         return encode(features)
 
     monkeypatch.setattr(engine._network, "encode", encode_some)
-    engine.add("1", *requests[1])
-    engine.add("2", *requests[2])
+    for number, request in enumerate(requests):
+        engine.add(str(number), *request)
     answers: dict[str, Any] = {}
     finish(engine, answers, 3)
     assert isinstance(answers["1"], ModelUnavailable)
@@ -479,6 +478,69 @@ def test_a_text_that_repeats_itself_without_end_is_cut_and_tried_again(
     found = alone(engine, (chunk, options))
     assert len(token_ids(found)) == 4  # two tokens, and the phrase once
     assert found.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("best", [0, 1, 5])
+def test_the_attempt_that_is_taken_has_times_of_its_own(
+    engine: WhisperEngine, speech: Speech, monkeypatch: pytest.MonkeyPatch, best: int
+) -> None:
+    """Though every temperature fails, and others were tried behind it."""
+    request = (chunk_of(joined(speech, "en-00", "en-03")), DecodingOptions(word_timestamps=True))
+    expected = alone(engine, request)
+    monkeypatch.setattr(engine._reviewer, "must_retry", lambda row: len(row.failed_attempts) < 5)
+    taken: list[list[int]] = []
+
+    def take(row: Any) -> Any:
+        attempt = [*row.failed_attempts, row.attempt][best]
+        taken.append([token for token in attempt.tokens if token != engine._vocabulary.end_of_text])
+        return attempt
+
+    monkeypatch.setattr(engine._reviewer, "best_attempt", take)
+    found = alone(engine, request)
+    assert token_ids(found) == taken[0]
+    if best == 0:
+        assert without_numbers(found) == without_numbers(expected)
+        starts = [[word.start_s for segment in one.segments for word in segment.words] for one in (found, expected)]
+        assert starts[0] == pytest.approx(starts[1], abs=0.021)
+    times = [time for segment in found.segments for word in segment.words for time in (word.start_s, word.end_s)]
+    assert times == sorted(times)
+
+
+def test_an_answer_that_is_no_number_fails_alone(
+    engine: WhisperEngine, speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = (chunk_of(speech["en-00"]), DecodingOptions())
+    expected = alone(engine, request)
+    encode = engine._encode
+
+    def broken(samples: Samples) -> torch.Tensor:
+        encoded = encode(samples)
+        return encoded * torch.nan if len(samples) == len(speech["en-01"]) else encoded
+
+    monkeypatch.setattr(engine, "_encode", broken)
+    engine.add("1", chunk_of(speech["en-01"]), DecodingOptions(language="en"))
+    engine.add("0", *request)
+    answers: dict[str, Any] = {}
+    finish(engine, answers, 2)
+    assert isinstance(answers["1"], ModelUnavailable)
+    check_equal([answers["0"]], [expected])
+    check_equal(together(engine, [request] * 2), [expected] * 2)
+
+
+def test_who_leaves_while_words_are_timed_leaves_nothing_behind(engine: WhisperEngine, speech: Speech) -> None:
+    request = (chunk_of(speech["en-00"]), DecodingOptions(word_timestamps=True))
+    blocked, go_on = Event(), Event()
+    engine._threads.submit(lambda: (blocked.set(), go_on.wait(60)))
+    assert blocked.wait(60)
+    engine.add("0", *request)
+    while not engine._leaving:
+        assert engine.step() == []
+    timing = engine._leaving[0].segments
+    engine.abort("0")
+    go_on.set()
+    assert timing is not None
+    assert timing.cancelled()
+    assert engine.step() == []
 
 
 # 8-bit weights
