@@ -34,7 +34,7 @@ PREPENDED = "\"'“¿([{-"
 UNSPACED = re.compile(
     "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\u9fff\uf900-\ufaff\uff00-\uffef\ufffd\U00020000-\U0003ffff]"
 )
-"""Scripts without spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Chinese and Japanese; and half a character."""
+"""Scripts without spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Chinese, Japanese; and half a character."""
 APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001
 
 
