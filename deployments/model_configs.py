@@ -62,6 +62,8 @@ class _ModelConfig(_Named):
     engine: a name from the table of engines, or `module:Class`.
     source: hub id or directory of the checkpoint, or `embedded:NAME` of the catalogue; by default the id.
     device: torch's word; "auto" takes the GPU that the replica was given, else the CPU.
+    dtype: torch's word; "auto" is half precision on a GPU (float16 for Whisper, bfloat16 for chat), and on a CPU int8
+        where that has instructions for it, else float32.
     """
 
     engines: ClassVar[Mapping[str, str]]
@@ -73,6 +75,7 @@ class _ModelConfig(_Named):
     engine: str = "transformers"
     source: str = ""
     device: str = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto"
 
     @field_validator("aliases", mode="before")
     @classmethod
@@ -112,7 +115,6 @@ class _ModelConfig(_Named):
 class SpeechModelConfig(_ModelConfig):
     """The deployment `asr-<name>`.
 
-    dtype: torch's word; "auto" is float16 on a GPU, and on a CPU int8 where that has instructions for it, else float32.
     tasks: what it may be asked for, of what the checkpoint can do; by default its id and source tell.
     timestamps: from what times are told: the decoder's attention, or timestamp tokens that it writes, as OpenAI's own
         Whisper does.
@@ -122,7 +124,6 @@ class SpeechModelConfig(_ModelConfig):
     engines, room = ASR_ENGINES, "asr"
 
     task: Literal["transcription"] = "transcription"
-    dtype: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto"
     tasks: tuple[Task, ...] = Field(default=("transcribe", "translate"), min_length=1)
     timestamps: Timestamps = "attention"
     cache_mb: int = Field(default=64, ge=0)
@@ -150,7 +151,6 @@ class SamplingConfig(Strict):
 class ChatModelConfig(_ModelConfig):
     """The deployment `chat-<name>`.
 
-    dtype: torch's word; "auto" is bfloat16 on a GPU, float32 on a CPU.
     hears: id of the transcription model that hears for a model which does not hear by itself; such a model reads what
         that one has heard, of audio as long as an upload may be.
     sampling: how answers are written where a request does not say; by default as the checkpoint wants it.
@@ -162,7 +162,6 @@ class ChatModelConfig(_ModelConfig):
     engines, room = CHAT_ENGINES, "chat"
 
     task: Literal["chat"]
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     hears: str | None = None
     sampling: SamplingConfig = SamplingConfig()
     max_context_tokens: int | None = Field(default=None, ge=16)

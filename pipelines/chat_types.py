@@ -85,12 +85,19 @@ class ChatDelta:
     tokens: only when logprobs were asked for.
     finish_reason: set in the last delta.
     usage: up to here.
+    token_ids: what was written, all of it; behind them another replica can go on.
     """
 
     text: str
     usage: ChatUsage
     tokens: tuple[ScoredToken, ...] = ()
     finish_reason: FinishReason | None = None
+    token_ids: tuple[int, ...] = ()
+
+    @property
+    def is_news(self) -> bool:
+        """Whether somebody waits for it."""
+        return bool(self.text or self.tokens or self.finish_reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,4 +123,5 @@ def join_deltas(deltas: Sequence[ChatDelta]) -> ChatDelta:
         usage=deltas[-1].usage,
         tokens=tuple(token for delta in deltas for token in delta.tokens),
         finish_reason=deltas[-1].finish_reason,
+        token_ids=tuple(token_id for delta in deltas for token_id in delta.token_ids),
     )

@@ -13,8 +13,7 @@ PIPELINE_FLOORS = [
     {"audio_types", "sampling", "errors", "languages"},
     {"transcript_types"},
     {"speaker_types", "chat_types", "transcription_events"},
-    {"ports", "audio", "vad", "chunking", "whisper", "merging", "turns", "words", "voices", "subtitles"}
-    | {"stops", "resuming"},
+    {"ports", "audio", "vad", "chunking", "whisper", "merging", "turns", "words", "voices", "subtitles"} | {"stops"},
     {"segmenting", "transcription", "speakers", "chat"},
     {"diarization", "hearing", "realtime"},
 ]

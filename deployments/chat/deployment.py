@@ -49,18 +49,19 @@ class ChatDeployment(EngineDeployment[ChatModelInfo, ChatDelta]):
         self._start(self._engine, model.source, started_at_s, args.device)
 
     async def generate(
-        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
+        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool, written: Sequence[int] = ()
     ) -> AsyncGenerator[tuple[ChatDelta, Work] | AudioServerError, None]:
-        """Yield the answer as it is written, or else all of it at its end."""
+        """Yield the answer as it is written, or else all of it at its end; only what comes behind the tokens that
+        another replica had `written`."""
         try:
             prompt = await asyncio.get_running_loop().run_in_executor(self._preparing, self._engine.prepare, messages)
-            async with aclosing(self._loop.stream(prompt, options)) as answers:
-                written: list[ChatDelta] = []
+            async with aclosing(self._loop.stream(prompt, options, written)) as answers:
+                unsent: list[ChatDelta] = []
                 async for deltas, work in answers:
-                    written += deltas
-                    if in_pieces or written[-1].finish_reason:
-                        yield join_deltas(written), work
-                        written = []
+                    unsent += deltas
+                    if in_pieces or unsent[-1].finish_reason:
+                        yield join_deltas(unsent), work
+                        unsent = []
         except AudioServerError as error:
             yield error
         else:

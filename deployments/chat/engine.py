@@ -39,8 +39,9 @@ class ChatEngine(Protocol):
         """
         ...
 
-    def add(self, request_id: str, prompt: Any, options: SamplingOptions) -> None:
-        """Take a request aboard.
+    def add(self, request_id: str, prompt: Any, options: SamplingOptions, written: Sequence[int]) -> None:
+        """Take a request aboard; its answer goes on behind the tokens that were `written` elsewhere, which are not told
+        again.
 
         Raises:
             InvalidRequest: when this model cannot do what `options` ask for; nothing is aboard then.
@@ -48,7 +49,7 @@ class ChatEngine(Protocol):
         ...
 
     def step(self) -> list[ChatOutput]:
-        """Read one prompt or write one token for everybody aboard, and return what is new; the last output of a
+        """Read of prompts and write one token for everybody aboard, and return what is new; the last output of a
         request has a finish reason, or is an error that concerns this request alone."""
         ...
 

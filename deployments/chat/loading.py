@@ -23,9 +23,10 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
 )
 
+from deployments.chat import attention
 from deployments.chat.families.table import family_of
 from deployments.chat.gguf_checkpoint import find_gguf, load_gguf_model, load_gguf_tokenizer
-from deployments.compat.transformers import ATTENTION_LAYERS, is_stateful
+from deployments.compat.transformers import ATTENTION_LAYERS, is_stateful, set_attention
 from pipelines.errors import ConfigurationError
 
 AUTO_CLASSES = (
@@ -36,7 +37,8 @@ AUTO_CLASSES = (
 
 
 def load_model(source: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """Load a checkpoint that writes text, from a directory, a GGUF file or the hub.
+    """Load a checkpoint that writes text, from a directory, a GGUF file or the hub; it attends by slots
+    (`deployments.chat.attention`).
 
     Raises:
         ConfigurationError: there is none, or none that chats.
@@ -52,6 +54,8 @@ def load_model(source: str, device: torch.device, dtype: torch.dtype) -> PreTrai
         raise ConfigurationError(f"The chat model '{source}' has recurrent layers, which cannot be batched here.")
     if prepare := family_of(model).prepare:
         prepare(model)
+    if not set_attention(model.get_decoder(), attention.NAME):
+        raise ConfigurationError(f"The chat model '{source}' has attention of its own, which cannot be batched here.")
     return model.eval().to(device)  # type: ignore[arg-type]
 
 
@@ -119,7 +123,7 @@ def _processor(source: str, model: PreTrainedModel) -> Any:
 
 
 def _remembers_by_attention_alone(model: PreTrainedModel) -> bool:
-    """All that `BatchCache` carries are keys and values."""
+    """All that `Slots` holds are keys and values."""
     layers = DynamicCache(config=model.config).layers
     return not is_stateful(model) and all(type(layer) in ATTENTION_LAYERS for layer in layers)
 

@@ -1,9 +1,10 @@
 """One answer that is being written: what it needs to choose its next token, and what of its text may be shown."""
 
 import codecs
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from deployments.chat.vocabulary import Vocabulary
@@ -17,6 +18,7 @@ class Prompt:
     """A conversation as the model reads it.
 
     inputs: for its `forward`, a batch of one; `input_ids` (1, num_tokens) among them.
+    num_audio_tokens: those that stand for audio, whose features are among the inputs.
     """
 
     inputs: Mapping[str, Tensor]
@@ -28,26 +30,49 @@ class Prompt:
         return self.inputs["input_ids"]
 
     @property
+    def has_audio(self) -> bool:
+        return self.num_audio_tokens > 0
+
+    def is_like(self, other: "Prompt") -> bool:
+        if self.inputs.keys() != other.inputs.keys() or self.num_tokens != other.num_tokens:
+            return False
+        return all(torch.equal(value, other.inputs[name]) for name, value in self.inputs.items())
+
+    @property
     def num_tokens(self) -> int:
         return self.token_ids.shape[-1]
 
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """`position` is that of the next token, shape (), or (axes,) where the model's rotary embedding has several."""
+    """
+    written: of the answer so far; `accept` adds to it.
+    num_read: tokens of prompt and answer that the model has in its memory.
+    positions: those of the prompt, (1, tokens), or (axes, 1, tokens) where the model's rotary embedding has several;
+        set when it is read.
+    first_logits: (vocabulary,), behind the prompt; set when all of it was read.
+    """
 
     request_id: str
     prompt: Prompt
     options: SamplingOptions
     max_tokens: int
     vocabulary: Vocabulary
-    position: Tensor = field(init=False)
+    num_read: int = 0
+    positions: Tensor = field(init=False)
+    first_logits: Tensor | None = None
     written: list[int] = field(default_factory=list)
     _decoder: codecs.IncrementalDecoder = field(init=False)
     _stops: StopTexts = field(init=False)
     _drops_space: bool = field(init=False)
+    read: list[int] = field(init=False)
+    """Token ids of the prompt."""
+
+    _num_told: int = 0
+    """Of `written`, in deltas that are news."""
 
     def __post_init__(self) -> None:
+        self.read = self.prompt.token_ids[0].tolist()
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._stops = StopTexts(self.options.stop)
         self._drops_space = self.vocabulary.drops_first_space
@@ -61,9 +86,36 @@ class Row:
         return self.options.seed
 
     @property
-    def read(self) -> list[int]:
-        token_ids: list[int] = self.prompt.token_ids[0].tolist()
-        return token_ids
+    def num_tokens(self) -> int:
+        """Of prompt and answer."""
+        return len(self.read) + len(self.written)
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether more is to be read than the last token of its answer."""
+        return self.num_read < self.num_tokens - bool(self.written)
+
+    def tokens(self, first: int, last: int) -> Sequence[int]:
+        """Of prompt and answer."""
+        start = len(self.read)
+        if first >= start:
+            return self.written[first - start : last - start]
+        return [*self.read[first:last], *self.written[: max(last - start, 0)]]
+
+    def positions_of(self, first: int, last: int) -> Tensor:
+        """(1, tokens) or (axes, 1, tokens): those of the answer follow the prompt's last."""
+        start = len(self.read)
+        of_prompt = self.positions[..., first:last]
+        if last <= start:
+            return of_prompt
+        further = torch.arange(max(first, start), last, device=self.positions.device) - start + 1
+        return torch.cat([of_prompt, self.positions[..., -1:] + further], dim=-1)
+
+    def resume(self, written: Sequence[int]) -> None:
+        """Go on behind what another row of the same request had written, and shown."""
+        for token_id in written:
+            self.accept(token_id, None)
+        self._num_told = len(self.written)
 
     def token(self, token_id: int, logprob: float) -> Token:
         """As it would stand next in the answer; a special token, which adds nothing to it, by its name."""
@@ -92,5 +144,9 @@ class Row:
         return self._stops.push(self._decoder.decode(b"", final=True)) + self._stops.finish()
 
     def _delta(self, text: str, scored: ScoredToken | None, finish_reason: FinishReason | None) -> ChatDelta:
-        usage = ChatUsage(self.prompt.num_tokens, self.prompt.num_audio_tokens, len(self.written))
-        return ChatDelta(text, usage, (scored,) if scored else (), finish_reason)
+        usage = ChatUsage(len(self.read), self.prompt.num_audio_tokens, len(self.written))
+        delta = ChatDelta(text, usage, (scored,) if scored else (), finish_reason)
+        if not delta.is_news:
+            return delta
+        token_ids, self._num_told = tuple(self.written[self._num_told :]), len(self.written)
+        return replace(delta, token_ids=token_ids)

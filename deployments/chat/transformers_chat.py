@@ -1,30 +1,29 @@
 """Audio language models by transformers' own modules, written token by token in a batch that rows join at any step."""
 
-import inspect
 import logging
-from collections import deque
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
+from deployments.chat.batch import Batch, Piece, parted
 from deployments.chat.defaults import sampling_defaults
 from deployments.chat.engine import ChatEngineArgs, ChatOutput
-from deployments.chat.families.table import family_of
 from deployments.chat.loading import audio_token_id, load_model, load_processor, tokenizer_of
+from deployments.chat.packed_model import PackedModel, Ready
 from deployments.chat.prompts import Prompter
+from deployments.chat.quantizing import quantize
 from deployments.chat.row import Prompt, Row
 from deployments.chat.sampling import TokenChooser
 from deployments.chat.vocabulary import Vocabulary
-from deployments.compat.transformers import first_inputs, prompt_positions
-from deployments.decoding.batch import Batch
-from deployments.decoding.cache import BatchCache
-from deployments.decoding.devices import resolve_dtype
+from deployments.decoding.devices import resolve_precision
 from deployments.engines import StepOutput
-from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions
+from pipelines.chat_types import ChatModelInfo, Message, SamplingOptions
 from pipelines.errors import ConfigurationError, InvalidRequest, ModelUnavailable
 
 logger = logging.getLogger("ray.serve")
+
+TOKENS_PER_STEP = {"cpu": 128, "cuda": 2048}
+"""Of prompts: everybody's next token waits for them."""
 
 
 class TransformersChat:
@@ -32,118 +31,141 @@ class TransformersChat:
 
     def __init__(self, args: ChatEngineArgs) -> None:
         torch.set_num_threads(args.num_threads)
-        self._device = torch.device(args.device)
-        dtype = resolve_dtype(args.dtype, self._device, on_gpu=torch.bfloat16)
-        self._model = load_model(args.source, self._device, dtype)
-        before_step = family_of(self._model).before_step
-        self._before_step = before_step(self._model) if before_step else None
-        processor = load_processor(args.source, self._model)
-        config = self._model.config.get_text_config()
-        self._vocabulary = Vocabulary(tokenizer_of(processor), self._model.generation_config, config.vocab_size)
+        device = torch.device(args.device)
+        precision = resolve_precision(args.dtype, device, on_gpu=torch.bfloat16)
+        model = load_model(args.source, device, precision.dtype)
+        processor = load_processor(args.source, model)
+        if precision.has_int8_weights:
+            quantize(model, tokenizer_of(processor), precision)
+        config = model.config.get_text_config()
+        self._model = PackedModel(model)
+        self._vocabulary = Vocabulary(tokenizer_of(processor), model.generation_config, config.vocab_size)
         self._chooser: TokenChooser | None = None
         max_tokens = _context_length(args, getattr(config, "max_position_embeddings", None))
-        token_id = audio_token_id(self._model)
+        token_id = audio_token_id(model)
         self._prompter = Prompter(processor, token_id, max_tokens)
-        sampling = sampling_defaults(self._model.generation_config)
+        sampling = sampling_defaults(model.generation_config)
         self.info = ChatModelInfo(token_id is not None, self._prompter.max_audio_s(), max_tokens, sampling)
-        parameters = inspect.signature(self._model.forward).parameters
-        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
-        self._waiting: deque[Row] = deque()
-        self._batch: Batch[Row, BatchCache] = Batch(BatchCache)
-        self._has_just_prefilled = False
+        self._tokens_per_step = TOKENS_PER_STEP[device.type]
+        self._waiting: list[Row] = []
+        self._batch = Batch()
         self._has_failed_to_read = False
 
     def prepare(self, messages: Sequence[Message]) -> Prompt:
         return self._prompter.prepare(messages)
 
-    def add(self, request_id: str, prompt: Prompt, options: SamplingOptions) -> None:
+    def add(self, request_id: str, prompt: Prompt, options: SamplingOptions, written: Sequence[int] = ()) -> None:
         unknown = [token_id for token_id in options.logit_bias if not 0 <= token_id < self._vocabulary.size]
         if unknown:
             raise InvalidRequest(f"logit_bias: this model has no token {unknown[0]}.", "logit_bias")
         room = self.info.max_context_tokens - prompt.num_tokens
         max_tokens = min(options.max_tokens or room, room)
-        self._waiting.append(Row(request_id, prompt, options, max_tokens, self._vocabulary))
+        row = Row(request_id, prompt, options, max_tokens, self._vocabulary)
+        row.resume(written)
+        self._waiting.append(row)
 
+    @torch.inference_mode()
     def abort(self, request_id: str) -> None:
-        self._waiting = deque(row for row in self._waiting if row.request_id != request_id)
-        self._batch.keep([row for row in self._batch.rows if row.request_id != request_id])
+        self._waiting = [row for row in self._waiting if row.request_id != request_id]
+        for row in [row for row in self._batch.rows if row.request_id == request_id]:
+            self._batch.leave(row)
 
     @torch.inference_mode()
     def step(self) -> list[ChatOutput]:
-        """Reading and writing take turns, so a long prompt holds up everybody's next token once."""
-        is_prefilling = bool(self._waiting) and not (self._batch.rows and self._has_just_prefilled)
-        self._has_just_prefilled = is_prefilling
-        if is_prefilling:
-            return self._prefill(self._waiting.popleft())
-        return self._decode() if self._batch.rows else []
+        """Write a token for everybody, and read of the prompts that wait as many tokens as a step has room for."""
+        writing = [Piece(row, row.num_read, row.num_tokens) for row in self._batch.writing]
+        pieces = self._next_pieces()
+        is_heard = any(piece.is_heard for piece in pieces)
+        groups = [writing, pieces] if is_heard else [[*writing, *pieces]]
+        ready, failed = self._read([group for group in groups if group])
+        ready += self._fork()
+        return failed + self._choose(ready)
 
-    def _prefill(self, row: Row) -> list[ChatOutput]:
-        """Prompts are read one by one: they share no shape, and one that fails takes nobody with it."""
-        try:
-            logits = self._logits_of(row)
-        except Exception:
-            if not self._batch.rows and (self._has_failed_to_read or not self._waiting):
-                raise  # the loop counts it: a model that can read nothing must be replaced
-            self._has_failed_to_read = True
-            logger.exception("A prompt could not be read")
-            failure = ModelUnavailable("The model failed on this request.")
-            return [StepOutput(row.request_id, failure, is_last=True)]
-        return self._finish([row], logits)
+    def _next_pieces(self) -> list[Piece]:
+        """What is read of the prompts; one with audio is read by itself."""
+        pieces: list[Piece] = []
+        room = self._tokens_per_step
+        for row in [*self._batch.reading, *self._waiting]:
+            is_waiting = row not in self._batch.rows
+            if is_waiting and self._awaits_twin(row):
+                continue
+            piece = Piece.next(row, room)
+            if piece is None or (piece.is_heard and pieces):
+                break
+            if is_waiting:
+                self._waiting.remove(row)
+                self._batch.board(row)
+            pieces.append(piece)
+            room -= piece.num_tokens
+            if piece.is_heard or not piece.is_whole:
+                break
+        return pieces
 
-    def _logits_of(self, row: Row) -> Tensor:
-        """(1, vocabulary)"""
-        cache = BatchCache()
-        inputs = {
-            name: value.to(self._device, self._model.dtype if value.is_floating_point() else None)
-            for name, value in row.prompt.inputs.items()
-        }
-        token_ids = inputs.pop("input_ids")
-        inputs |= {"past_key_values": cache.layers, "use_cache": True, **self._last_only}  # type: ignore[dict-item]
-        positions = prompt_positions(self._model, token_ids, inputs)
-        ready = first_inputs(self._model, token_ids, positions, inputs)
-        self._announce([row])
-        logits = self._model(**ready, return_dict=True).logits[:, -1]
-        cache.num_tokens = [row.prompt.num_tokens]
-        row.position = positions[..., 0, -1] + 1
-        self._batch.join([row], cache)
-        return logits.float()
+    def _awaits_twin(self, row: Row) -> bool:
+        """Whether its prompt is read for somebody else just now, or has been."""
+        return not row.written and self._batch.twin(row) is not None
 
-    def _decode(self) -> list[ChatOutput]:
-        rows, cache = self._batch.rows, self._batch.cache
-        last = torch.tensor([[row.written[-1]] for row in rows], device=self._device)
-        positions = torch.stack([row.position for row in rows], dim=-1)[..., None]
-        self._announce(rows)
-        logits = self._model(
-            input_ids=last,
-            attention_mask=cache.attention_mask(1, self._device),
-            position_ids=positions,
-            past_key_values=cache.layers,
-            use_cache=True,
-            return_dict=True,
-        ).logits[:, -1]
-        cache.num_tokens = [length + 1 for length in cache.num_tokens]
-        for row in rows:
-            row.position = row.position + 1
-        return self._finish(rows, logits.float())
+    def _read(self, groups: list[list[Piece]]) -> tuple[list[Ready], list[ChatOutput]]:
+        """Also returns whose prompt failed. Where a group fails, those who write are read without the others, and each
+        of the others alone, so that nobody is taken along."""
+        ready: list[Ready] = []
+        failed: list[ChatOutput] = []
+        while groups:
+            group, *groups = groups
+            try:
+                ready.append(self._model.read(self._batch, group))
+            except Exception:
+                writing, reading = parted(group)
+                if not reading:
+                    raise
+                if len(group) > 1:
+                    groups = [part for part in (writing, *([piece] for piece in reading)) if part] + groups
+                    continue
+                self._batch.leave(group[0].row)
+                if not (ready or groups) and (self._has_failed_to_read or not self._waiting):
+                    raise  # the loop counts it: a model that can read nothing must be replaced
+                failed.append(_failure(group[0].row))
+        if ready or failed:
+            self._has_failed_to_read = not ready
+        return ready, failed
 
-    def _announce(self, rows: list[Row]) -> None:
-        if self._before_step:
-            self._before_step(rows)
+    def _fork(self) -> list[Ready]:
+        """Whose prompt was read for somebody else comes aboard, unless another prompt is half read."""
+        forked: list[Row] = []
+        if self._batch.reading:
+            return []
+        for row in [row for row in self._waiting if not row.written]:
+            twin = self._batch.twin(row)
+            if twin is not None and twin.first_logits is not None:
+                self._batch.fork(row, twin)
+                self._waiting.remove(row)
+                forked.append(row)
+        logits = [row.first_logits for row in forked if row.first_logits is not None]
+        return [Ready(forked, torch.stack(logits))] if forked else []
 
-    def _finish(self, rows: list[Row], logits: Tensor) -> list[ChatOutput]:
-        """Choose everybody's next token, and let go of those whose last one it is."""
-        self._has_failed_to_read = False
-        if self._chooser is None or self._chooser.rows is not rows:
+    def _choose(self, ready: Sequence[Ready]) -> list[ChatOutput]:
+        """Everybody's next token; whose last one it is, leaves."""
+        rows = [row for one in ready for row in one.rows]
+        if not rows:
+            return []
+        logits = ready[0].logits if len(ready) == 1 else torch.cat([one.logits for one in ready])
+        if self._chooser is None or self._chooser.rows != rows:
             self._chooser = TokenChooser(self._vocabulary, rows, logits.shape[-1], logits.device)
         chosen = self._chooser.choose(logits)
         deltas = [row.accept(*choice) for row, choice in zip(rows, chosen, strict=True)]
-        done = [row for row, delta in zip(rows, deltas, strict=True) if delta.finish_reason]
-        self._batch.keep([row for row in self._batch.rows if row not in done])
+        for row, delta in zip(rows, deltas, strict=True):
+            if delta.finish_reason:
+                self._batch.leave(row)
         return [
             StepOutput(row.request_id, delta, is_last=delta.finish_reason is not None)
             for row, delta in zip(rows, deltas, strict=True)
-            if _is_news(delta)
+            if delta.is_news
         ]
+
+
+def _failure(row: Row) -> ChatOutput:
+    logger.exception("A prompt could not be read")
+    return StepOutput(row.request_id, ModelUnavailable("The model failed on this request."), is_last=True)
 
 
 def _context_length(args: ChatEngineArgs, own_limit: int | None) -> int:
@@ -151,7 +173,3 @@ def _context_length(args: ChatEngineArgs, own_limit: int | None) -> int:
     if not limits:
         raise ConfigurationError(f"'{args.source}' does not say how long its context is: set max_context_tokens.")
     return min(limits)
-
-
-def _is_news(delta: ChatDelta) -> bool:
-    return bool(delta.text or delta.tokens or delta.finish_reason)

@@ -43,11 +43,21 @@ def first_inputs(
 
 
 ATTENTION_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
-"""The kinds of a `DynamicCache`'s layers that hold keys and values and nothing else, as `BatchCache` carries.
+"""The kinds of a `DynamicCache`'s layers that hold keys and values and nothing else, as `chat.slots` holds.
 
 Which there are is transformers' own affair, and those that hold more derive from these. When that changes, models are
 refused that could be served, or are served and forget.
 """
+
+
+def set_attention(model: PreTrainedModel, name: str) -> bool:
+    """Have a model attend by a registered function; False where it has a way of its own.
+
+    Setting it is public, but only a private name of the configuration tells whether it was done. When it changes,
+    models are refused that could be served, or read each other's conversations.
+    """
+    model.set_attn_implementation(name)
+    return bool(model.config._attn_implementation == name)
 
 
 def is_stateful(model: PreTrainedModel) -> bool:

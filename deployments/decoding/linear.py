@@ -47,8 +47,13 @@ class Int8Linear:
     no scale is shared, a row's result does not depend on who is in its batch.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._matrix = Int8Matrix(weight)
+    def __init__(self, weight: Tensor, bias: Tensor | None, channel_scales: Tensor | None = None) -> None:
+        """
+        Args:
+            channel_scales: (in,), what inputs are divided by before they are rounded, and weights multiplied with.
+        """
+        self._factors = None if channel_scales is None else channel_scales.reciprocal()
+        self._matrix = Int8Matrix(weight if channel_scales is None else weight * channel_scales)
         self._bias = torch.zeros(len(weight)) if bias is None else bias.float()
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -60,7 +65,7 @@ class Int8Linear:
         return product.view(*x.shape[:-1], -1)
 
     def _product(self, rows: Tensor) -> Tensor:
-        rows = rows.float()
+        rows = rows.float() if self._factors is None else rows * self._factors
         largest = rows.abs().amax(dim=1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
         return torch.addcmul(self._bias, self._matrix(rows * largest.reciprocal()), largest)
 
@@ -92,3 +97,14 @@ class Int8Output:
 def output(module: nn.Linear, precision: Precision) -> Linear:
     """From a model's last hidden states to logits."""
     return Int8Output(module) if precision.has_int8_weights else linear([module], precision)
+
+
+class Int8Module(nn.Module):
+    """A layer of this module in the place of one of torch's, whose type of numbers it keeps."""
+
+    def __init__(self, layer: Linear) -> None:
+        super().__init__()
+        self._layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._layer(x).to(x.dtype)

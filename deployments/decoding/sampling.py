@@ -13,6 +13,9 @@ GOLDEN_GAMMA, MIX_1, MIX_2 = 0x9E3779B97F4A7C15 - 2**64, 0xBF58476D1CE4E5B9 - 2*
 signed numbers that torch has."""
 
 
+NUM_BEST = 1024
+
+
 class Drawing(Protocol):
     """What choosing needs to know of a row; its temperature may be above that of its options.
 
@@ -123,12 +126,25 @@ class Sampler:
 
     def _draw_cut(self, logits: Tensor, numbers: Tensor, rows: Tensor) -> Tensor:
         """Among the most probable only."""
-        ordered, tokens = self._probabilities(logits, rows).sort(dim=-1, descending=True, stable=True)
-        ordered, tokens = ordered[:, : self._max_top_k], tokens[:, : self._max_top_k]
+        ordered, tokens = self._ordered(self._probabilities(logits, rows), self._top_p[rows])
         places = torch.arange(ordered.shape[-1], device=ordered.device)
         keep = (places < self._top_k[rows]) & ((ordered.cumsum(dim=-1) - ordered) < self._top_p[rows])
         keep &= ordered >= self._min_p[rows] * ordered[:, :1]
         return tokens.gather(1, _place(ordered.where(keep, 0.0), numbers[rows])[:, None])[:, 0]
+
+    def _ordered(self, probabilities: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor]:
+        """The most probable and what they are, as many as anybody chooses among; equals by what they are.
+
+        On a CPU to sort a vocabulary takes longer than to read a small model, and few tokens are nearly always enough.
+        """
+        if not probabilities.is_cuda:
+            num_best = min(self._max_top_k, NUM_BEST, probabilities.shape[-1])
+            tokens = probabilities.topk(num_best, sorted=False).indices.sort(dim=-1).values
+            best, order = probabilities.gather(1, tokens).sort(dim=-1, descending=True, stable=True)
+            if num_best == self._max_top_k or bool((best.sum(dim=-1, keepdim=True) >= top_p).all()):
+                return best, tokens.gather(1, order)
+        ordered, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
+        return ordered[:, : self._max_top_k], tokens[:, : self._max_top_k]
 
     def _probabilities(self, logits: Tensor, rows: Tensor) -> Tensor:
         chosen = logits[rows].double()

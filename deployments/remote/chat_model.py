@@ -7,7 +7,6 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.remote.calls import CALL_ERRORS, Retries, call, pieces
 from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions
-from pipelines.resuming import Resumer
 from pipelines.transcript_types import Work
 
 
@@ -23,24 +22,24 @@ class RemoteChatModel:
     async def generate(
         self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
     ) -> AsyncGenerator[ChatDelta, None]:
-        """When the replica dies, another one writes the answer again, and what was delivered already is skipped."""
-        resumer, retries = Resumer(), Retries(is_first_step=True)
+        """When the replica dies, another one reads what was delivered, and goes on behind it."""
+        written: tuple[int, ...] = ()
+        retries = Retries(is_first_step=True)
         while True:
             try:
-                async with aclosing(self._write(messages, options, in_pieces)) as deltas:
+                async with aclosing(self._write(messages, options, in_pieces, written)) as deltas:
                     async for delta in deltas:
-                        if news := resumer.push(delta):
-                            yield news
+                        written += delta.token_ids
+                        yield delta
                 return
             except CALL_ERRORS as error:
                 await retries.wait_after(error)
-            resumer.begin_anew()
 
     async def _write(
-        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
+        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool, written: Sequence[int]
     ) -> AsyncGenerator[ChatDelta, None]:
-        """One replica's answer."""
-        async with aclosing(pieces(self._streaming.generate, messages, options, in_pieces)) as answers:
+        """One replica's answer, behind the tokens of another's."""
+        async with aclosing(pieces(self._streaming.generate, messages, options, in_pieces, written)) as answers:
             async for delta, work in answers:
                 if delta.finish_reason:
                     self._observe(work)

@@ -82,11 +82,11 @@ class Counter:
             raise InvalidRequest("This engine refuses the messages.", "messages", "refused")
         return Prompt(orders, tuple(part.pcm for part in parts if isinstance(part, AudioPart)), len(parts))
 
-    def add(self, request_id: str, prompt: Prompt, options: SamplingOptions) -> None:
+    def add(self, request_id: str, prompt: Prompt, options: SamplingOptions, written: Sequence[int]) -> None:
         if prompt.orders.get("refuse") == "add":
             raise InvalidRequest("This engine refuses the options.", "logit_bias", "refused")
-        self._aboard[request_id] = Row(prompt, options, time.monotonic() + prompt.order("pace", 0))
-        self._write("joins", prompt, seed=options.seed)
+        self._aboard[request_id] = Row(prompt, options, time.monotonic() + prompt.order("pace", 0), len(written))
+        self._write("joins", prompt, seed=options.seed, num_said=len(written))
 
     def step(self) -> list[ChatOutput]:
         time.sleep(STEP_S)
@@ -150,4 +150,5 @@ def _delta(row: Row, text: str, finish_reason: FinishReason | None) -> ChatDelta
     num_audio_tokens = sum(len(pcm) // SAMPLE_RATE_HZ for pcm in row.prompt.audios)
     usage = ChatUsage(row.prompt.num_tokens + num_audio_tokens, num_audio_tokens, row.num_said)
     scored = ScoredToken(Token(row.num_said, text, -0.5, text.encode()))
-    return ChatDelta(text, usage, () if row.options.top_logprobs is None else (scored,), finish_reason)
+    tokens = () if row.options.top_logprobs is None else (scored,)
+    return ChatDelta(text, usage, tokens, finish_reason, token_ids=(row.num_said,))

@@ -185,7 +185,7 @@ def test_cht_04_bad_audio_is_the_client_s_mistake(scripted: Server, records: Rec
 
 
 def test_answers_survive_the_loss_of_their_replica(scripted: Server, records: Records) -> None:
-    """Two that are streamed, with every token, and one that is not: each is written again from its beginning."""
+    """Two that are streamed, with every token, go on where they were; one that is not is written again."""
     old = replica_pids(scripted, COUNTER_DEPLOYMENT)
     expected = numbers(60)
     with ThreadPoolExecutor(1) as pool:
@@ -208,8 +208,10 @@ def test_answers_survive_the_loss_of_their_replica(scripted: Server, records: Re
         pids = [record["pid"] for record in named(records, "joins", name)]
         assert len(pids) == 2 * count
         assert len(set(pids)) == 2
-    seeds = [record["seed"] for record in named(records, "joins", "pieces")]
+    joins = named(records, "joins", "pieces")
+    seeds = [record["seed"] for record in joins]
     assert sorted(seeds[:2]) == sorted(seeds[2:])
+    assert all(record["num_said"] > 0 for record in joins[2:])
     wait_for_another(scripted, COUNTER_DEPLOYMENT, old)
 
 
@@ -224,16 +226,15 @@ def test_an_answer_that_is_cancelled_below_goes_on(scripted: Server, records: Re
     assert replica_pids(scripted, COUNTER_DEPLOYMENT) == old
 
 
-def test_an_answer_that_goes_on_differently_is_an_error(scripted: Server, records: Records) -> None:
+def test_another_replica_need_not_write_the_same(scripted: Server, records: Records) -> None:
+    """In bfloat16 none does so for sure: it is told what was written, and nothing is said twice."""
     old = replica_pids(scripted, COUNTER_DEPLOYMENT)
     chunks = stream(scripted, "to=100 pace=0.05 say=pid")
     begin = list(islice(chunks, 5))
     kill_replica(scripted, COUNTER_DEPLOYMENT)
-    *rest, last = chunks
-    assert last["error"]["code"] == "service_unavailable"
-    assert len(set(" ".join(texts_of([*begin, *rest]).values()).split("@"))) > 1
-    assert len({said.split("@")[1] for said in texts_of([*begin, *rest])[0].split()}) == 1
-    wait_until(lambda: bool(records.read(WHO, "aborts")), "the other answer taken out", 20)
+    said = [word.split("@") for word in texts_of([*begin, *chunks])[0].split()]
+    assert [int(number) for number, _ in said] == list(range(100))
+    assert len({pid for _, pid in said}) == 2
     wait_for_another(scripted, COUNTER_DEPLOYMENT, old)
 
 

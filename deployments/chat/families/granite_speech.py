@@ -1,20 +1,17 @@
 """Granite Speech's LoRA adapter, which the model needs to hear, and must do without where there is nothing to hear."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from deployments.chat.row import Row
 from deployments.compat.transformers import has_adapter
 from pipelines.errors import ConfigurationError
 
-WITHOUT_ADAPTER = "__base__"
-"""peft's name for a row that no adapter is for."""
 
-
-def adapter_of(model: PreTrainedModel) -> Callable[[Iterable[Row]], None] | None:
+def adapter_of(model: PreTrainedModel) -> Callable[[Iterable[tuple[Row, int]]], None] | None:
     """What has to know before every step of the model which rows it is of; None for a model without an adapter.
 
     Raises:
@@ -22,7 +19,7 @@ def adapter_of(model: PreTrainedModel) -> Callable[[Iterable[Row]], None] | None
     """
     layers = _adapted_layers(model) if has_adapter(model) else []
     if layers:
-        return AudioAdapter(next(iter(model.peft_config)), layers).put_on
+        return AudioAdapter(layers).put_on
     if model.config.has_lora_adapter:
         raise ConfigurationError(f"The chat model '{model.name_or_path}' lacks the LoRA adapter it hears with.")
     return None
@@ -31,20 +28,21 @@ def adapter_of(model: PreTrainedModel) -> Callable[[Iterable[Row]], None] | None
 class AudioAdapter:
     """Puts the adapter on row by row, where transformers' `generate` has it on or off for a whole batch."""
 
-    def __init__(self, name: str, layers: Iterable[nn.Module]) -> None:
-        self._name = name
-        self._of_rows: list[str] | None = None
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        self._has_it: Tensor | None = None
         for layer in layers:
-            layer.register_forward_pre_hook(self._name_adapters, with_kwargs=True)
+            layer.register_forward_hook(self._take_off)
 
-    def put_on(self, rows: Iterable[Row]) -> None:
-        """Rows with audio get the adapter in the step that follows."""
-        names = [self._name if "input_features" in row.prompt.inputs else WITHOUT_ADAPTER for row in rows]
-        # without names peft adapts the whole batch at once, which is faster than row by row
-        self._of_rows = names if WITHOUT_ADAPTER in names else None
+    def put_on(self, rows: Iterable[tuple[Row, int]]) -> None:
+        """Rows with audio get the adapter in the step that follows, for so many tokens each."""
+        has_it = [row.prompt.has_audio for row, num_tokens in rows for _ in range(num_tokens)]
+        self._has_it = None if all(has_it) else torch.tensor(has_it)[None, :, None]
 
-    def _name_adapters(self, _: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return args, {**kwargs, "adapter_names": self._of_rows}
+    def _take_off(self, layer: nn.Module, args: tuple[Tensor], adapted: Tensor) -> Tensor:
+        if self._has_it is None:
+            return adapted
+        plain = layer.base_layer(*args)  # type: ignore[operator]
+        return torch.where(self._has_it.to(adapted.device), adapted, plain)
 
 
 def _adapted_layers(model: PreTrainedModel) -> list[nn.Module]:

@@ -19,8 +19,8 @@ from deployments.chat.families.qwen2_audio import hear_only_what_there_is
 from deployments.chat.families.voxtral import load_voxtral_prompts
 from deployments.chat.row import Row
 
-BeforeStep = Callable[[Iterable[Row]], None]
-"""Told before every step of the model which rows it is of."""
+BeforeStep = Callable[[Iterable[tuple[Row, int]]], None]
+"""Told before every step of the model which rows it is of, and of how many tokens of each, in their order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,14 @@ def test_recurrent_models(tmp_path: Path, model: Callable[[], PreTrainedModel]) 
     assert "recurrent" in refused(tmp_path)
 
 
-def test_a_context_of_unknown_length(tmp_path: Path) -> None:
+def test_a_model_with_attention_of_its_own(tmp_path: Path) -> None:
+    """It could not read in slots."""
     text_model("bloom", tmp_path)
+    assert refused(tmp_path).endswith("has attention of its own, which cannot be batched here.")
+
+
+def test_a_context_of_unknown_length(tmp_path: Path) -> None:
+    text_model("qwen2", tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "max_position_embeddings": 0}))
     assert "set max_context_tokens" in refused(tmp_path)

@@ -1,17 +1,23 @@
 """The engine on a small checkpoint: it writes what `generate` writes, whoever else is aboard."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from math import ceil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from deployments.chat.engine import ChatEngineArgs
+from deployments.chat.batch import Piece
+from deployments.chat.engine import ChatEngineArgs, ChatOutput
 from deployments.chat.row import Prompt
+from deployments.chat.slots import POSITIONS_AT_ONCE, Layer
 from deployments.chat.transformers_chat import TransformersChat
+from deployments.compat.torch import has_int8
 from pipelines.chat_types import AudioPart, ChatDelta, ChatUsage, SamplingOptions, join_deltas
 from pipelines.errors import InvalidRequest, ModelUnavailable
 from tests.support.driving import (
@@ -309,7 +315,7 @@ def test_the_context_s_end_is_the_answer_s(narrow: TransformersChat, never_end: 
 
 def test_the_context_is_no_longer_than_the_checkpoint_s(checkpoint: Path) -> None:
     wide = TransformersChat(ChatEngineArgs(str(checkpoint), "cpu", "float32", max_context_tokens=10**6))
-    assert wide.info.max_context_tokens == wide._model.config.get_text_config().max_position_embeddings
+    assert wide.info.max_context_tokens == wide._model.model.config.get_text_config().max_position_embeddings
 
 
 def test_it_runs_in_half_precision(checkpoint: Path) -> None:
@@ -326,7 +332,7 @@ def test_who_is_aborted_leaves_the_others_as_they_were(
     for number in range(4):
         engine.add(str(number), engine.prepare(conversations[number]), GREEDY)
     found: dict[str, list[ChatDelta]] = {}
-    for _ in range(5):  # three are read and two wrote
+    for _ in range(3):  # the first two are read and write
         advance(engine, found)
     engine.abort("1")  # aboard
     engine.abort("3")  # waiting
@@ -353,27 +359,44 @@ def broken() -> Prompt:
     return Prompt({"input_ids": torch.tensor([[10**6]]), "attention_mask": torch.ones(1, 1).long()}, 0)
 
 
+def failed(outputs: Sequence[ChatOutput]) -> list[str]:
+    assert all(output.is_last for output in outputs if isinstance(output.result, ModelUnavailable))
+    return [output.request_id for output in outputs if isinstance(output.result, ModelUnavailable)]
+
+
+def texts(outputs: Sequence[ChatOutput], answers: dict[str, list[ChatDelta]]) -> None:
+    """Keep what was written, beside what failed."""
+    for output in outputs:
+        if isinstance(output.result, ChatDelta):
+            answers.setdefault(output.request_id, []).append(output.result)
+
+
 def test_a_prompt_that_fails_takes_nobody_aboard_with_it(engine: TransformersChat, answers: list[ChatDelta]) -> None:
     engine.add("good", engine.prepare(HELLO), GREEDY)
     found: dict[str, list[ChatDelta]] = {}
     advance(engine, found)
     engine.add("bad", broken(), GREEDY)
-    advance(engine, found)
-    (failed,) = engine.step()
-    assert (failed.request_id, failed.is_last) == ("bad", True)
-    assert isinstance(failed.result, ModelUnavailable)
+    outputs = engine.step()
+    assert failed(outputs) == ["bad"]
+    texts(outputs, found)
     finish(engine, found, 1)
     assert join_deltas(found["good"]).text == answers[0].text
 
 
-def test_a_prompt_that_fails_takes_nobody_who_waits_with_it(engine: TransformersChat, answers: list[ChatDelta]) -> None:
-    engine.add("bad", broken(), GREEDY)
-    engine.add("good", engine.prepare(HELLO), GREEDY)
-    (failed,) = engine.step()
-    assert (failed.request_id, failed.is_last) == ("bad", True)
+@pytest.mark.parametrize("names", [("bad", "good", "other"), ("good", "bad", "other"), ("good", "other", "bad")])
+def test_a_prompt_that_fails_takes_nobody_who_waits_with_it(
+    engine: TransformersChat, answers: list[ChatDelta], names: Sequence[str]
+) -> None:
+    other = alone(engine, asks("And you?"))
+    prompts = {"bad": broken(), "good": engine.prepare(HELLO), "other": engine.prepare(asks("And you?"))}
+    for name in names:
+        engine.add(name, prompts[name], GREEDY)
+    outputs = engine.step()
     found: dict[str, list[ChatDelta]] = {}
-    finish(engine, found, 1)
-    assert join_deltas(found["good"]).text == answers[0].text
+    assert failed(outputs) == ["bad"]
+    texts(outputs, found)
+    finish(engine, found, 2)
+    assert [join_deltas(found[name]).text for name in ("good", "other")] == [answers[0].text, other.text]
 
 
 def test_alone_a_prompt_that_fails_is_a_failed_step(engine: TransformersChat, answers: list[ChatDelta]) -> None:
@@ -385,18 +408,168 @@ def test_alone_a_prompt_that_fails_is_a_failed_step(engine: TransformersChat, an
 
 
 def test_a_model_that_reads_nothing_any_more_fails_however_many_wait(engine: TransformersChat) -> None:
-    for number in range(4):
+    for number in range(3):
         engine.add(str(number), broken(), GREEDY)
-    engine.step()
+    assert failed(engine.step()) == ["0"]
     with pytest.raises(IndexError):
         engine.step()
-    for number in range(4):
+    for number in range(3):
         engine.abort(str(number))
     assert alone(engine, HELLO).text
 
 
-def test_reading_and_writing_take_turns(engine: TransformersChat) -> None:
+def test_memory_that_runs_out_takes_nobody_with_it(
+    engine: TransformersChat, conversations: list[Conversation], answers: list[ChatDelta]
+) -> None:
+    """While a prompt is read for which there is no room, others write on, and the next prompt finds room again."""
+    engine.add("good", engine.prepare(HELLO), GREEDY)
+    found: dict[str, list[ChatDelta]] = {}
+    advance(engine, found)
+    slots = engine._batch.slots
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine._batch.slots, "layer", partial(without_room, slots.layer))
+        engine.add("large", engine.prepare(conversations[6]), GREEDY)
+        outputs = engine.step()
+    assert failed(outputs) == ["large"]
+    texts(outputs, found)
+    engine.add("late", engine.prepare(conversations[6]), GREEDY)
+    finish(engine, found, 2)
+    assert [join_deltas(found[name]).text for name in ("good", "late")] == [answers[0].text, answers[6].text]
+
+
+def without_room(layer: Callable[..., Layer], number: int, *states_and_room: Any) -> Layer:
+    """Memory for two rows is not to be had, but in the first layer."""
+    if states_and_room[-2] > 1 and number:
+        raise MemoryError("no room")
+    return layer(number, *states_and_room)
+
+
+# Reading
+
+
+def test_prompts_are_read_together_and_others_write_meanwhile(engine: TransformersChat) -> None:
     for name in "abc":
-        engine.add(name, engine.prepare(HELLO), replace(GREEDY, max_tokens=6))
-    seen = [{output.request_id for output in engine.step()} for _ in range(6)]
-    assert seen == [{"a"}, {"a"}, {"b"}, {"a", "b"}, {"c"}, {"a", "b", "c"}]
+        engine.add(name, engine.prepare(asks(f"Hello {name}")), replace(GREEDY, max_tokens=6))
+    assert {output.request_id for output in engine.step()} == {"a", "b", "c"}
+    engine.add("d", engine.prepare(HELLO), replace(GREEDY, max_tokens=6))
+    assert {output.request_id for output in engine.step()} == {"a", "b", "c", "d"}
+
+
+def test_a_long_prompt_is_read_in_pieces_and_holds_nobody_up(
+    engine: TransformersChat, conversations: list[Conversation], answers: list[ChatDelta], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(engine, "_tokens_per_step", POSITIONS_AT_ONCE)
+    found: dict[str, list[ChatDelta]] = {}
+    engine.add("0", engine.prepare(HELLO), GREEDY)
+    advance(engine, found)
+    engine.add("6", engine.prepare(conversations[6]), GREEDY)
+    num_steps = ceil(engine.prepare(conversations[6]).num_tokens / POSITIONS_AT_ONCE)
+    assert num_steps > 2
+    for _ in range(num_steps - 1):
+        assert not advance(engine, found)
+        assert "6" not in found
+    advance(engine, found)
+    assert len(found["0"]) == num_steps + 1
+    assert len(found["6"]) == 1
+    finish(engine, found, 2)
+    assert [join_deltas(found[name]).text for name in "06"] == [answers[0].text, answers[6].text]
+
+
+def test_one_who_leaves_while_read_leaves_the_others_as_they_were(
+    engine: TransformersChat, conversations: list[Conversation], answers: list[ChatDelta], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(engine, "_tokens_per_step", POSITIONS_AT_ONCE)
+    found: dict[str, list[ChatDelta]] = {}
+    for number in (0, 1, 6):
+        engine.add(str(number), engine.prepare(conversations[number]), GREEDY)
+    for _ in range(3):
+        advance(engine, found)
+    assert [row.request_id for row in engine._batch.reading] == ["6"]
+    engine.abort("0")  # whoever is read moves up
+    advance(engine, found)
+    engine.add("again", engine.prepare(conversations[6]), GREEDY)
+    engine.abort("6")
+    finish(engine, found, 2)
+    assert [join_deltas(found[name]).text for name in ("1", "again")] == [answers[1].text, answers[6].text]
+
+
+@pytest.mark.parametrize("number", [1, 6])
+def test_several_answers_to_one_prompt_read_it_once(
+    engine: TransformersChat, conversations: list[Conversation], number: int, monkeypatch: Any
+) -> None:
+    """CHT-11: also those that come while the first is already written."""
+    conversation = conversations[number]
+    options = [replace(SAMPLED, seed=seed, max_tokens=8) for seed in range(4)]
+    expected = [join_deltas(pieces(engine, conversation, one)).text for one in options]
+    read: list[int] = []
+    model = engine._model
+    monkeypatch.setattr(
+        engine, "_model", SimpleNamespace(read=lambda batch, group: counted(read, group) or model.read(batch, group))
+    )
+    found: dict[str, list[ChatDelta]] = {}
+    for name in "012":
+        engine.add(name, engine.prepare(conversation), options[int(name)])
+    for _ in range(5):
+        advance(engine, found)
+    engine.add("3", engine.prepare(conversation), options[3])
+    finish(engine, found, 4)
+    assert [join_deltas(found[name]).text for name in "0123"] == expected
+    assert sum(read) == engine.prepare(conversation).num_tokens
+
+
+def counted(read: list[int], group: Sequence[Piece]) -> None:
+    """Tokens of prompts."""
+    read += [piece.num_tokens for piece in group if piece.row.is_reading]
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 6])
+@pytest.mark.parametrize("options", [GREEDY, SAMPLED])
+def test_an_answer_goes_on_behind_what_was_written_elsewhere(
+    engine: TransformersChat, conversations: list[Conversation], number: int, options: SamplingOptions
+) -> None:
+    """CHT-13: whatever the stop texts and half characters that were held back when it was cut off."""
+    prompt = engine.prepare(conversations[number])
+    options = replace(options, stop=("\0", "never said"), frequency_penalty=0.5)
+    deltas = pieces(engine, conversations[number], options)
+    assert len(deltas) > 3
+    for cut in range(1, len(deltas)):
+        known = join_deltas(deltas[:cut])
+        engine.add("again", prompt, options, known.token_ids)
+        found: dict[str, list[ChatDelta]] = {}
+        finish(engine, found, 1)
+        rest, expected = join_deltas(found["again"]), join_deltas(deltas[cut:])
+        assert (rest.text, rest.token_ids, rest.finish_reason, rest.usage) == (
+            expected.text,
+            expected.token_ids,
+            expected.finish_reason,
+            expected.usage,
+        )
+        assert token_ids(rest) == token_ids(expected)
+
+
+# 8 bits
+
+
+@pytest.fixture(scope="module")
+def coarse(checkpoint: Path) -> TransformersChat:
+    return TransformersChat(ChatEngineArgs(str(checkpoint), "cpu", "int8", num_threads=1))
+
+
+@pytest.mark.skipif(not has_int8(), reason="this build of torch has no kernels for it")
+def test_in_8_bits_an_answer_is_the_same_to_the_last_bit_in_any_company(
+    coarse: TransformersChat, conversations: list[Conversation], monkeypatch: Any
+) -> None:
+    """Log-probabilities too, however its prompt is cut."""
+    options = [replace(one, max_tokens=12, top_logprobs=2) for one in (GREEDY, SAMPLED)]
+    requests = [(conversation, options[number % 2]) for number, conversation in enumerate(conversations)]
+    expected = [join_deltas(pieces(coarse, *request)) for request in requests]
+    for size in (POSITIONS_AT_ONCE, 2 * POSITIONS_AT_ONCE, 10_000):
+        monkeypatch.setattr(coarse, "_tokens_per_step", size)
+        assert together(coarse, requests) == expected
+        found: dict[str, list[ChatDelta]] = {}
+        num_left = len(requests)
+        for number, (conversation, chosen) in enumerate(requests):
+            coarse.add(str(number), coarse.prepare(conversation), chosen)
+            num_left -= len(advance(coarse, found))
+        finish(coarse, found, num_left)
+        assert [join_deltas(found[str(number)]) for number in range(len(requests))] == expected

@@ -12,6 +12,8 @@ import torch
 from peft import LoraConfig
 from torch import Tensor
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
     DynamicCache,
     FalconMambaConfig,
     GenerationConfig,
@@ -27,6 +29,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from deployments.chat.attention import NAME
 from deployments.compat.transformers import (
     ATTENTION_LAYERS,
     CONTROL_TOKEN_END,
@@ -41,6 +44,7 @@ from deployments.compat.transformers import (
     is_from_model_config,
     is_stateful,
     prompt_positions,
+    set_attention,
     tekken_tokenizer,
 )
 from tests.support.contracts import contract
@@ -99,6 +103,12 @@ def test_caches_tell_what_their_layers_hold(config: Any, remembers_by_attention_
         layers = DynamicCache(config=config).layers
         assert layers
         assert all(type(layer) in ATTENTION_LAYERS for layer in layers) == remembers_by_attention_alone
+
+
+def test_a_model_tells_whether_its_attention_can_be_replaced(model: LlamaForCausalLM) -> None:
+    with kept("_attn_implementation"):
+        own = BloomForCausalLM(BloomConfig(vocab_size=8, hidden_size=8, n_layer=1, n_head=2))
+        assert (set_attention(model.model, NAME), set_attention(own.transformer, NAME)) == (True, False)
 
 
 def test_a_model_tells_that_it_keeps_a_state(model: LlamaForCausalLM) -> None:

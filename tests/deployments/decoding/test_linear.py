@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from deployments.decoding.devices import Precision
-from deployments.decoding.linear import NUM_EXACT, ROWS_AT_ONCE, linear, output
+from deployments.decoding.linear import NUM_EXACT, ROWS_AT_ONCE, Int8Linear, linear, output
 
 FLOAT32 = Precision(torch.float32, torch.float32)
 INT8 = Precision(torch.float32, torch.float32, has_int8_weights=True)
@@ -64,3 +64,14 @@ def test_the_likeliest_tokens_are_exact(bias: bool) -> None:
     assert torch.allclose(output(module, FLOAT32)(hidden), expected, atol=1e-5)
     few = nn.Linear(64, 8, bias=bias)
     assert torch.allclose(output(few, INT8)(hidden), few(hidden), atol=1e-5)
+
+
+@torch.inference_mode()
+def test_large_channels_need_not_take_all_8_bits(modules: list[nn.Linear]) -> None:
+    module, x = modules[0], torch.randn(50, 96)
+    x[:, 7] *= 200
+    expected = module(x)
+    scales = (x.abs().amax(dim=0) / module.weight.abs().amax(dim=0)).sqrt()
+    plain, smooth = Int8Linear(module.weight, module.bias), Int8Linear(module.weight, module.bias, scales)
+    assert (smooth(x) - expected).norm() < 0.3 * (plain(x) - expected).norm()
+    assert torch.equal(smooth(x)[3:4], smooth(x[3:4]))

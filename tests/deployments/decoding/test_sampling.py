@@ -13,7 +13,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from deployments.decoding.sampling import Sampler, uniform
+from deployments.decoding.sampling import NUM_BEST, Sampler, uniform
 from pipelines.sampling import Sampling
 
 NUM_TOKENS = 20
@@ -223,3 +223,25 @@ def test_what_is_no_word_is_not_counted() -> None:
     drawer.note(torch.tensor([17]))
     drawer.penalise(changed)
     assert (changed != logits).nonzero().tolist() == [[0, 3]]
+
+
+@pytest.mark.parametrize("options", [{"top_p": 0.3}, {"top_p": 0.95}, {"top_p": 0.999}, {"top_p": 0.9, "top_k": 3000}])
+@pytest.mark.parametrize("spread", [0.1, 3.0])
+def test_few_of_many_tokens_are_chosen_among_as_all_are(options: dict[str, Any], spread: float) -> None:
+    """A vocabulary in which the best are told without sorting it, or not (flat, the nucleus has thousands); equals
+    among them, and rows of both kinds side by side."""
+    num_tokens = 5 * NUM_BEST
+    logits = torch.randn(2, num_tokens, generator=torch.Generator().manual_seed(1)) * torch.tensor([[spread], [3.0]])
+    logits[:, :200] = logits[:, 200:400]
+    probabilities = torch.softmax(logits.double(), dim=-1)
+    ordered, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
+    kept = (ordered.cumsum(dim=-1) - ordered) < options["top_p"]
+    kept[:, options.get("top_k", num_tokens) :] = False
+    for seed in range(20):
+        rows = [Row(Sampling(**options), 1.0, seed + 100 * row) for row in range(2)]
+        found = Sampler(rows, num_tokens, num_tokens).choose(logits)
+        for row in range(2):
+            weights = ordered[row][kept[row]]
+            number = uniform(torch.tensor([seed + 100 * row]), torch.tensor([0])) * weights.sum()
+            place = int(torch.searchsorted(weights.cumsum(dim=0), number, right=True))
+            assert int(found[row]) == int(tokens[row, place])

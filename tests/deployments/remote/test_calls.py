@@ -187,19 +187,25 @@ async def test_who_leaves_them_ends_them(leave: str) -> None:
 
 
 async def test_an_answer_goes_on_where_its_replica_was_lost(waits: list[float]) -> None:
-    """`RemoteChatModel` speaks by the same policy; what was delivered already is skipped."""
+    """`RemoteChatModel` speaks by the same policy; the next replica is told what was delivered already."""
     for loss in (LOST, BROKEN, CANCELLED_BELOW):
-        text = await _chat(lambda written, loss=loss: [[written[0], loss], FULL, written])
+        text, told = await _chat(lambda deltas, loss=loss: [[*deltas[:2], loss], FULL, deltas[2:]])
         assert text == "0 1 2 "
+        assert told == [(), (7, 7, 8), (7, 7, 8)]
     with pytest.raises(Overloaded):
-        await _chat(lambda written: [FULL, written])
+        await _chat(lambda deltas: [FULL, deltas])
 
 
-async def _chat(outcomes: Callable[[list[Any]], Sequence[Any]]) -> str:
-    work = Work(0.0, 1.0, 1.0)
-    written = [(ChatDelta(f"{i} ", ChatUsage(1, 0, i + 1), (), "stop" if i == 2 else None), work) for i in range(3)]
+async def _chat(outcomes: Callable[[list[Any]], Sequence[Any]]) -> tuple[str, list[Sequence[int]]]:
+    """The text, and what each replica was told of the answer; a delta may be of more than one token."""
+    work, token_ids = Work(0.0, 1.0, 1.0), [(7, 7), (8,), ()]
+    deltas = [
+        (ChatDelta(f"{i} ", ChatUsage(1, 0, i + 1), (), "stop" if i == 2 else None, token_ids[i]), work)
+        for i in range(3)
+    ]
     observed: list[Work] = []
-    model = RemoteChatModel(FakeHandle(generate=FakeMethod(outcomes(written))), observed.append)  # type: ignore[arg-type]
+    method = FakeMethod(outcomes(deltas))
+    model = RemoteChatModel(FakeHandle(generate=method), observed.append)  # type: ignore[arg-type]
     text = "".join([delta.text async for delta in model.generate([], SamplingOptions(seed=1), True)])
     assert observed == [work]
-    return text
+    return text, [asked[-1] for asked in method.asked]

@@ -1,0 +1,96 @@
+"""The rows that are read and written together, and their slots: both change at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deployments.chat.row import Row
+from deployments.chat.slots import POSITIONS_AT_ONCE, Slots
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one step reads of a row: its tokens from `first` to `last`."""
+
+    row: Row
+    first: int
+    last: int
+
+    @classmethod
+    def next(cls, row: Row, room: int) -> "Piece | None":
+        """At most `room` tokens of what is still to be read, cut where a block ends; None where no block fits in.
+
+        A prompt with audio is read whole, for its features belong to all of it.
+        """
+        first = row.num_read
+        if row.prompt.has_audio and not first:
+            return cls(row, 0, len(row.read))
+        last = row.num_tokens
+        if last - first > room:
+            last = (first + room) // POSITIONS_AT_ONCE * POSITIONS_AT_ONCE
+        return cls(row, first, last) if last > first else None
+
+    @property
+    def num_tokens(self) -> int:
+        return self.last - self.first
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is left to be read behind it."""
+        return self.last == self.row.num_tokens
+
+    @property
+    def is_heard(self) -> bool:
+        return self.row.prompt.has_audio and not self.first
+
+
+def parted(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Piece]]:
+    """Of rows that write, and of those that are read."""
+    writing = [piece for piece in pieces if not piece.row.is_reading]
+    return writing, [piece for piece in pieces if piece.row.is_reading]
+
+
+class Batch:
+    """A row's place is its slot. Those that write come first, behind them those that are read: between two steps at
+    most one, whose prompt is longer than a step."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.slots = Slots()
+
+    @property
+    def writing(self) -> list[Row]:
+        return [row for row in self.rows if not row.is_reading]
+
+    @property
+    def reading(self) -> list[Row]:
+        return [row for row in self.rows if row.is_reading]
+
+    def board(self, row: Row) -> None:
+        self.slots.clean(len(self.rows))
+        self.rows.append(row)
+
+    def fork(self, row: Row, twin: Row) -> None:
+        """Take a row aboard whose prompt its twin has read. Where memory is lacking, nothing has changed."""
+        self.slots.copy(self.rows.index(twin), len(self.rows), len(twin.read))
+        row.num_read, row.positions, row.first_logits = len(twin.read), twin.positions, twin.first_logits
+        self.rows.append(row)
+
+    def leave(self, row: Row) -> None:
+        slot, last = self.rows.index(row), len(self.writing) - 1
+        if slot < last:
+            self._move(last, slot)
+            slot = last
+        for behind in range(slot + 1, len(self.rows)):
+            self._move(behind, behind - 1)
+        self.rows.pop()
+        if not self.rows:
+            self.slots.clear()
+
+    def twin(self, row: Row) -> Row | None:
+        """A row aboard that has the same prompt."""
+        return next((other for other in self.rows if other.prompt.is_like(row.prompt)), None)
+
+    def _move(self, source: int, target: int) -> None:
+        row = self.rows[source]
+        self.slots.copy(source, target, row.num_read)
+        self.rows[target] = row

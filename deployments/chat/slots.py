@@ -1,0 +1,78 @@
+"""The memory of a language model: for each row aboard, the keys and values of what it has read."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+POSITIONS_AT_ONCE = 64
+"""Memory is read and written in blocks of this many tokens. What lies behind a row's own counts nothing and is added up
+in whole blocks: its sums stay the same to the last bit, however long the others are and wherever its prompt was cut."""
+
+
+@dataclass(slots=True)
+class Layer:
+    """(slots, heads, positions, width) each."""
+
+    keys: Tensor
+    values: Tensor
+
+    def grow(self, num_slots: int, num_positions: int) -> None:
+        """All or nothing: when memory runs out, what there was is still there."""
+        grown = _grown(self.keys, num_slots, num_positions), _grown(self.values, num_slots, num_positions)
+        self.keys, self.values = grown
+
+
+class Slots:
+    """Each layer grows by doubling when it is written to; when nobody is aboard it takes nothing."""
+
+    def __init__(self) -> None:
+        self._layers: dict[int, Layer] = {}
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self._layers.values())
+
+    def layer(self, number: int, keys: Tensor, values: Tensor, num_slots: int, num_positions: int) -> Layer:
+        """With that much room at least; `keys` and `values`, (1, heads, tokens, width), show what goes in."""
+        if number not in self._layers:
+            self._layers[number] = Layer(keys.new_zeros(0, *keys.shape[1:]), values.new_zeros(0, *values.shape[1:]))
+        layer = self._layers[number]
+        has_slots, _, has_positions, _ = layer.keys.shape
+        if has_slots < num_slots or has_positions < num_positions:
+            layer.grow(max(has_slots, _doubled(num_slots)), max(has_positions, _doubled(num_positions)))
+        return layer
+
+    def copy(self, source: int, target: int, num_positions: int) -> None:
+        """What one slot holds of its first tokens into another; behind them come zeros."""
+        if not num_positions:  # it may not even be there
+            self.clean(target)
+            return
+        for layer in self._layers.values():
+            if target >= len(layer.keys):
+                layer.grow(_doubled(target + 1), layer.keys.shape[2])
+            for cache in (layer.keys, layer.values):
+                cache[target, :, :num_positions] = cache[source, :, :num_positions]
+                cache[target, :, num_positions:] = 0
+
+    def clean(self, slot: int) -> None:
+        """What nobody has written yet is read, and must be numbers: whoever had the slot may have left none."""
+        for layer in self._layers.values():
+            layer.keys[slot : slot + 1].zero_()
+            layer.values[slot : slot + 1].zero_()
+
+    def clear(self) -> None:
+        """A long conversation's memory is not kept for ever."""
+        self._layers = {}
+
+
+def _grown(cache: Tensor, num_slots: int, num_positions: int) -> Tensor:
+    has_slots, num_heads, has_positions, width = cache.shape
+    larger = cache.new_zeros(num_slots, num_heads, num_positions, width)
+    if has_slots:
+        larger[:has_slots, :, :has_positions] = cache
+    return larger
+
+
+def _doubled(number: int) -> int:
+    """The next power of two."""
+    return 1 << (number - 1).bit_length()
