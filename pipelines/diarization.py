@@ -1,13 +1,14 @@
 """Upload to events with speakers: recognition and diarization side by side, joined as both go on."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from typing import Any, TypeVar
 
-from pipelines.audio_types import AudioInfo, VadOptions
+from pipelines.audio_types import AudioInfo, AudioStretch, VadOptions
 from pipelines.ports import AudioReader, Diarizer
 from pipelines.speaker_types import Diarization, Embedding, KnownSpeaker, Speaker
 from pipelines.speakers import SpeakerAttribution
@@ -19,6 +20,9 @@ from pipelines.voices import VoiceOptions, Voices
 EventT = TypeVar("EventT")
 
 ROUNDING_S = 0.1
+
+ReadStretches = Callable[[float], AsyncGenerator[AudioStretch, None]]
+"""Of an upload, in stretches of so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,12 @@ class DiarizedTranscriptionPipeline:
 
     @asynccontextmanager
     async def open(
-        self, upload: bytes, vad: VadOptions, options: DecodingOptions, known_speakers: Sequence[KnownSpeaker] = ()
+        self,
+        upload: bytes,
+        vad: VadOptions,
+        options: DecodingOptions,
+        known_speakers: Sequence[KnownSpeaker] = (),
+        audio_track: int | None = None,
     ) -> AsyncGenerator[Transcription, None]:
         """Its events are deltas with the ids of their segments, each segment's end behind its last delta; then
         `TranscriptFinished`. Leaving ends whatever runs.
@@ -63,17 +72,18 @@ class DiarizedTranscriptionPipeline:
             Overloaded, ModelUnavailable: also by the events, before the first delta, or when a replica cannot be
                 replaced.
         """
-        text = self._transcription.open(upload, vad, replace(options, word_timestamps=True))
-        async with text as transcription, aclosing(self._events(upload, transcription, known_speakers)) as events:
+        text = self._transcription.open(upload, vad, replace(options, word_timestamps=True), audio_track)
+        read = partial(self._reader.read_stretches, upload, audio_track=audio_track)
+        async with text as transcription, aclosing(self._events(read, transcription, known_speakers)) as events:
             yield Transcription(transcription.info, events)
 
     async def _events(
-        self, upload: bytes, transcription: Transcription, known_speakers: Sequence[KnownSpeaker]
+        self, read: ReadStretches, transcription: Transcription, known_speakers: Sequence[KnownSpeaker]
     ) -> AsyncGenerator[TranscriptionEvent, None]:
         info = transcription.info
         attribution = SpeakerAttribution(info.duration_s, [speaker.name for speaker in known_speakers])
         finished: TranscriptFinished | None = None
-        stretches = self._stretches(upload, info, known_speakers)
+        stretches = self._stretches(read, info, known_speakers)
         async with aclosing(side_by_side(transcription.events, stretches)) as events:
             async for event in events:
                 match event:
@@ -92,7 +102,7 @@ class DiarizedTranscriptionPipeline:
         yield TranscriptFinished(replace(finished.transcript, speaker_segments=tuple(attribution.segments)))
 
     async def _stretches(
-        self, upload: bytes, info: AudioInfo, known_speakers: Sequence[KnownSpeaker]
+        self, read: ReadStretches, info: AudioInfo, known_speakers: Sequence[KnownSpeaker]
     ) -> AsyncGenerator[DiarizedStretch, None]:
         known: dict[str, Embedding] = {}
         for speaker in known_speakers:
@@ -102,7 +112,7 @@ class DiarizedTranscriptionPipeline:
         # Windows of equal length, because a short last one would tell little about its speakers; and a little
         # longer than that, so that rounding does not leave one of a few samples.
         stretch_s = info.duration_s / ceil(info.duration_s / self._max_window_s) + ROUNDING_S
-        async with aclosing(self._reader.read_stretches(upload, stretch_s)) as stretches:
+        async with aclosing(read(stretch_s)) as stretches:
             async for stretch in stretches:
                 is_first_step = stretch.index == 0 and not known
                 diarization = await self._diarizer.diarize(stretch, is_first_step)

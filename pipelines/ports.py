@@ -20,15 +20,23 @@ class OpenUpload:
 
 
 class AudioReader(Protocol):
-    def open(self, upload: bytes, vad: VadOptions) -> AbstractAsyncContextManager[OpenUpload]:
+    def open(
+        self, upload: bytes, vad: VadOptions, audio_track: int | None = None
+    ) -> AbstractAsyncContextManager[OpenUpload]:
         """Find out what an upload is, and read it as long as it is open.
+
+        Args:
+            audio_track: which one of a file's is heard, counted from 0; None is the one that players would choose.
 
         Raises:
             UndecodableAudio, AudioTooShort, AudioTooLong
+            InvalidRequest: there is no such track.
         """
         ...
 
-    def read_stretches(self, upload: bytes, stretch_s: float) -> AsyncGenerator[AudioStretch, None]:
+    def read_stretches(
+        self, upload: bytes, stretch_s: float, audio_track: int | None = None
+    ) -> AsyncGenerator[AudioStretch, None]:
         """Yield all of an upload that `open` has found good, `stretch_s` at a time; the last may be shorter."""
         ...
 

@@ -28,7 +28,7 @@ class TranscriptionPipeline:
 
     @asynccontextmanager
     async def open(
-        self, upload: bytes, vad: VadOptions, options: DecodingOptions
+        self, upload: bytes, vad: VadOptions, options: DecodingOptions, audio_track: int | None = None
     ) -> AsyncGenerator[Transcription, None]:
         """Its events are text deltas as chunks finish, then `TranscriptFinished`. Leaving ends whatever runs.
 
@@ -37,7 +37,8 @@ class TranscriptionPipeline:
             Overloaded, ModelUnavailable: also by the events, before the first delta, or when a replica cannot be
                 replaced.
         """
-        async with self._reader.open(upload, vad) as audio, aclosing(self._events(audio, options)) as events:
+        opening = self._reader.open(upload, vad, audio_track)
+        async with opening as audio, aclosing(self._events(audio, options)) as events:
             yield Transcription(audio.info, events)
 
     async def _events(self, audio: OpenUpload, options: DecodingOptions) -> AsyncGenerator[TranscriptionEvent, None]:

@@ -12,6 +12,7 @@ import numpy as np
 import soxr
 
 from deployments.audio.libav import open_libav
+from deployments.audio.mixing import levels_of, mono
 from deployments.audio.source import Piece, Source
 from deployments.audio.wave import open_wave
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioInfo, DecodeLimits, Samples
@@ -23,18 +24,27 @@ ROUNDING_S = 1e-4
 """Adding up frames must not refuse a file of exactly a limit's length."""
 
 
-def probe(upload: bytes, limits: DecodeLimits, is_cancelled: Callable[[], bool] = lambda: False) -> AudioInfo:
+def probe(
+    upload: bytes,
+    limits: DecodeLimits,
+    is_cancelled: Callable[[], bool] = lambda: False,
+    audio_track: int | None = None,
+) -> AudioInfo:
     """Decode all of the upload, keep nothing, and tell what it is.
 
     Headers lie, so the only true duration is that of the decoded samples; after this no later surprise can
     break an answer that has begun.
 
+    Args:
+        audio_track: the one to be heard, counted from 0; by default as `tracks.choose` has it.
+
     Raises:
+        InvalidRequest: there is no such track.
         UndecodableAudio: not audio, no audio track, or damaged beyond use.
         AudioTooShort: under 0.1 s.
         AudioTooLong: over `limits.max_duration_s`; decoding stops there.
     """
-    with _open(upload, limits) as source:
+    with _open(upload, limits, audio_track) as source:
         duration_s = 0.0
         for length_s in source.lengths_s():
             duration_s += length_s
@@ -49,24 +59,24 @@ def probe(upload: bytes, limits: DecodeLimits, is_cancelled: Callable[[], bool] 
     return AudioInfo(round(duration_s, 6), source.container, source.codec)
 
 
-def decode(upload: bytes, limits: DecodeLimits) -> Iterator[Samples]:
+def decode(upload: bytes, limits: DecodeLimits, audio_track: int | None = None) -> Iterator[Samples]:
     """Yield the upload as blocks of about `BLOCK_S` at 16 kHz mono; the last may be shorter.
 
     Raises what `probe` raises but for the length: ask `probe` first.
     """
-    with _open(upload, limits) as source:
+    with _open(upload, limits, audio_track) as source:
         yield from _blocks(resampled(source.pieces()))
 
 
 @contextmanager
-def _open(upload: bytes, limits: DecodeLimits) -> Iterator[Source]:
+def _open(upload: bytes, limits: DecodeLimits, audio_track: int | None) -> Iterator[Source]:
     if not upload:
         raise UndecodableAudio("The file is empty.")
     with open_wave(upload, limits) as wave:
-        if wave is not None:
+        if wave is not None and not audio_track:
             yield wave
             return
-    with open_libav(upload, limits) as source:
+    with open_libav(upload, limits, audio_track) as source:
         yield source
 
 
@@ -75,15 +85,8 @@ def resampled(pieces: Iterator[Piece]) -> Iterator[Samples]:
     for rate_hz, alike in groupby(pieces, key=lambda piece: piece.sample_rate_hz):
         resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32")
         for piece in alike:
-            yield _in_range(resampler.resample_chunk(_mono(piece.samples)))
+            yield _in_range(resampler.resample_chunk(mono(piece.samples, levels_of(piece.channels))))
         yield _in_range(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-
-
-def _mono(samples: Samples) -> Samples:
-    """The mean of all channels, each in range; what is no number is silence."""
-    channels = np.ascontiguousarray(samples.T)  # a mean over few adjacent values is slow
-    mono: Samples = np.clip(np.nan_to_num(channels), -1.0, 1.0).mean(axis=0, dtype=np.float32)
-    return mono
 
 
 def _in_range(samples: Samples) -> Samples:

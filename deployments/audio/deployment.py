@@ -59,7 +59,7 @@ class AudioDeployment:
         self._parked: OrderedDict[str, tuple[float, Reader]] = OrderedDict()
 
     async def read_page(
-        self, session_id: str, upload: FileBytes, vad: VadOptions, first_chunk: int
+        self, session_id: str, upload: FileBytes, vad: VadOptions, audio_track: int | None, first_chunk: int
     ) -> AudioPage | InvalidRequest:
         """Read the page that begins with `first_chunk`.
 
@@ -71,7 +71,7 @@ class AudioDeployment:
         def read(is_cancelled: Callable[[], bool]) -> tuple[UploadReader, AudioPage]:
             if isinstance(parked, UploadReader):
                 return parked, parked.next_page(first_chunk, is_cancelled)
-            reader = UploadReader(upload.tobytes(), vad, self._model, self._limits, is_cancelled)
+            reader = UploadReader(upload.tobytes(), vad, self._model, self._limits, is_cancelled, audio_track)
             return reader, reader.next_page(first_chunk, is_cancelled)
 
         try:
@@ -85,13 +85,16 @@ class AudioDeployment:
         return page
 
     async def read_stretch(
-        self, session_id: str, upload: FileBytes, first_sample: int, num_samples: int
+        self, session_id: str, upload: FileBytes, audio_track: int | None, first_sample: int, num_samples: int
     ) -> PcmSamples | InvalidRequest:
         """Read `num_samples` of an upload that was found good, or fewer where it ends."""
         parked = self._unpark(session_id, first_sample)
 
         def read(is_cancelled: Callable[[], bool]) -> tuple[StretchReader, PcmSamples]:
-            reader = parked if isinstance(parked, StretchReader) else StretchReader(upload.tobytes(), self._limits)
+            if isinstance(parked, StretchReader):
+                reader = parked
+            else:
+                reader = StretchReader(upload.tobytes(), self._limits, audio_track)
             return reader, reader.next_stretch(first_sample, num_samples, is_cancelled)
 
         try:

@@ -5,8 +5,8 @@ Only plain audio and video containers may be opened, and no demuxer may open ano
 
 import io
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from itertools import groupby
+from contextlib import closing, contextmanager, suppress
+from itertools import chain, groupby
 from typing import Any
 
 import av
@@ -21,6 +21,8 @@ from av.packet import Packet
 
 from deployments.audio.mp4 import refuse_forged_counts
 from deployments.audio.source import Piece, check_format, piece_length
+from deployments.audio.timeline import TimeLine, silence
+from deployments.audio.tracks import choose, is_silent
 from pipelines.audio_types import DecodeLimits
 from pipelines.errors import UndecodableAudio
 
@@ -39,25 +41,44 @@ DAMAGE = (av.error.FFmpegError, ValueError, IndexError, MemoryError)
 
 
 class LibavSource:
-    """The first audio track of any file; see `Source`."""
+    """An audio track of any file, on the file's own time line; see `Source`."""
 
-    def __init__(self, container: InputContainer, limits: DecodeLimits) -> None:
+    def __init__(self, container: InputContainer, stream: AudioStream, limits: DecodeLimits) -> None:
         self._container = container
-        self._stream = _audio_stream(container, limits)
+        self._stream = stream
         self._limits = limits
         self.container = container.format.name
-        self.codec = self._stream.codec_context.name
+        self.codec = stream.codec_context.name
         self.claimed_s = (container.duration or 0) / av.time_base
 
     def lengths_s(self) -> Iterator[float]:
-        for frame in self._frames():
+        for gap_s, frame in self._timed():
+            for num_samples in silence(gap_s, frame.sample_rate):
+                yield num_samples / frame.sample_rate
             yield frame.samples / frame.sample_rate
 
     def pieces(self) -> Iterator[Piece]:
         """A stream may change its format on the way."""
-        frames = self._frames()
-        for _, alike in groupby(frames, key=lambda frame: (frame.sample_rate, frame.format.name, frame.layout.name)):
-            yield from _gathered(alike)
+        number = 0
+
+        def alike(timed: tuple[float, AudioFrame]) -> tuple[int, int, str, str]:
+            nonlocal number
+            gap_s, frame = timed
+            number += gap_s > 0
+            return number, frame.sample_rate, frame.format.name, frame.layout.name
+
+        for _, group in groupby(self._timed(), key=alike):
+            yield from _behind_gap(group)
+
+    def is_silent(self) -> bool:
+        """At its beginning."""
+        return is_silent((len(piece.samples) / piece.sample_rate_hz, piece.samples) for piece in self.pieces())
+
+    def _timed(self) -> Iterator[tuple[float, AudioFrame]]:
+        """Frames, and how much silence comes before each."""
+        line = TimeLine(self.container, (self._container.start_time or 0) / av.time_base)
+        for frame in self._frames():
+            yield line.gap_before(frame.time, frame.samples / frame.sample_rate), frame
 
     def _frames(self) -> Iterator[AudioFrame]:
         """Yield decoded frames, stepping over damaged packets as players do, but not for ever."""
@@ -80,12 +101,26 @@ class LibavSource:
 
 
 @contextmanager
-def open_libav(upload: bytes, limits: DecodeLimits) -> Iterator[LibavSource]:
+def open_libav(upload: bytes, limits: DecodeLimits, audio_track: int | None = None) -> Iterator[LibavSource]:
     """
     Raises:
+        InvalidRequest: there is no such track.
         UndecodableAudio: not audio, no audio track, or a format outside the limits.
     """
     refuse_forged_counts(upload)
+
+    def is_silent(stream: AudioStream) -> bool:
+        with _opened(upload) as container, suppress(UndecodableAudio):
+            return LibavSource(container, _ready(container.streams[stream.index], limits), limits).is_silent()
+        return True
+
+    with _opened(upload) as container:
+        stream = choose(container.streams.audio, audio_track, is_silent)
+        yield LibavSource(container, _ready(stream, limits), limits)
+
+
+@contextmanager
+def _opened(upload: bytes) -> Iterator[InputContainer]:
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "", "max_streams": str(MAX_STREAMS)}
     try:
         container = av.open(io.BytesIO(upload), mode="r", options=options, metadata_errors="ignore")
@@ -93,13 +128,11 @@ def open_libav(upload: bytes, limits: DecodeLimits) -> Iterator[LibavSource]:
         raise UndecodableAudio("The file could not be read as audio. Its format is unknown or it is damaged.") from None
     assert isinstance(container, InputContainer)
     with closing(container):
-        yield LibavSource(container, limits)
+        yield container
 
 
-def _audio_stream(container: InputContainer, limits: DecodeLimits) -> AudioStream:
-    if not container.streams.audio:
-        raise UndecodableAudio("The file holds no audio track.")
-    stream = container.streams.audio[0]
+def _ready(stream: Any, limits: DecodeLimits) -> AudioStream:
+    assert isinstance(stream, AudioStream)
     context = stream.codec_context
     if context is None:
         raise UndecodableAudio("The file's audio codec is not supported.")
@@ -120,6 +153,14 @@ def _packets(container: InputContainer, stream: AudioStream) -> Iterator["Packet
             return
 
 
+def _behind_gap(timed: Iterator[tuple[float, AudioFrame]]) -> Iterator[Piece]:
+    """Frames of one format; only before the first there may be silence."""
+    gap_s, first = next(timed)
+    for num_samples in silence(gap_s, first.sample_rate):
+        yield Piece(first.sample_rate, np.zeros((num_samples, 1), np.float32))
+    yield from _gathered(chain([first], (frame for _, frame in timed)))
+
+
 def _gathered(frames: Iterator[AudioFrame]) -> Iterator[Piece]:
     """Frames of one format to pieces: what is done in Python for one of 20 ms costs more than decoding it."""
     fifo = AudioFifo()
@@ -128,7 +169,7 @@ def _gathered(frames: Iterator[AudioFrame]) -> Iterator[Piece]:
         if to_float is None:
             # Interleaved: PyAV's planar frames have room for 7 planes, and end the process at the eighth.
             to_float = AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
-        frame.pts = None  # gaps in time stamps are not silence to be filled in
+        frame.pts = None  # gaps are filled in already
         fifo.write(frame)
         if fifo.samples >= piece_length(frame.sample_rate, frame.layout.nb_channels):
             yield from _converted(fifo, to_float)
@@ -140,4 +181,5 @@ def _converted(fifo: AudioFifo, to_float: AudioResampler) -> Iterator[Piece]:
     frame = fifo.read()
     for converted in to_float.resample(frame) if frame is not None else ():
         samples = converted.to_ndarray().reshape(-1, converted.layout.nb_channels)
-        yield Piece(converted.sample_rate, samples.astype(np.float32, copy=False))
+        names = tuple(channel.name for channel in converted.layout.channels)
+        yield Piece(converted.sample_rate, samples.astype(np.float32, copy=False), names)

@@ -1,6 +1,6 @@
 """Upload to chunks of speech, to long stretches, to one short clip, or as a whole. Synchronous; knows no Ray."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from itertools import takewhile
 
@@ -42,10 +42,11 @@ class UploadReader:
         model: SileroModel,
         limits: DecodeLimits,
         is_cancelled: Callable[[], bool] = lambda: False,
+        audio_track: int | None = None,
     ) -> None:
         self.num_bytes = len(upload)
-        self.info = probe(upload, limits, is_cancelled)
-        self._batches = self._read(upload, vad, model, limits)
+        self.info = probe(upload, limits, is_cancelled, audio_track)
+        self._batches = self._read(decode(upload, limits, audio_track), vad, model)
         self._knows_silence = vad.silence_duration_ms <= MAX_EXACT_SILENCE_MS and vad.threshold >= MIN_EXACT_THRESHOLD
         self.position = 0
         """Index of the first chunk that no page has held yet."""
@@ -66,11 +67,11 @@ class UploadReader:
         return chunk if self._knows_silence else replace(chunk, speech=())
 
     def _read(
-        self, upload: bytes, vad: VadOptions, model: SileroModel, limits: DecodeLimits
+        self, blocks: Iterator[Samples], vad: VadOptions, model: SileroModel
     ) -> Generator[tuple[list[AudioChunk], bool], None, None]:
         detector, builder, silero = SpeechDetector(vad), ChunkBuilder(), SileroStream(model)
         num_samples = 0
-        for samples in decode(upload, limits):
+        for samples in blocks:
             num_samples += len(samples)
             yield self._chunks_of(samples, detector, builder, silero), False
         closed = detector.push(silero.finish()) + detector.finish(num_samples / SAMPLE_RATE_HZ)
@@ -86,11 +87,11 @@ class UploadReader:
 class StretchReader:
     """Reads an upload that was found good as 16-bit samples, so many at a time; holds no more than was asked for."""
 
-    def __init__(self, upload: bytes, limits: DecodeLimits) -> None:
+    def __init__(self, upload: bytes, limits: DecodeLimits, audio_track: int | None = None) -> None:
         self.num_bytes = len(upload)
         self.position = 0
         """The first sample that was not read yet."""
-        self._blocks = decode(upload, limits)
+        self._blocks = decode(upload, limits, audio_track)
         self._rest: PcmSamples = np.zeros(0, np.int16)
 
     def next_stretch(

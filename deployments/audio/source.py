@@ -15,10 +15,14 @@ MAX_PIECE_VALUES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """`samples`: (length, channels), as the file has them: they may exceed 1 or be no numbers."""
+    """
+    samples: (length, channels), as the file has them: they may exceed 1 or be no numbers.
+    channels: their names, as FFmpeg calls them, where they are known.
+    """
 
     sample_rate_hz: int
     samples: Samples
+    channels: tuple[str, ...] = ()
 
 
 class Source(Protocol):

@@ -7,6 +7,7 @@ what follows the first of concatenated Ogg, FLAC or MP3 streams, and ends FLAC a
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from struct import unpack_from
 
 import numpy as np
 import soundfile
@@ -29,15 +30,23 @@ CODECS = {
 """libsndfile's names to FFmpeg's: one codec is called the same whoever reads it."""
 
 
+EXTENSIBLE = b"\xfe\xff"
+MASKED = ("FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR")
+"""FFmpeg's names of the mask's bits, the lowest first."""
+
+MAX_HEADER_BYTES = 4_096
+
+
 class WaveSource:
     """A WAV file of plain samples; see `Source`."""
 
     container = "wav"
 
-    def __init__(self, file: soundfile.SoundFile) -> None:
+    def __init__(self, file: soundfile.SoundFile, channels: tuple[str, ...]) -> None:
         self.codec = CODECS[file.subtype]
         self.claimed_s = file.frames / file.samplerate
         self._file = file
+        self._channels = channels
 
     def lengths_s(self) -> Iterator[float]:
         for piece in self.pieces():
@@ -46,7 +55,7 @@ class WaveSource:
     def pieces(self) -> Iterator[Piece]:
         length = piece_length(self._file.samplerate, self._file.channels)
         while len(samples := self._file.read(length, dtype="float32", always_2d=True)):
-            yield Piece(self._file.samplerate, np.asarray(samples, np.float32))
+            yield Piece(self._file.samplerate, np.asarray(samples, np.float32), self._channels)
 
 
 @contextmanager
@@ -62,7 +71,18 @@ def open_wave(upload: bytes, limits: DecodeLimits) -> Iterator[WaveSource | None
         return
     with file:
         check_format(file.samplerate, file.channels, limits)
-        yield WaveSource(file)
+        yield WaveSource(file, _channels(upload, file.channels))
+
+
+def _channels(upload: bytes, num_channels: int) -> tuple[str, ...]:
+    """Which they are, if the header tells by a mask (WAVE_FORMAT_EXTENSIBLE)."""
+    start = upload.find(b"fmt ", 12, MAX_HEADER_BYTES) + 8
+    header = upload[start : start + 24]
+    if start < 20 or len(header) < 24 or header[:2] != EXTENSIBLE:
+        return ()
+    (mask,) = unpack_from("<I", header, 20)
+    names = tuple(name for bit, name in enumerate(MASKED) if mask >> bit & 1)
+    return names if len(names) == num_channels else ()
 
 
 def _opened(upload: bytes) -> soundfile.SoundFile | None:

@@ -31,11 +31,13 @@ class RemoteAudioReader:
         self._handle = handle
 
     @asynccontextmanager
-    async def open(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[OpenUpload, None]:
+    async def open(
+        self, upload: bytes, vad: VadOptions, audio_track: int | None = None
+    ) -> AsyncGenerator[OpenUpload, None]:
         session_id = uuid4().hex
         sticky = self._handle.options(session_id=session_id)
         stored = await _store(upload)
-        page: AudioPage = await call(sticky.read_page, session_id, stored, vad, 0)
+        page: AudioPage = await call(sticky.read_page, session_id, stored, vad, audio_track, 0)
 
         async def chunks() -> AsyncGenerator[AudioChunk, None]:
             nonlocal page
@@ -45,7 +47,8 @@ class RemoteAudioReader:
                 if page.is_last:
                     return
                 next_chunk = page.chunks[-1].index + 1
-                page = await call(sticky.read_page, session_id, stored, vad, next_chunk, is_first_step=False)
+                asked = (session_id, stored, vad, audio_track, next_chunk)
+                page = await call(sticky.read_page, *asked, is_first_step=False)
 
         try:
             async with aclosing(chunks()) as reading:
@@ -54,7 +57,9 @@ class RemoteAudioReader:
             if not page.is_last:
                 tell(sticky.release, session_id)
 
-    async def read_stretches(self, upload: bytes, stretch_s: float) -> AsyncGenerator[AudioStretch, None]:
+    async def read_stretches(
+        self, upload: bytes, stretch_s: float, audio_track: int | None = None
+    ) -> AsyncGenerator[AudioStretch, None]:
         session_id = uuid4().hex
         sticky = self._handle.options(session_id=session_id)
         stored = await _store(upload)
@@ -63,7 +68,8 @@ class RemoteAudioReader:
         try:
             for index in count():
                 first = index * num_samples
-                pcm = await call(sticky.read_stretch, session_id, stored, first, num_samples, is_first_step=False)
+                asked = (session_id, stored, audio_track, first, num_samples)
+                pcm = await call(sticky.read_stretch, *asked, is_first_step=False)
                 is_last = len(pcm) < num_samples
                 if len(pcm):
                     yield AudioStretch(index, first / SAMPLE_RATE_HZ, pcm)

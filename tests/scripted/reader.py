@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 from itertools import count
 
 from deployments.audio.reader import StretchReader, UploadReader, read_clip, read_recording
@@ -27,8 +28,11 @@ class LocalReader:
         self._model = SileroModel()
 
     @opening
-    async def open(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
-        reader = await asyncio.to_thread(UploadReader, upload, vad, self._model, self._limits)
+    async def open(
+        self, upload: bytes, vad: VadOptions, audio_track: int | None = None
+    ) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
+        read = partial(UploadReader, upload, vad, self._model, self._limits, audio_track=audio_track)
+        reader = await asyncio.to_thread(read)
         yield reader.info
         is_last = False
         while not is_last:
@@ -37,8 +41,10 @@ class LocalReader:
             for chunk in page.chunks:
                 yield chunk
 
-    async def read_stretches(self, upload: bytes, window_s: float) -> AsyncGenerator[AudioStretch, None]:
-        reader = StretchReader(upload, self._limits)
+    async def read_stretches(
+        self, upload: bytes, window_s: float, audio_track: int | None = None
+    ) -> AsyncGenerator[AudioStretch, None]:
+        reader = StretchReader(upload, self._limits, audio_track)
         num_samples = round(window_s * SAMPLE_RATE_HZ)
         for index in count():
             pcm = await asyncio.to_thread(reader.next_stretch, index * num_samples, num_samples)

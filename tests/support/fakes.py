@@ -44,7 +44,9 @@ class FakeReader:
     closed: set[str] = field(default_factory=set)
 
     @opening
-    async def open(self, upload: bytes, vad: VadOptions) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
+    async def open(
+        self, upload: bytes, vad: VadOptions, audio_track: int | None = None
+    ) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
         info = await self._decode(upload)
         num_chunks = int(info.duration_s // self.chunk_s) if self.num_chunks is None else self.num_chunks
         try:
@@ -57,7 +59,9 @@ class FakeReader:
         finally:
             self.closed.add("chunks")
 
-    async def read_stretches(self, upload: bytes, window_s: float) -> AsyncGenerator[AudioStretch, None]:
+    async def read_stretches(
+        self, upload: bytes, window_s: float, audio_track: int | None = None
+    ) -> AsyncGenerator[AudioStretch, None]:
         num_samples, step = int(self._duration_s(upload) * SAMPLE_RATE_HZ), int(window_s * SAMPLE_RATE_HZ)
         try:
             if self.windows_error:

@@ -238,8 +238,9 @@ def test_every_sample_rate(rate_hz: int) -> None:
 @pytest.mark.parametrize("container", ["WAV", "FLAC", "AIFF"])
 def test_every_number_of_channels(num_channels: int, container: str) -> None:
     upload = wav(np.tile(SPEECH[:, None], (1, num_channels)), container=container)
-    check_speech(upload, 0.99)
-    assert np.abs(decoded(upload)).max() == pytest.approx(np.abs(SPEECH).max(), rel=0.02)
+    check_speech(upload, 0.98)
+    if container != "FLAC" or num_channels < 3:  # in FLAC they have places, and levels
+        assert np.abs(decoded(upload)).max() == pytest.approx(np.abs(SPEECH).max(), rel=0.02)
 
 
 DECODE = """
@@ -268,7 +269,10 @@ def decoded_elsewhere(upload: bytes, directory: Path) -> Samples:
 def test_many_channels(container: str, num_channels: int, tmp_path: Path) -> None:
     scales = np.linspace(0, 1, num_channels, dtype=np.float32)
     samples = decoded_elsewhere(wav(SPEECH[:, None] * scales, container=container), tmp_path)
-    assert samples == pytest.approx(SPEECH / 2, abs=1e-3)
+    if container == "FLAC":
+        assert likeness(samples) > 0.99
+    else:
+        assert samples == pytest.approx(SPEECH / 2, abs=1e-3)
 
 
 @pytest.mark.parametrize("layout", ["stereo", "5.1", "7.1"])
@@ -282,6 +286,33 @@ def test_channels_are_mixed_by_their_mean() -> None:
     silent = np.zeros_like(SPEECH)
     samples = decoded(wav(np.stack([SPEECH, silent, silent, silent], axis=1), subtype="FLOAT"))
     assert samples == pytest.approx(SPEECH / 4, abs=1e-4)
+
+
+def test_trp_01_channels_that_cancel_are_heard() -> None:
+    """As on a call recorder one of whose sides is inverted, but only in the second half of the call; a constant and a
+    hum that both sides have hide nothing."""
+    both = np.tile(SPEECH, 2)
+    sign = np.where(np.arange(len(both)) < len(SPEECH), 1, -1)
+    hum = 0.1 + 0.1 * np.sin(2 * np.pi * 50 * np.arange(len(both)) / SAMPLE_RATE_HZ)
+    upload = wav(np.stack([0.7 * both + hum, 0.7 * both * sign + hum], axis=1).astype(np.float32))
+    samples = decoded(upload) - hum
+    assert likeness(samples[: len(SPEECH)]) > 0.95
+    assert likeness(samples[len(SPEECH) + SAMPLE_RATE_HZ :], SPEECH[SAMPLE_RATE_HZ:]) > 0.9
+
+
+@pytest.mark.parametrize("container", ["WAVEX", "FLAC"])
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_trp_01_a_listener_s_levels_in_5_1(container: str, place: int) -> None:
+    """Who speaks from the centre is as loud as on a television in stereo, and the rumble of explosions is left out."""
+    channels = np.zeros((len(SPEECH), 6), np.float32)
+    channels[:, place] = SPEECH
+    channels[:, 3] = 0.9 * np.sin(np.arange(len(SPEECH)) / 50)
+    upload = wav(channels, container=container)
+    if container == "WAVEX":  # soundfile leaves the mask empty
+        at = upload.index(b"fmt ") + 28
+        upload = upload[:at] + (0x3F).to_bytes(4, "little") + upload[at + 4 :]
+    level = {0: 0.5, 2: 0.5**0.5, 4: 0.125**0.5}[place]
+    assert decoded(upload) == pytest.approx(SPEECH * level, abs=1e-3)
 
 
 def test_sixteen_bits_at_the_own_rate_come_through_unchanged() -> None:
