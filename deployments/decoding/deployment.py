@@ -16,11 +16,16 @@ ResultT = TypeVar("ResultT")
 
 
 class UserConfig(BaseModel):
-    """What may change without a restart: `user_config` of a deployment that batches."""
+    """What may change without a restart: `user_config` of a deployment that batches.
+
+    max_batch_size: rows that are decoded at once.
+    max_step_s: a replica whose model works on one step for longer is replaced.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     max_batch_size: int = Field(default=8, ge=1)
+    max_step_s: float = Field(default=300.0, gt=0, allow_inf_nan=False)
 
 
 class InformedEngine(Engine, Protocol[InfoT_co]):
@@ -34,18 +39,19 @@ class EngineDeployment(Generic[InfoT, ResultT]):
 
     def _start(self, engine: InformedEngine[InfoT], source: str, started_at_s: float, device: str) -> None:
         self._info = engine.info
-        self._loop: EngineLoop[ResultT] = EngineLoop(engine, UserConfig().max_batch_size)
+        self._loop: EngineLoop[ResultT] = EngineLoop(engine, **UserConfig().model_dump())
         logger.info("Loaded %s in %.1f s on %s", source, time.monotonic() - started_at_s, device)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        self._loop.max_batch_size = UserConfig.model_validate(user_config).max_batch_size
+        config = UserConfig.model_validate(user_config)
+        self._loop.max_batch_size, self._loop.max_step_s = config.max_batch_size, config.max_step_s
 
     async def info(self) -> InfoT:
         return self._info
 
     def check_health(self) -> None:
         if not self._loop.is_healthy:
-            raise RuntimeError("The engine fails at every step: this replica must be replaced.")
+            raise RuntimeError("The engine fails at every step, or hangs in one: this replica must be replaced.")
 
     def __del__(self) -> None:
         if hasattr(self, "_loop"):  # else the engine could not be loaded

@@ -70,8 +70,14 @@ class EngineLoop(Generic[ResultT]):
     wait for results are never blocked by a model, and are woken once per step however many wait.
     """
 
-    def __init__(self, engine: Engine, max_batch_size: int) -> None:
+    def __init__(self, engine: Engine, max_batch_size: int, max_step_s: float) -> None:
+        """
+        Args:
+            max_step_s: a step that takes longer hangs, and will never end.
+        """
         self.max_batch_size = max_batch_size
+        self.max_step_s = max_step_s
+        self._step_since_s: float | None = None
         self._engine = engine
         self._ids = count()
         self._changed = threading.Condition()
@@ -85,8 +91,11 @@ class EngineLoop(Generic[ResultT]):
 
     @property
     def is_healthy(self) -> bool:
-        """False when no step has succeeded for a while: a GPU, say, may be beyond repair in this process."""
-        return self._thread.is_alive() and self._num_failed_steps < MAX_FAILED_STEPS
+        """False when no step has succeeded for a while, or one does not end: a GPU, say, may be beyond repair in this
+        process."""
+        since_s = self._step_since_s
+        hangs = since_s is not None and time.monotonic() - since_s > self.max_step_s
+        return self._thread.is_alive() and self._num_failed_steps < MAX_FAILED_STEPS and not hangs
 
     async def run(self, *request: Any) -> tuple[ResultT, Work]:
         """Wait for the engine's last answer; raises as `stream`."""
@@ -173,6 +182,7 @@ class EngineLoop(Generic[ResultT]):
         for passenger in self._aboard.values():
             passenger.num_steps += 1
             passenger.sum_batch_sizes += len(self._aboard)
+        self._step_since_s = time.monotonic()
         try:
             outputs = self._engine.step()
         except Exception:
@@ -180,6 +190,8 @@ class EngineLoop(Generic[ResultT]):
             logger.exception("An engine step failed; %d requests are lost", len(self._aboard))
             self._num_failed_steps += 1
             return self._give_everybody_up()
+        finally:
+            self._step_since_s = None
         self._num_failed_steps = 0
         outcomes = []
         for output in outputs:

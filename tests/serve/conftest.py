@@ -76,7 +76,7 @@ def scripted_config(records: Path) -> dict[str, Any]:
             ),
             light("asr-talker", max_ongoing_requests=32),
             light("diarization", max_ongoing_requests=2, max_queued_requests=2),
-            light("chat-counter", max_ongoing_requests=32),
+            light("chat-counter", max_ongoing_requests=32, user_config={"max_batch_size": 32, "max_step_s": 3}),
             light("chat-narrow-chat", max_ongoing_requests=1, max_queued_requests=1),
             light(
                 "chat-elastic-chat",

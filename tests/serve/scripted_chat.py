@@ -11,6 +11,7 @@ Every number is a token. The text of the conversation's last message holds the o
     refuse  in `prepare` or in `add`
     die, fail, give_up  the number at which its process ends, its step fails for everybody, or it alone is given up
     cancel  the number at which the replica's own tasks are cancelled, once
+    hang    the number at which its step never ends, in the first process that comes to it
 """
 
 import os
@@ -122,6 +123,9 @@ class Counter:
             os._exit(1)
         if row.num_said == row.prompt.order("cancel", -1) and self._cancelling.cancel_once(row.num_said):
             time.sleep(1)  # meanwhile nobody waits any more
+        if row.num_said == row.prompt.order("hang", -1) and not self._records.read(WHO, "hangs"):
+            self._write("hangs", row.prompt)
+            time.sleep(3_600)
         if row.num_said == row.prompt.order("fail", -1):
             raise FloatingPointError("this step fails, with secret details")
 

@@ -238,6 +238,17 @@ def test_another_replica_need_not_write_the_same(scripted: Server, records: Reco
     wait_for_another(scripted, COUNTER_DEPLOYMENT, old)
 
 
+def test_a_replica_that_hangs_is_replaced_and_its_answers_go_on(scripted: Server, records: Records) -> None:
+    """It would otherwise be healthy for ever: nothing fails in it."""
+    old = replica_pids(scripted, COUNTER_DEPLOYMENT)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, scripted, "name=whole to=30 pace=0.2")
+        text = texts_of(list(stream(scripted, "name=pieces to=20 pace=0.1 hang=8")))[0]
+        assert text == numbers(20)
+        assert text_of(asked.result()) == numbers(30)
+    wait_for_another(scripted, COUNTER_DEPLOYMENT, old)
+
+
 def test_a_request_that_kills_every_replica_is_given_up(scripted: Server, records: Records) -> None:
     old = replica_pids(scripted, COUNTER_DEPLOYMENT)
     with ThreadPoolExecutor(1) as pool:

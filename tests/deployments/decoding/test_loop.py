@@ -55,8 +55,8 @@ class CountingEngine:
 
 
 @asynccontextmanager
-async def looping(engine: Any, max_batch_size: int = 4) -> AsyncIterator[EngineLoop[int]]:
-    loop: EngineLoop[int] = EngineLoop(engine, max_batch_size)
+async def looping(engine: Any, max_batch_size: int = 4, max_step_s: float = 60) -> AsyncIterator[EngineLoop[int]]:
+    loop: EngineLoop[int] = EngineLoop(engine, max_batch_size, max_step_s)
     try:
         yield loop
     finally:
@@ -443,6 +443,18 @@ async def test_who_is_given_up_is_given_up_alone() -> None:
     assert given_up[0] == "a"
     assert isinstance(given_up[1], Overloaded)
     assert engine.aborted == []
+
+
+async def test_a_step_that_does_not_end_is_no_health() -> None:
+    engine = CountingEngine(is_gated=True)
+    async with looping(engine, max_step_s=0.05) as loop:
+        (hanging,) = submit(loop, 1)
+        await until(lambda: not loop.is_healthy)
+        engine.allow.release(100)
+        await hanging
+        assert loop.is_healthy  # it was only slow
+        await asyncio.sleep(0.1)
+        assert loop.is_healthy
 
 
 async def test_giving_up_is_no_failed_step() -> None:
