@@ -1,12 +1,14 @@
 """How fast does a running server chat with N clients, and how fast does `transformers serve` with the same checkpoint?
 
+    python -m benchmarks.chat_load --peer ~/smollm2-135m-instruct
     python -m benchmarks.chat_load --files tests/data/en-*.flac
     python -m benchmarks.chat_load --files tests/data/en-*.flac --model Qwen/Qwen2-Audio-7B-Instruct \\
         --peer Qwen/Qwen2-Audio-7B-Instruct --tokenizer Qwen/Qwen2-Audio-7B-Instruct
 
-Every request is a stream about one of the files. With --peer, `transformers serve` is started on loopback on one
-thread, and for each number of clients both servers are asked the same, one after the other, so that a ratio is of one
-machine in one state. Bounded by --requests per row. Prints one table.
+Every request is a stream about one of the files, or without files a short question, each another one. With --peer,
+`transformers serve` is started on loopback on one thread, and for each number of clients both servers are asked the
+same, one after the other, so that a ratio is of one machine in one state. Bounded by --requests per row. Prints one
+table.
 """
 
 import argparse
@@ -32,6 +34,8 @@ from benchmarks.serve_load import percentile
 from deployments.chat.gguf_checkpoint import find_gguf, load_gguf_tokenizer
 from models.sources import resolve
 
+TOPICS = "Rome,Kyoto,Lima,Cairo,Oslo,Delhi,Paris,Quito,bridges,violins,whales,bread,glaciers,maps,bees,coal".split(",")
+ASKED = ("Tell me about {}.", "What should a child know about {}?", "Write a short story about {}.")
 QUESTIONS = ("What's in this audio?", "Transcribe this.", "How many words?")
 START_TIMEOUT_S = 120
 
@@ -51,7 +55,10 @@ class Server:
 
 
 def questions(files: Sequence[Path], num_requests: int) -> list[list[dict[str, Any]]]:
-    """Conversations of one message each, about every file in turn."""
+    """Conversations of one message each, about every file in turn, or about topics."""
+    if not files:
+        texts = itertools.cycle(text.format(topic) for text in ASKED for topic in TOPICS)
+        return [[{"role": "user", "content": text}] for text in itertools.islice(texts, num_requests)]
     asked = itertools.islice(zip(itertools.cycle(files), itertools.cycle(QUESTIONS), strict=False), num_requests)
     return [[{"role": "user", "content": [audio_part(path), {"type": "text", "text": text}]}] for path, text in asked]
 
@@ -146,7 +153,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--requests", type=int, default=48, help="in all, for each number of clients")
-    parser.add_argument("--files", type=Path, nargs="+", required=True)
+    parser.add_argument("--files", type=Path, nargs="+", default=[])
     parser.add_argument("--peer", metavar="SOURCE", help="also ask `transformers serve` with this checkpoint")
     parser.add_argument("--peer-log", type=Path, default=Path("transformers-serve.log"))
     parser.add_argument(

@@ -64,16 +64,17 @@ def _fetch_models(config: ServeDeploySchema) -> None:
 
 def _run(path: Path, config: ServeDeploySchema) -> int:
     environment = {"RAY_USAGE_STATS_ENABLED": "0", **os.environ}
-    server = subprocess.Popen([sys.executable, "-m", PROGRAM, "run", str(path)], env=environment)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: server.terminate())
+    # In a group of its own: a terminal's Ctrl-C would reach it twice, and break off its clean end.
+    server = subprocess.Popen([sys.executable, "-m", PROGRAM, "run", str(path)], env=environment, process_group=0)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: _stop(server))
     address = _address(config)
     if environment.get("RAY_ADDRESS", "local") != "local" and API_KEYS_VARIABLE in environment:
         print(f"{API_KEYS_VARIABLE} of this shell does not reach that cluster: see the README.", file=sys.stderr)
     print(f"Starting. It will be at {address}", flush=True)
     while server.poll() is None and not (health := _health(address)).is_up:
         if health.failed:
-            server.terminate()
+            _stop(server)
             server.wait()
             reasons = " ".join(f"{name}: {reason}" for name, reason in health.failed.items())
             print(f"Cannot start. {reasons}", file=sys.stderr)
@@ -82,6 +83,11 @@ def _run(path: Path, config: ServeDeploySchema) -> int:
     if server.poll() is None:
         print(_invitation(address, config), flush=True)
     return server.wait()
+
+
+def _stop(server: "subprocess.Popen[bytes]") -> None:
+    """Ray prints a stack trace when it is terminated, but not when it is interrupted."""
+    server.send_signal(signal.SIGINT)
 
 
 @dataclass(frozen=True, slots=True)

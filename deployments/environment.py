@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 API_KEYS_VARIABLE = "AURICLE_API_KEYS"
 ALLOWED_MEDIA_HOSTS_VARIABLE = "AURICLE_ALLOWED_MEDIA_HOSTS"
+CORS_ORIGINS_VARIABLE = "AURICLE_CORS_ORIGINS"
 
 
 def api_keys() -> frozenset[str]:
@@ -15,6 +16,11 @@ def api_keys() -> frozenset[str]:
 def allowed_media_hosts(configured: Iterable[str]) -> frozenset[str]:
     """The configuration's and those of `AURICLE_ALLOWED_MEDIA_HOSTS` (comma separated)."""
     return frozenset({*(host.strip() for host in configured if host.strip()), *_named(ALLOWED_MEDIA_HOSTS_VARIABLE)})
+
+
+def cors_origins(configured: Iterable[str]) -> frozenset[str]:
+    """The configuration's and those of `AURICLE_CORS_ORIGINS` (comma separated)."""
+    return frozenset({*configured, *_named(CORS_ORIGINS_VARIABLE)})
 
 
 def _named(variable: str) -> list[str]:

@@ -16,7 +16,7 @@ AUDIO, DIARIZATION, INGRESS = "audio", "diarization", "ingress"
 
 
 class MediaConfig(Strict):
-    """Audio that a chat message names by its address, and the ingress fetches.
+    """Audio that a request names by its address, and the ingress fetches.
 
     allowed_hosts: names or addresses that may be asked although they are private; `AURICLE_ALLOWED_MEDIA_HOSTS`
         (comma separated) adds to them.
@@ -28,10 +28,24 @@ class MediaConfig(Strict):
     max_redirects: int = Field(default=5, ge=0)
 
 
+class CorsConfig(Strict):
+    """Web pages whose scripts browsers let ask this server; by default none but its own.
+
+    allow_origins: such as "https://app.example", or "*" for all; `AURICLE_CORS_ORIGINS` (comma separated) adds to them.
+    """
+
+    allow_origins: tuple[str, ...] = ()
+
+
 class LimitsConfig(Strict):
-    """What one request may cost. Beyond it the answer is a clear 400, 413 or 503, and nothing else suffers."""
+    """What one request may cost, and all of them together. Beyond it the answer is a clear 400, 413, 429 or 503, and
+    nothing else suffers.
+
+    max_bytes_in_flight: of the bodies that one ingress replica holds at once.
+    """
 
     max_upload_bytes: int = Field(default=26_214_400, ge=1)
+    max_bytes_in_flight: int = Field(default=536_870_912, ge=1)
     max_audio_s: float = Field(default=14_400.0, gt=0)
     max_channels: int = Field(default=64, ge=1)
     max_sample_rate_hz: int = Field(default=768_000, ge=8_000)
@@ -54,6 +68,7 @@ class Settings(Strict):
     models: tuple[ModelConfig, ...] = Field(min_length=1)
     diarization: DiarizationConfig | None = None
     media: MediaConfig = MediaConfig()
+    cors: CorsConfig = CorsConfig()
     limits: LimitsConfig = LimitsConfig()
     require_api_key: bool = False
 

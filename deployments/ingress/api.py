@@ -5,11 +5,13 @@ from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI, Request
+from starlette.middleware.cors import CORSMiddleware
 
 from deployments.ingress.chat.route import chat_router
 from deployments.ingress.http import errors
 from deployments.ingress.http.admission import Admission
 from deployments.ingress.http.body_limit import BodyLimit
+from deployments.ingress.http.head import HeadAsGet
 from deployments.ingress.observation import Observation
 from deployments.ingress.operations.health import operations_router
 from deployments.ingress.operations.models import models_router
@@ -32,8 +34,19 @@ def create_api(services: Services) -> FastAPI:
     app.include_router(operations_router(services))
     errors.install(app)
     # The last one added runs first.
-    app.add_middleware(BodyLimit, max_bytes=services.limits.max_upload_bytes + BODY_OVERHEAD_BYTES)
+    limits = services.limits
+    max_bytes = limits.max_upload_bytes + BODY_OVERHEAD_BYTES
+    app.add_middleware(BodyLimit, max_bytes=max_bytes, max_bytes_in_flight=limits.max_bytes_in_flight)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(Observation, metrics=services.metrics, endpoints=frozenset(app.openapi()["paths"]))
+    if services.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(services.cors_origins),
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["*"],  # the SDKs send many `x-stainless-` headers
+            expose_headers=["x-request-id", "retry-after"],
+        )
     return app
 
 

@@ -14,7 +14,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from deployments.compat.serve import call_all_replicas
-from deployments.environment import API_KEYS_VARIABLE, allowed_media_hosts, api_keys
+from deployments.environment import API_KEYS_VARIABLE, allowed_media_hosts, api_keys, cors_origins
 from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
 from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
@@ -75,6 +75,7 @@ class IngressDeployment:
             fetcher=_fetcher(settings),
             diarizer=RemoteDiarizer(*watched(DIARIZATION, DIARIZATION)) if settings.diarization else None,
             diarization=settings.diarization,
+            cors_origins=cors_origins(settings.cors.allow_origins),
             metrics=self._metrics,
             unavailable=StatusWatch().unavailable,
             metrics_text=self._metrics_text,

@@ -18,6 +18,7 @@ class Services:
     unavailable: the deployments that cannot answer now; and why, of those that failed to start.
     metrics_text: the numbers of every ingress replica together.
     diarizer: None where no speakers are told apart.
+    cors_origins: web pages of which browsers let scripts ask; "*" for all.
     """
 
     catalogue: Catalogue
@@ -32,3 +33,4 @@ class Services:
     fetcher: MediaFetcher = field(default_factory=lambda: MediaFetcher(frozenset(), FetchLimits(max_bytes=26_214_400)))
     diarizer: Diarizer | None = None
     diarization: DiarizationConfig | None = None
+    cors_origins: frozenset[str] = frozenset()

@@ -136,6 +136,18 @@ def test_cht_04_base64_in_lines(api: Api, clip: Clip) -> None:
     assert_heard(api, {"type": "input_audio", "input_audio": {"data": lines, "format": "wav"}}, clip)
 
 
+@pytest.mark.parametrize("head", ["data:audio/flac;base64,", " DATA:;base64,"])
+def test_cht_04_a_data_url_in_the_place_of_base64(api: Api, clip: Clip, head: str) -> None:
+    """As a browser's FileReader gives it."""
+    data = head + b64encode(clip.data).decode()
+    assert_heard(api, {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}, clip)
+
+
+def test_cht_04_a_data_url_that_is_none(api: Api) -> None:
+    audio = {"type": "input_audio", "input_audio": {"data": "data:audio/flac,UklGRg==", "format": "wav"}}
+    assert "data URLs such as" in assert_audio_refused(api, audio, DATA)
+
+
 @pytest.mark.also_real
 @pytest.mark.parametrize(
     "data",

@@ -106,8 +106,11 @@ def test_form_parts_in_any_order(api: Api, clip: Clip) -> None:
         'Content-Disposition: form-data; name="file"; filename="notes.txt"\r\nContent-Type: text/plain',
         'Content-Disposition: form-data; name="file"; filename="../../Größe 東京.bin"\r\nContent-Type: x/y',
         'content-disposition: form-data; filename="a"; name="file"',
+        "Content-Disposition: form-data; name=\"file\"; filename*=UTF-8''Gr%C3%B6%C3%9Fe.flac",
+        "Content-Disposition: form-data; FileName* = UTF-8''a.flac; name=\"file\"",
+        'Content-Disposition: form-data; name="file"; filename="a"; filename*=UTF-8\'\'b.flac',
     ],
-    ids=["no-type", "bytes", "wrong-type", "text-type", "odd-name", "lower-case"],
+    ids=["no-type", "bytes", "wrong-type", "text-type", "odd-name", "lower-case", "extended", "spaced", "both"],
 )
 def test_form_name_and_type_of_the_file_are_hints_only(api: Api, clip: Clip, headers: str) -> None:
     response = post_raw(api, [(headers, clip.data), text_part("model", "whisper-1")])

@@ -106,11 +106,36 @@ def test_trp_03_language(api: Api, quiet: bytes, model: str, language: str) -> N
 @pytest.mark.also_real
 @pytest.mark.parametrize(
     ("model", "language"),
-    [*((WHISPER, each) for each in ("english", "e", "en-US", "en,de", "12", "ünï")), *every_family("xx")],
+    [*((WHISPER, each) for each in ("english", "e", "en,de", "12", "ünï", "auto", "und", "en-")), *every_family("xx")],
 )
 def test_trp_03_what_is_no_language(api: Api, quiet: bytes, model: str, language: str) -> None:
     response = api.transcribe(quiet, model=model, language=language)
     assert_refused(response, 400, "language", code="invalid_language_format")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("language", "name"),
+    [
+        ("EN", "english"),
+        ("eng", "english"),
+        ("en_US", "english"),
+        ("pt-BR", "portuguese"),
+        ("zh-Hans-CN", "chinese"),
+        ("cmn", "chinese"),
+        ("deu", "german"),
+        ("nb", "norwegian"),
+        ("nob", "norwegian"),
+        ("nn", "nynorsk"),
+        ("jv", "javanese"),
+        ("iw", "hebrew"),
+        ("fil", "tagalog"),
+    ],
+)
+def test_trp_03_other_codes_of_a_language(api: Api, quiet: bytes, language: str, name: str) -> None:
+    """Answers keep Whisper's own."""
+    answer = api.transcribe(quiet, language=language, response_format="verbose_json").json()
+    assert answer["language"] == name
 
 
 def test_trp_03_language_reaches_the_decoder(api: Api, clips: list[Clip]) -> None:
@@ -359,6 +384,11 @@ def test_trp_12_detection_keeps_to_languages(api: Api, clip: Clip) -> None:
 @pytest.mark.parametrize(("name", "value"), [("keywords", "Madrid"), ("languages", "en")])
 def test_trp_12_other_families_refuse_them(api: Api, quiet: bytes, model: str, name: str, value: str) -> None:
     assert_refused(api.transcribe(quiet, model=model, **{f"{name}[]": value}), 400, name)
+
+
+@pytest.mark.parametrize("keyword", ["<script>", "a<b", "a>b", "two\nlines", "two\rlines"])
+def test_trp_12_what_is_no_keyword(api: Api, quiet: bytes, keyword: str) -> None:
+    assert_refused(api.transcribe(quiet, model=GPT, **{"keywords[]": ["Madrid", keyword]}), 400, "keywords")
 
 
 def test_trp_12_unknown_language(api: Api, quiet: bytes) -> None:

@@ -42,11 +42,13 @@ def test_what_is_given_stays() -> None:
     assert [(alias.id, alias.family) for alias in served.aliases] == [("whisper-1", "whisper"), ("gpt-x", "gpt")]
 
 
-def test_a_transcription_model_has_8_bits_and_says_how_times_are_told() -> None:
+def test_a_model_has_8_bits_and_that_of_transcription_says_how_times_are_told() -> None:
     (served,) = Settings.model_validate({"models": [model(dtype="int8", timestamps="tokens")]}).models
     assert isinstance(served, SpeechModelConfig)
     assert (served.dtype, served.timestamps) == ("int8", "tokens")
-    assert "dtype: Input should be" in message({"models": [chat(dtype="int8")]})
+    (chats,) = Settings.model_validate({"models": [chat(dtype="int8")]}).models
+    assert chats.dtype == "int8"
+    assert "dtype: Input should be" in message({"models": [chat(dtype="int4")]})
     assert "timestamps: Input should be 'attention' or 'tokens'" in message({"models": [model(timestamps="none")]})
 
 

@@ -24,6 +24,7 @@ def api(
     chat_model: ChatModel | None = None,
     api_keys: frozenset[str] = frozenset(),
     limits: LimitsConfig | None = None,
+    cors_origins: frozenset[str] = frozenset(),
     **chat_settings: Any,
 ) -> FastAPI:
     metrics = IngressMetrics()
@@ -46,6 +47,7 @@ def api(
             metrics=metrics,
             unavailable=nothing_unavailable,
             metrics_text=metrics_text,
+            cors_origins=cors_origins,
         )
     )
 
@@ -56,7 +58,8 @@ def api_client(
     api_keys: frozenset[str] = frozenset(),
     chat_model: ChatModel | None = None,
     limits: LimitsConfig | None = None,
+    cors_origins: frozenset[str] = frozenset(),
     **chat_settings: Any,
 ) -> httpx.AsyncClient:
-    app = api(reader, recognizer, chat_model, api_keys, limits, **chat_settings)
+    app = api(reader, recognizer, chat_model, api_keys, limits, cors_origins, **chat_settings)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://auricle")

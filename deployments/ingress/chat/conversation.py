@@ -14,7 +14,7 @@ from deployments.ingress.chat.schema import (
 from deployments.ingress.http.errors import RequestTooLarge
 from deployments.ingress.http.together import together
 from deployments.ingress.media.addresses import parse_target
-from deployments.ingress.media.data_url import decode_base64, parse_data_url
+from deployments.ingress.media.data_url import decode_base64_or_url, parse_data_url
 from deployments.ingress.media.fetch import MediaFetcher
 from deployments.model_configs import ChatModelConfig
 from pipelines.chat_types import AudioPart, Message, TextPart
@@ -92,7 +92,7 @@ class ConversationReader:
         """A part's file, the field that it came in, and what to call it."""
         if isinstance(part, InputAudioContent):
             where, source = f"{param}.input_audio.data", "The audio"
-            data = decode_base64(part.input_audio.data, where)
+            data = decode_base64_or_url(part.input_audio.data, where)
         else:
             where, url = f"{param}.audio_url.url", part.audio_url.url
             source = "The audio"

@@ -25,6 +25,16 @@ def parse_data_url(url: str, param: str) -> bytes:
     return decode_base64(encoded, param)
 
 
+def decode_base64_or_url(data: str, param: str) -> bytes:
+    """Base64, or a data URL that holds it, as browsers' file readers give.
+
+    Raises:
+        InvalidRequest: naming `param`.
+    """
+    is_url = data[:64].lstrip().lower().startswith("data:")
+    return parse_data_url(data, param) if is_url else decode_base64(data, param)
+
+
 def decode_base64(encoded: str, param: str) -> bytes:
     """
     Raises:

@@ -7,12 +7,15 @@ from typing import Any
 
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
+from deployments.compat.starlette import FileFormParser
 from deployments.ingress.http.errors import RequestTooLarge
 from deployments.ingress.transcription.schema import ARRAYS, OBJECTS, TranscriptionRequest
 from pipelines.errors import InvalidRequest
 
+MAX_FILES = 16
 MAX_FIELDS = 1_000
 MAX_FIELD_BYTES = 8_388_608
 """Room for the reference of a known speaker: 10 s of uncompressed stereo at 96 kHz, in base64."""
@@ -30,7 +33,10 @@ async def read_form(request: Request) -> FormData:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise InvalidRequest("The body must be multipart/form-data.", None)
     try:
-        return await request.form(max_files=16, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+        limits = {"max_files": MAX_FILES, "max_fields": MAX_FIELDS, "max_part_size": MAX_FIELD_BYTES}
+        return await FileFormParser(request.headers, request.stream(), **limits).parse()
+    except MultiPartException as error:
+        raise InvalidRequest(error.message, None) from None
     except ValueError:  # such as a charset that no codec can have
         raise InvalidRequest("The multipart form could not be parsed.") from None
 
@@ -44,9 +50,14 @@ def check_file_size(form: FormData, max_bytes: int) -> None:
         raise RequestTooLarge(f"The file is larger than {max_bytes} bytes.")
 
 
-async def read_file(form: FormData) -> bytes:
-    """The upload's bytes; the name and type that the client gave are only hints and not looked at."""
+async def read_file(form: FormData, url: str | None) -> bytes | None:
+    """The upload's bytes; the name and type that the client gave are only hints and not looked at. None where a URL
+    stands in its place."""
     uploads = _uploads(form)
+    if uploads and url is not None:
+        raise InvalidRequest("Give either a file or a url, not both.", "url")
+    if url is not None:
+        return None
     if not uploads:
         raise InvalidRequest("A file is required, as a file part of the form.", "file", "missing_required_parameter")
     if len(uploads) > 1:

@@ -49,7 +49,8 @@ class Job:
     request: TranscriptionRequest
     model: ServedModel
     task: Task
-    upload: bytes
+    upload: bytes | None
+    """None where it is still to be fetched."""
 
 
 TRANSCRIPTIONS = Endpoint("transcribe", check_transcription)
@@ -60,7 +61,7 @@ def _form_schema() -> dict[str, Any]:
     schema = TranscriptionRequest.model_json_schema()
     schema["properties"]["chunking_strategy"]["anyOf"] = [{"const": "auto"}, ServerVad.model_json_schema()]
     properties = {"file": {"type": "string", "format": "binary"}, **schema["properties"]}
-    form = {"schema": {"type": "object", "required": ["file", "model"], "properties": properties}}
+    form = {"schema": {"type": "object", "required": ["model"], "properties": properties}}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
 
 
@@ -100,7 +101,7 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
 
 async def _read(
     http_request: Request, services: Services, admission: Admission, endpoint: Endpoint, held: ExitStack
-) -> tuple[TranscriptionRequest, ServedModel, bytes]:
+) -> tuple[TranscriptionRequest, ServedModel, bytes | None]:
     """The form, checked as far as it can be without a model; its place is `held` from here on."""
     async with deadline(services.limits.max_upload_s, "to arrive"):
         form = await read_form(http_request)
@@ -110,7 +111,7 @@ async def _read(
         request = parse_request(form)
         model = services.catalogue.speech_model(request.model, endpoint.task)
         endpoint.check(request, model.family)
-        return request, model, await read_file(form)
+        return request, model, await read_file(form, request.url)
     finally:
         await form.close()
 
@@ -133,9 +134,10 @@ async def _events(services: Services, job: Job, clips: dict[str, bytes]) -> Asyn
     gauge.inc()
     is_silent = True
     try:
+        upload = await _upload(services, job)
         known_speakers = await read_known_speakers(clips, services.reader)
         async with AsyncExitStack() as held:
-            transcription = await _open(services, job, known_speakers, held)
+            transcription = await _open(services, job, upload, known_speakers, held)
             metrics.audio_seconds.labels(root, job.task).inc(transcription.info.duration_s)
             gauge.dec()
             gauge = metrics.running.labels(root)
@@ -149,11 +151,18 @@ async def _events(services: Services, job: Job, clips: dict[str, bytes]) -> Asyn
         gauge.dec()
 
 
+async def _upload(services: Services, job: Job) -> bytes:
+    if job.upload is not None:
+        return job.upload
+    assert job.request.url is not None
+    return await services.fetcher.fetch(job.request.url, "url")
+
+
 async def _open(
-    services: Services, job: Job, known_speakers: Sequence[KnownSpeaker], held: AsyncExitStack
+    services: Services, job: Job, upload: bytes, known_speakers: Sequence[KnownSpeaker], held: AsyncExitStack
 ) -> Transcription:
     """The upload and the model are looked at side by side, so neither's mistake waits for the other."""
-    opening = held.enter_async_context(_transcription(services, job, known_speakers))
+    opening = held.enter_async_context(_transcription(services, job, upload, known_speakers))
     transcription: Transcription
     transcription, _ = await together(opening, _check_model(services, job.request, job.model, job.task))
     check_duration(job.request, job.model.family, transcription.info.duration_s)
@@ -161,7 +170,7 @@ async def _open(
 
 
 def _transcription(
-    services: Services, job: Job, known_speakers: Sequence[KnownSpeaker]
+    services: Services, job: Job, upload: bytes, known_speakers: Sequence[KnownSpeaker]
 ) -> AbstractAsyncContextManager[Transcription]:
     """Plain text needs no diarizer, whatever the model's family (DIA-01)."""
     vad, options = to_vad_options(job.request), to_options(job.request, job.task)
@@ -169,7 +178,7 @@ def _transcription(
         services.reader, services.recognizers[job.model.root], services.limits.max_chunks_in_flight
     )
     if job.request.response_format != "diarized_json":
-        return pipeline.open(job.upload, vad, options)
+        return pipeline.open(upload, vad, options, job.request.audio_track)
     assert services.diarizer is not None, "the settings refuse the family 'diarize' without a diarizer"
     assert services.diarization is not None
     diarized = DiarizedTranscriptionPipeline(
@@ -179,7 +188,7 @@ def _transcription(
         services.diarization.voices(),
         services.diarization.max_window_s,
     )
-    return diarized.open(job.upload, vad, options, known_speakers)
+    return diarized.open(upload, vad, options, known_speakers, job.request.audio_track)
 
 
 def _render(event: TranscriptionEvent, renderer: StreamRenderer) -> list[dict[str, Any]]:

@@ -5,18 +5,26 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from deployments.ingress.http.fields import Int64, Text
-from pipelines.languages import LANGUAGES
+from pipelines.languages import language_of
 
 ResponseFormat = Literal["json", "text", "srt", "verbose_json", "vtt", "diarized_json"]
 
 
 def _known_language(code: str) -> str:
-    if code.lower() not in LANGUAGES:
-        raise ValueError(f"'{code}' is not an ISO-639-1 code of a language that Whisper knows")
-    return code.lower()
+    known = language_of(code)
+    if known is None:
+        raise ValueError(f"'{code}' is not an ISO 639 code of a language that Whisper knows")
+    return known
+
+
+def _plain_keyword(keyword: str) -> str:
+    if any(character in keyword for character in "<>\r\n"):
+        raise ValueError("a keyword must not hold '<', '>' or line breaks")
+    return keyword
 
 
 LanguageCode = Annotated[str, AfterValidator(_known_language)]
+Keyword = Annotated[Text, AfterValidator(_plain_keyword)]
 
 
 class ServerVad(BaseModel):
@@ -46,7 +54,7 @@ class TranscriptionRequest(BaseModel):
     ] = None
     known_speaker_names: list[str] = []
     known_speaker_references: list[str] = []
-    keywords: list[Text] = []
+    keywords: list[Keyword] = []
     languages: list[LanguageCode] = []
 
     # extras of vLLM's and speaches' servers
@@ -67,6 +75,10 @@ class TranscriptionRequest(BaseModel):
     to_language: str | None = None
     without_timestamps: bool = False
     vad_filter: bool = False
+
+    # what is heard, and where it comes from
+    url: str | None = None
+    audio_track: int | None = Field(default=None, ge=0, lt=64)
 
     # extras of subtitles
     max_segment_s: float = Field(default=7.0, gt=0, le=30, allow_inf_nan=False)

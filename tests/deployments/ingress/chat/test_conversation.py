@@ -221,7 +221,7 @@ async def test_what_the_fetcher_refuses_passes() -> None:
     [
         ({"type": "input_audio", "input_audio": {"data": "A"}}, "input_audio.data"),
         ({"type": "input_audio", "input_audio": {"data": ""}}, "input_audio.data"),
-        ({"type": "input_audio", "input_audio": {"data": "data:audio/wav;base64,AAAA"}}, "input_audio.data"),
+        ({"type": "input_audio", "input_audio": {"data": "data:audio/wav;base64,A"}}, "input_audio.data"),
         (url("data:audio/wav;base64,A"), "audio_url.url"),
         (url("data:audio/wav,RIFF"), "audio_url.url"),
         (url("data:"), "audio_url.url"),

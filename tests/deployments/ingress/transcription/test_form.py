@@ -183,7 +183,7 @@ def test_a_wrong_language_has_its_own_code() -> None:
 
 async def test_a_form_with_a_file(forms: list[FormData]) -> None:
     forms.append(await read_form(request_of(multipart(("model", "m"), ("file", b"RIFF")))))
-    assert await read_file(forms[0]) == b"RIFF"
+    assert await read_file(forms[0], None) == b"RIFF"
     assert parse_request(forms[0]).model == "m"
 
 
@@ -194,7 +194,7 @@ async def test_the_parameters_may_follow_the_file(forms: list[FormData]) -> None
 
 async def test_a_file_larger_than_memory_s_share(forms: list[FormData]) -> None:
     forms.append(await read_form(request_of(multipart(("file", bytes(3_000_000))))))
-    assert len(await read_file(forms[0])) == 3_000_000
+    assert len(await read_file(forms[0], None)) == 3_000_000
 
 
 @pytest.mark.parametrize(
@@ -208,14 +208,14 @@ async def test_only_multipart_forms_are_read(content_type: str) -> None:
 async def test_no_file(forms: list[FormData]) -> None:
     forms.append(await read_form(request_of(multipart(("model", "m"), ("file", "text")))))
     with pytest.raises(InvalidRequest) as caught:
-        await read_file(forms[0])
+        await read_file(forms[0], None)
     assert (caught.value.param, caught.value.code) == ("file", "missing_required_parameter")
 
 
 async def test_two_files(forms: list[FormData]) -> None:
     forms.append(await read_form(request_of(multipart(("file", b"a"), ("file", b"b")))))
     with pytest.raises(InvalidRequest, match="Only one file"):
-        await read_file(forms[0])
+        await read_file(forms[0], None)
 
 
 async def test_a_file_beyond_the_limit_is_refused_before_it_is_read(forms: list[FormData]) -> None:
