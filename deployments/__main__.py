@@ -64,6 +64,8 @@ def _fetch_models(config: ServeDeploySchema) -> None:
 
 def _run(path: Path, config: ServeDeploySchema) -> int:
     environment = {"RAY_USAGE_STATS_ENABLED": "0", **os.environ}
+    # A shell's background jobs ignore interruptions, and so would what they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # In a group of its own: a terminal's Ctrl-C would reach it twice, and break off its clean end.
     server = subprocess.Popen([sys.executable, "-m", PROGRAM, "run", str(path)], env=environment, process_group=0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

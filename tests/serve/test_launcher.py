@@ -12,6 +12,7 @@ import yaml
 
 from tests.conftest import ROOT, embedded_config
 from tests.serve.conftest import light, scripted_model, serve_config
+from tests.serve.tools import wait_until
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
@@ -104,6 +105,32 @@ def test_what_cannot_be_loaded_ends_the_start_with_one_sentence(tmp_path: Path) 
     last = next(line for line in reversed(result.stderr.splitlines()) if line.startswith("Cannot start."))
     assert last.startswith("Cannot start. diarization: The diarization pipeline 'models/nobody' is neither a directory")
     assert last.endswith(".")
+
+
+def test_a_clean_stop_is_silent(tmp_path: Path) -> None:
+    """Also of a shell's background job, which ignores interruptions."""
+    config = serve_config(
+        [scripted_model("reader", "CodeReader", 0)], [light(n) for n in ("ingress", "audio", "asr-reader")]
+    )
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    out = tmp_path / "out"
+    with out.open("w") as file:
+        server = subprocess.Popen(
+            ["sh", "-c", 'trap "" INT; exec "$0" -m deployments "$1"', sys.executable, str(tmp_path / "config.yaml")],
+            cwd=ROOT,
+            env={**os.environ, "RAY_ADDRESS": "local"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until(lambda: "Auricle is up" in out.read_text(), "the server to be up", 240)
+        server.terminate()
+        assert server.wait(60) == 0
+    finally:
+        server.kill()
+    said = out.read_text()
+    assert "***" not in said
+    assert "Traceback" not in said
 
 
 def test_there_are_configurations() -> None:
