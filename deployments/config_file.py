@@ -16,9 +16,12 @@ from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDepl
 
 from deployments.compat.serve import schema_fields
 from deployments.decoding.deployment import UserConfig
+from deployments.environment import API_KEYS_VARIABLE
 from deployments.graph import ingress, inner_parts
 from deployments.settings import Settings
 from pipelines.errors import ConfigurationError
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def load_config(path: Path) -> ServeDeploySchema:
@@ -40,6 +43,7 @@ def load_config(path: Path) -> ServeDeploySchema:
             raise ConfigurationError("There is no application to run.")
         for application in config.applications:
             _check_application(application)
+            _check_openness(application, config.http_options.host)
     except ValidationError as error:
         mistake = error.errors()[0]
         place = ".".join(str(step) for step in mistake["loc"]) or "the file"
@@ -91,6 +95,14 @@ def _check_application(application: ServeApplicationSchema) -> None:
         # what is no dict is Serve's own default
         if is_batching and isinstance(deployment.user_config, dict):
             UserConfig.model_validate(deployment.user_config)
+
+
+def _check_openness(application: ServeApplicationSchema, host: str) -> None:
+    if Settings.model_validate(application.args).require_api_key is None and host not in LOOPBACK:
+        raise ConfigurationError(
+            f"It listens on {host}, where others can ask it: say 'require_api_key: true' in args and set "
+            f"{API_KEYS_VARIABLE}, or say 'require_api_key: false'."
+        )
 
 
 def _built(application: ServeApplicationSchema) -> dict[str, Deployment]:

@@ -61,6 +61,9 @@ class LimitsConfig(Strict):
 class Settings(Strict):
     """`args` of the application.
 
+    require_api_key: start only where there are keys; None leaves it open, which only loopback may
+        (`config_file.load_config`).
+
     Raises:
         ConfigurationError: instead of pydantic's report, one sentence that names the place and the mistake.
     """
@@ -70,7 +73,7 @@ class Settings(Strict):
     media: MediaConfig = MediaConfig()
     cors: CorsConfig = CorsConfig()
     limits: LimitsConfig = LimitsConfig()
-    require_api_key: bool = False
+    require_api_key: bool | None = None
 
     @property
     def speech_models(self) -> tuple[SpeechModelConfig, ...]:

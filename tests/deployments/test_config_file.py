@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -361,3 +362,16 @@ def test_this_machine_has_a_cpu() -> None:
     num_cpus, num_gpus = local_resources()
     assert num_cpus >= 1
     assert num_gpus >= 0
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7"])
+def test_who_listens_to_others_says_whether_they_need_keys(tmp_path: Path, host: str) -> None:
+    def listening(config: dict[str, Any], **args: Any) -> None:
+        config["http_options"]["host"] = host
+        config["applications"][0]["args"].update(args)
+
+    with pytest.raises(ConfigurationError, match="say 'require_api_key: true' in args and set AURICLE_API_KEYS"):
+        load_config(written(tmp_path, listening))
+    for answer in (True, False):
+        path = written(tmp_path, partial(listening, require_api_key=answer))
+        assert load_config(path).http_options.host == host

@@ -1,0 +1,1 @@
+"""What the server promises when things go wrong, measured: each script prints one table and fails below its bar."""
