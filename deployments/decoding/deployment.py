@@ -6,6 +6,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments.compat.glibc import trim_heap
 from deployments.decoding.loop import Engine, EngineLoop
 
 logger = logging.getLogger("ray.serve")
@@ -38,6 +39,7 @@ class EngineDeployment(Generic[InfoT, ResultT]):
     Serve would log a traceback."""
 
     def _start(self, engine: InformedEngine[InfoT], source: str, started_at_s: float, device: str) -> None:
+        trim_heap()  # of what loading took, glibc keeps hundreds of megabytes
         self._info = engine.info
         self._loop: EngineLoop[ResultT] = EngineLoop(engine, **UserConfig().model_dump())
         logger.info("Loaded %s in %.1f s on %s", source, time.monotonic() - started_at_s, device)
