@@ -87,8 +87,9 @@ class Batch:
             self.slots.clear()
 
     def twin(self, row: Row) -> Row | None:
-        """A row aboard that has the same prompt."""
-        return next((other for other in self.rows if other.prompt.is_like(row.prompt)), None)
+        """A row aboard that has the same prompt, and knows or will know what comes behind it."""
+        alike = (other for other in self.rows if other.prompt.is_like(row.prompt))
+        return next((other for other in alike if other.first_logits is not None or not other.written), None)
 
     def _move(self, source: int, target: int) -> None:
         row = self.rows[source]

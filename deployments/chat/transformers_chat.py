@@ -78,7 +78,7 @@ class TransformersChat:
         is_heard = any(piece.is_heard for piece in pieces)
         groups = [writing, pieces] if is_heard else [[*writing, *pieces]]
         ready, failed = self._read([group for group in groups if group])
-        ready += self._fork()
+        ready += self._fork(failed)
         return failed + self._choose(ready)
 
     def _next_pieces(self) -> list[Piece]:
@@ -129,16 +129,22 @@ class TransformersChat:
             self._has_failed_to_read = not ready
         return ready, failed
 
-    def _fork(self) -> list[Ready]:
-        """Whose prompt was read for somebody else comes aboard, unless another prompt is half read."""
+    def _fork(self, failed: list[ChatOutput]) -> list[Ready]:
+        """Whose prompt was read for somebody else comes aboard, unless another prompt is half read; who finds no room
+        has `failed`."""
         forked: list[Row] = []
         if self._batch.reading:
             return []
         for row in [row for row in self._waiting if not row.written]:
             twin = self._batch.twin(row)
-            if twin is not None and twin.first_logits is not None:
+            if twin is None or twin.first_logits is None:
+                continue
+            self._waiting.remove(row)
+            try:
                 self._batch.fork(row, twin)
-                self._waiting.remove(row)
+            except Exception:
+                failed.append(_failure(row))
+            else:
                 forked.append(row)
         logits = [row.first_logits for row in forked if row.first_logits is not None]
         return [Ready(forked, torch.stack(logits))] if forked else []

@@ -517,6 +517,36 @@ def test_several_answers_to_one_prompt_read_it_once(
     assert sum(read) == engine.prepare(conversation).num_tokens
 
 
+def test_an_answer_that_goes_on_keeps_nobody_with_the_same_prompt_waiting(
+    engine: TransformersChat, answers: list[ChatDelta], never_end: dict[int, float]
+) -> None:
+    engine.add("goes on", engine.prepare(HELLO), replace(GREEDY, max_tokens=60, logit_bias=never_end), [40, 41])
+    found: dict[str, list[ChatDelta]] = {}
+    advance(engine, found)
+    engine.add("new", engine.prepare(HELLO), GREEDY)
+    advance(engine, found)
+    assert "new" in found
+    finish(engine, found, 2)
+    assert join_deltas(found["new"]).text == answers[0].text
+
+
+def test_who_finds_no_room_beside_a_twin_fails_alone(
+    engine: TransformersChat, answers: list[ChatDelta], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: Any) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(engine._batch.slots, "copy", no_room)
+    engine.add("first", engine.prepare(HELLO), GREEDY)
+    engine.add("twin", engine.prepare(HELLO), GREEDY)
+    outputs = engine.step()
+    assert failed(outputs) == ["twin"]
+    found: dict[str, list[ChatDelta]] = {}
+    texts(outputs, found)
+    finish(engine, found, 1)
+    assert join_deltas(found["first"]).text == answers[0].text
+
+
 def counted(read: list[int], group: Sequence[Piece]) -> None:
     """Tokens of prompts."""
     read += [piece.num_tokens for piece in group if piece.row.is_reading]
