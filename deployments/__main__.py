@@ -29,6 +29,8 @@ from pipelines.errors import ConfigurationError
 EXAMPLE_CLIP = "tests/data/jfk.flac"
 POLL_S = 1.0
 
+_stopping: list["subprocess.Popen[bytes]"] = []
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deployments", description=__doc__.split("\n")[0])
@@ -69,7 +71,8 @@ def _run(path: Path, config: ServeDeploySchema) -> int:
     # In a group of its own: a terminal's Ctrl-C would reach it twice, and break off its clean end.
     server = subprocess.Popen([sys.executable, "-m", PROGRAM, "run", str(path)], env=environment, process_group=0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: _stop(server))
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
+            signal.signal(number, lambda *_: _stop(server))
     address = _address(config)
     if environment.get("RAY_ADDRESS", "local") != "local" and API_KEYS_VARIABLE in environment:
         print(f"{API_KEYS_VARIABLE} of this shell does not reach that cluster: see the README.", file=sys.stderr)
@@ -88,8 +91,9 @@ def _run(path: Path, config: ServeDeploySchema) -> int:
 
 
 def _stop(server: "subprocess.Popen[bytes]") -> None:
-    """Ray prints a stack trace when it is terminated, but not when it is interrupted."""
-    server.send_signal(signal.SIGINT)
+    """Ray prints a stack trace when it is terminated, but not when it is interrupted. Asked again, do not wait."""
+    server.send_signal(signal.SIGTERM if server in _stopping else signal.SIGINT)
+    _stopping.append(server)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class MediaConfig(Strict):
 
 
 class CorsConfig(Strict):
-    """Web pages whose scripts browsers let ask this server; by default none but its own.
+    """Web pages whose scripts browsers let read this server's answers; by default none but its own.
 
     allow_origins: such as "https://app.example", or "*" for all; `AURICLE_CORS_ORIGINS` (comma separated) adds to them.
     """

@@ -135,13 +135,16 @@ THREE_LETTERS = {
 OTHER_CODES = {"nb": "no", "jv": "jw", "iw": "he", "in": "id", "mo": "ro", "ji": "yi"}
 """Norwegian Bokmål; Javanese, whose code Whisper has wrong; and codes that were retired."""
 
+CANTONESE = re.compile(r"^(zh|zho|chi)[-_]yue")
+"""BCP 47 also has it as a kind of Chinese."""
+
 REGION_OR_SCRIPT = re.compile(r"[a-z0-9]{1,8}([-_][a-z0-9]{1,8})*", re.ASCII)
 
 
 def language_of(code: str) -> str | None:
     """Whisper's code for one of ISO 639-1, -2 or -3 in any case, whatever region or script stands behind it (BCP 47:
     "pt-BR", "zh-Hans", "en_US"); None for what is none, or of a language that Whisper does not know."""
-    first, *rest = re.split("[-_]", code.strip().lower(), maxsplit=1)
+    first, *rest = re.split("[-_]", CANTONESE.sub("yue", code.strip().lower()), maxsplit=1)
     if rest and not REGION_OR_SCRIPT.fullmatch(rest[0]):
         return None
     known = OTHER_CODES.get(first) or THREE_LETTERS.get(first) or first

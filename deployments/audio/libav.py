@@ -6,6 +6,7 @@ Only plain audio and video containers may be opened, and no demuxer may open ano
 import io
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from itertools import chain, groupby
 from typing import Any
 
@@ -35,6 +36,8 @@ MAX_STREAMS = 64
 # A frame costs the same whatever it holds: 25 MB of frames of one sample would take a quarter of an hour.
 MAX_TINY_FRAMES = 50_000
 MIN_FRAME_SAMPLES = 16
+
+QUIET = 0.02
 
 # PyAV raises IndexError for a packet of a track that appears in mid-file.
 DAMAGE = (av.error.FFmpegError, ValueError, IndexError, MemoryError)
@@ -76,9 +79,17 @@ class LibavSource:
 
     def _timed(self) -> Iterator[tuple[float, AudioFrame]]:
         """Frames, and how much silence comes before each."""
-        line = TimeLine(self.container, (self._container.start_time or 0) / av.time_base)
-        for frame in self._frames():
-            yield line.gap_before(frame.time, frame.samples / frame.sample_rate), frame
+        start = self._container.start_time
+        line = TimeLine(self.container, None if start is None else start / av.time_base)
+        before: AudioFrame | None = None
+        frames = self._frames()
+        frame = next(frames, None)
+        while frame is not None:
+            behind = next(frames, None)
+            length_s = frame.samples / frame.sample_rate
+            next_stamp_s = None if behind is None else behind.time
+            yield line.gap_before(frame.time, length_s, next_stamp_s, partial(_is_loud, before)), frame
+            before, frame = frame, behind
 
     def _frames(self) -> Iterator[AudioFrame]:
         """Yield decoded frames, stepping over damaged packets as players do, but not for ever."""
@@ -98,6 +109,15 @@ class LibavSource:
                     if num_frames > MAX_TINY_FRAMES and num_samples < MIN_FRAME_SAMPLES * num_frames:
                         raise UndecodableAudio("The file is cut into too many frames of hardly any sound.")
                     yield frame
+
+
+def _is_loud(frame: AudioFrame | None) -> bool:
+    """Louder than the noise that telephones make up for pauses."""
+    if frame is None:
+        return True
+    samples: np.ndarray[Any, np.dtype[Any]] = frame.to_ndarray()
+    scale = 1.0 if samples.dtype.kind == "f" else float(np.iinfo(samples.dtype).max)
+    return bool(np.ptp(samples.astype(np.float64)) > QUIET * scale)  # unsigned samples rest at half their range
 
 
 @contextmanager

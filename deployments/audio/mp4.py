@@ -10,6 +10,7 @@ from pipelines.errors import UndecodableAudio
 
 PARENTS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"mvex", b"wide", b"udta", b"edts"})
 COUNT_OFFSETS = {
+    b"elst": 4,
     b"stsz": 8,
     b"stz2": 8,
     b"stts": 4,
@@ -25,16 +26,24 @@ COUNT_OFFSETS = {
 
 MAX_DEPTH = 10
 
+SAMPLE_COUNTS = frozenset({b"stsz", b"stz2", b"trun"})
+MAX_INDEXED = 4_000_000
+"""Samples times edits of a track: FFmpeg copies the index for each edit."""
+
 
 def refuse_forged_counts(upload: bytes) -> None:
     """
     Raises:
         UndecodableAudio: a box claims more entries than the file has bytes, or hides its header by compression.
     """
-    _walk(upload, 0, len(upload), 0)
+    counts: dict[bytes, int] = {}
+    _walk(upload, 0, len(upload), 0, counts)
+    num_samples = sum(counts.get(kind, 0) for kind in SAMPLE_COUNTS)
+    if num_samples * counts.get(b"elst", 0) > MAX_INDEXED + len(upload):
+        raise UndecodableAudio("The file's edit list is too long.")
 
 
-def _walk(upload: bytes, start: int, end: int, depth: int) -> None:
+def _walk(upload: bytes, start: int, end: int, depth: int, counts: dict[bytes, int]) -> None:
     while start + 8 <= end:
         size, kind = unpack_from(">I4s", upload, start)
         header = 8
@@ -45,17 +54,19 @@ def _walk(upload: bytes, start: int, end: int, depth: int) -> None:
             size = end - start
         if size < header:
             return
-        _check(upload, kind, start + header)
+        counts[kind] = counts.get(kind, 0) + _checked_count(upload, kind, start + header)
         if kind in PARENTS and depth < MAX_DEPTH:
-            _walk(upload, start + header, min(start + size, end), depth + 1)
+            _walk(upload, start + header, min(start + size, end), depth + 1, counts)
         start += size
 
 
-def _check(upload: bytes, kind: bytes, payload: int) -> None:
+def _checked_count(upload: bytes, kind: bytes, payload: int) -> int:
     offset = COUNT_OFFSETS.get(kind)
     if offset is not None and payload + offset + 4 <= len(upload):
         (count,) = unpack_from(">I", upload, payload + offset)
         if count > len(upload):
             raise UndecodableAudio("The file's header claims more samples than the file can hold.")
-    elif kind == b"cmov":
+        return int(count)
+    if kind == b"cmov":
         raise UndecodableAudio("Compressed QuickTime headers are not supported.")
+    return 0

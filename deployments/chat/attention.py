@@ -18,11 +18,17 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from deployments.chat.slots import POSITIONS_AT_ONCE, Layer, Slots
+from pipelines.errors import ConfigurationError
 
 NAME = "auricle_slots"
 
 QUERIES_AT_ONCE = 1024
-"""On a GPU, where many small products take longer than a large one."""
+"""On a GPU, where many small products take longer than a large one; fewer where the scores would take more than …"""
+
+MAX_SCORES = 1 << 27
+
+NOT_DONE = ("position_bias", "indices", "block_indices", "sinks")
+"""What attention functions of some models are given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,10 @@ class Step:
 
     def _read(self, layer: Layer, piece: Part, queries: Tensor, kind: Kind, found: Tensor) -> None:
         """A piece of a prompt, in blocks that begin at the same tokens however it was cut."""
-        size = QUERIES_AT_ONCE if queries.is_cuda else POSITIONS_AT_ONCE
+        size = POSITIONS_AT_ONCE
+        if queries.is_cuda:
+            fitting = MAX_SCORES // (queries[0, ..., 0].numel() * _blocks(piece.last))
+            size = max(min(fitting // size * size, QUERIES_AT_ONCE), size)
         first = piece.first
         while first < piece.last:
             last = min((first // size + 1) * size, piece.last)
@@ -190,9 +199,16 @@ def attend(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
-    """As transformers calls it."""
+    """As transformers calls it.
+
+    Raises:
+        ConfigurationError: a model wants something that is not done here, and would be read wrongly.
+    """
+    given = {"attention_mask": attention_mask, **{name: others.get(name) for name in NOT_DONE}}
+    if wanted := [name for name, value in given.items() if value is not None]:
+        raise ConfigurationError(f"This model's attention has {wanted[0]}, which cannot be batched here.")
     kind = Kind(query.shape[-1] ** -0.5 if scaling is None else scaling, sliding_window, softcap, s_aux)
     return _step.get().attend(int(module.layer_idx), query, key, value, kind), None  # type: ignore[arg-type]
 

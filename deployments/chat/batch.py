@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from deployments.chat.row import Row
 from deployments.chat.slots import POSITIONS_AT_ONCE, Slots
@@ -53,9 +54,13 @@ class Batch:
     """A row's place is its slot. Those that write come first, behind them those that are read: between two steps at
     most one, whose prompt is longer than a step."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_tokens: int) -> None:
+        """
+        Args:
+            max_tokens: of a row, prompt and answer together.
+        """
         self.rows: list[Row] = []
-        self.slots = Slots()
+        self.slots = Slots(ceil(max_tokens / POSITIONS_AT_ONCE) * POSITIONS_AT_ONCE)
 
     @property
     def writing(self) -> list[Row]:

@@ -54,6 +54,8 @@ def load_model(source: str, device: torch.device, dtype: torch.dtype) -> PreTrai
         raise ConfigurationError(f"The chat model '{source}' has recurrent layers, which cannot be batched here.")
     if prepare := family_of(model).prepare:
         prepare(model)
+    if "chunked_attention" in (getattr(model.config.get_text_config(), "layer_types", None) or ()):
+        raise ConfigurationError(f"The chat model '{source}' attends in chunks, which cannot be batched here.")
     if not set_attention(model.get_decoder(), attention.NAME):
         raise ConfigurationError(f"The chat model '{source}' has attention of its own, which cannot be batched here.")
     return model.eval().to(device)  # type: ignore[arg-type]

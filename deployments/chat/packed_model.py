@@ -46,11 +46,11 @@ class PackedModel:
         with reading(step):
             logits = self._logits(inputs, last)
         rows = [piece.row for piece in group if piece.is_whole]
-        for piece in group:
-            piece.row.num_read = piece.last
         for row, its_logits in zip(rows, logits, strict=True):
             if not row.written:
                 row.first_logits = its_logits.clone()
+        for piece in group:
+            piece.row.num_read = piece.last
         return Ready(rows, logits)
 
     def _logits(self, inputs: dict[str, Any], places: list[int]) -> Tensor:

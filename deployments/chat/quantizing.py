@@ -15,6 +15,9 @@ from deployments.chat.slots import Slots
 from deployments.decoding.devices import Precision
 from deployments.decoding.linear import Int8Linear, Int8Module, output
 
+ADAPTERS = frozenset({"lora_A", "lora_B"})
+"""Small, and peft looks into their weights."""
+
 SAMPLE = """The weather in Madrid was fine when we arrived, but by the evening it had begun to rain, and we stayed in.
 What is said in this recording? Summarise it in three sentences: who speaks, to whom, and why? "I don't know," she said.
 Das Wetter war gut, aber am Abend regnete es; wir blieben zu Hause und lasen. ¿De qué trata la reunión de hoy? Elle a
@@ -31,7 +34,7 @@ def quantize(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, precisi
     decoder = model.get_decoder()
     largest = _largest_inputs(decoder, torch.tensor([tokenizer.encode(SAMPLE, add_special_tokens=False)]))
     for name, module in list(decoder.named_modules()):
-        if type(module) is nn.Linear:
+        if type(module) is nn.Linear and not ADAPTERS.intersection(name.split(".")):
             scales = _scales(module.weight, largest[name]) if name in largest else None
             decoder.set_submodule(name, Int8Module(Int8Linear(module.weight, module.bias, scales)))
     model.set_output_embeddings(Int8Module(output(model.get_output_embeddings(), precision)))
@@ -39,8 +42,10 @@ def quantize(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, precisi
 
 def _scales(weight: Tensor, largest: Tensor) -> Tensor:
     """(in,): what each channel is divided by, and its weights multiplied with."""
-    smallest = torch.finfo(torch.bfloat16).tiny ** 0.5
-    return (largest.clamp(min=smallest) / weight.abs().amax(dim=0).float().clamp(min=smallest)).sqrt()
+    # a channel that the sample does not use may be used later
+    inputs = largest.clamp(min=1e-3 * float(largest.max()) or 1.0)
+    weights = weight.abs().amax(dim=0).float()
+    return (inputs / weights.clamp(min=1e-3 * float(weights.max()) or 1.0)).sqrt()
 
 
 def _largest_inputs(decoder: PreTrainedModel, token_ids: Tensor) -> dict[str, Tensor]:

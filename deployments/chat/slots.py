@@ -25,7 +25,12 @@ class Layer:
 class Slots:
     """Each layer grows by doubling when it is written to; when nobody is aboard it takes nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_positions: int | None = None) -> None:
+        """
+        Args:
+            max_positions: no row will have more.
+        """
+        self._max_positions = max_positions
         self._layers: dict[int, Layer] = {}
 
     @property
@@ -39,7 +44,10 @@ class Slots:
         layer = self._layers[number]
         has_slots, _, has_positions, _ = layer.keys.shape
         if has_slots < num_slots or has_positions < num_positions:
-            layer.grow(max(has_slots, _doubled(num_slots)), max(has_positions, _doubled(num_positions)))
+            doubled = _doubled(num_positions)
+            if self._max_positions is not None:
+                doubled = max(min(doubled, self._max_positions), num_positions)
+            layer.grow(max(has_slots, _doubled(num_slots)), max(has_positions, doubled))
         return layer
 
     def copy(self, source: int, target: int, num_positions: int) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -22,6 +23,8 @@ from pipelines.errors import ConfigurationError, InvalidRequest, ModelUnavailabl
 
 logger = logging.getLogger("ray.serve")
 
+STRETCHED = frozenset({"longrope", "dynamic"})
+
 TOKENS_PER_STEP = {"cpu": 128, "cuda": 2048}
 """Of prompts: everybody's next token waits for them."""
 
@@ -41,14 +44,14 @@ class TransformersChat:
         self._model = PackedModel(model)
         self._vocabulary = Vocabulary(tokenizer_of(processor), model.generation_config, config.vocab_size)
         self._chooser: TokenChooser | None = None
-        max_tokens = _context_length(args, getattr(config, "max_position_embeddings", None))
+        max_tokens = _context_length(args, config)
         token_id = audio_token_id(model)
         self._prompter = Prompter(processor, token_id, max_tokens)
         sampling = sampling_defaults(model.generation_config)
         self.info = ChatModelInfo(token_id is not None, self._prompter.max_audio_s(), max_tokens, sampling)
         self._tokens_per_step = TOKENS_PER_STEP[device.type]
         self._waiting: list[Row] = []
-        self._batch = Batch()
+        self._batch = Batch(max_tokens)
         self._has_failed_to_read = False
 
     def prepare(self, messages: Sequence[Message]) -> Prompt:
@@ -69,6 +72,12 @@ class TransformersChat:
         self._waiting = [row for row in self._waiting if row.request_id != request_id]
         for row in [row for row in self._batch.rows if row.request_id == request_id]:
             self._batch.leave(row)
+        self._forget_if_empty()
+
+    def _forget_if_empty(self) -> None:
+        """The chooser holds the rows it is for."""
+        if not self._batch.rows:
+            self._chooser = None
 
     @torch.inference_mode()
     def step(self) -> list[ChatOutput]:
@@ -85,13 +94,17 @@ class TransformersChat:
         """What is read of the prompts; one with audio is read by itself."""
         pieces: list[Piece] = []
         room = self._tokens_per_step
+        has_skipped = False
         for row in [*self._batch.reading, *self._waiting]:
             is_waiting = row not in self._batch.rows
             if is_waiting and self._awaits_twin(row):
+                has_skipped = True
                 continue
             piece = Piece.next(row, room)
             if piece is None or (piece.is_heard and pieces):
                 break
+            if is_waiting and has_skipped and not piece.is_whole:
+                break  # twins come aboard when nobody is half read
             if is_waiting:
                 self._waiting.remove(row)
                 self._batch.board(row)
@@ -162,6 +175,7 @@ class TransformersChat:
         for row, delta in zip(rows, deltas, strict=True):
             if delta.finish_reason:
                 self._batch.leave(row)
+        self._forget_if_empty()
         return [
             StepOutput(row.request_id, delta, is_last=delta.finish_reason is not None)
             for row, delta in zip(rows, deltas, strict=True)
@@ -174,8 +188,23 @@ def _failure(row: Row) -> ChatOutput:
     return StepOutput(row.request_id, ModelUnavailable("The model failed on this request."), is_last=True)
 
 
-def _context_length(args: ChatEngineArgs, own_limit: int | None) -> int:
-    limits = [limit for limit in (args.max_context_tokens, own_limit) if limit]
+def _context_length(args: ChatEngineArgs, config: Any) -> int:
+    own_limit, unstretched = getattr(config, "max_position_embeddings", None), _unstretched(config)
+    if unstretched:
+        logger.info("Its context is %d tokens: beyond, one row's length would move the others' positions", unstretched)
+    limits = [limit for limit in (args.max_context_tokens, own_limit, unstretched) if limit]
     if not limits:
         raise ConfigurationError(f"'{args.source}' does not say how long its context is: set max_context_tokens.")
     return min(limits)
+
+
+def _unstretched(config: Any) -> int | None:
+    """How far the rotary embedding is the same for all lengths, where transformers chooses it by the longest row of a
+    step ("longrope", "dynamic"); None for all others."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    kinds = [kind for kind in (parameters, *parameters.values()) if isinstance(kind, dict)]
+    if not any(kind.get("rope_type") in STRETCHED for kind in kinds):
+        return None
+    original = [kind.get("original_max_position_embeddings") for kind in kinds]
+    own = getattr(config, "original_max_position_embeddings", None), getattr(config, "max_position_embeddings", None)
+    return next((int(limit) for limit in (*original, *own) if limit), None)

@@ -45,7 +45,7 @@ def create_api(services: Services) -> FastAPI:
             allow_origins=sorted(services.cors_origins),
             allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["*"],  # the SDKs send many `x-stainless-` headers
-            expose_headers=["x-request-id", "retry-after"],
+            expose_headers=["x-request-id", "retry-after", "x-should-retry"],
         )
     return app
 

@@ -24,16 +24,18 @@ class RemoteChatModel:
     ) -> AsyncGenerator[ChatDelta, None]:
         """When the replica dies, another one reads what was delivered, and goes on behind it."""
         written: tuple[int, ...] = ()
-        retries = Retries(is_first_step=True)
-        while True:
+        retries, has_ended = Retries(is_first_step=True), False
+        while not has_ended:
             try:
                 async with aclosing(self._write(messages, options, in_pieces, written)) as deltas:
                     async for delta in deltas:
                         written += delta.token_ids
+                        has_ended = delta.finish_reason is not None
                         yield delta
                 return
             except CALL_ERRORS as error:
-                await retries.wait_after(error)
+                if not has_ended:  # else only the end of its stream was lost
+                    await retries.wait_after(error)
 
     async def _write(
         self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool, written: Sequence[int]

@@ -9,6 +9,8 @@ from deployments.ingress.http.errors import RequestTooLarge, error_response
 from pipelines.errors import Overloaded
 
 RETRY_AFTER_S = 2.0
+CLAIM_BYTES = 1 << 20
+"""What a body may claim beyond what it has brought: who only claims keeps nobody out."""
 
 
 class ByteBudget:
@@ -36,9 +38,9 @@ class ByteBudget:
 class BodyLimit:
     """Refuses a body by its Content-Length, and stops reading one that turns out larger.
 
-    What a body has claimed or brought counts until its request is answered, from when it is first read: who has no key
-    or no route takes nothing. Notes as `request.state.arrived_at_s` when the last byte was here, on the event loop's
-    clock.
+    What a body has brought, and the next piece that it claims, counts until its request is answered, from when it is
+    first read: who has no key or no route takes nothing. Notes as `request.state.arrived_at_s` when the last byte was
+    here, on the event loop's clock.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, max_bytes_in_flight: int) -> None:
@@ -65,7 +67,7 @@ class BodyLimit:
 
         async def counted() -> Message:
             nonlocal received
-            hold(declared)
+            hold(min(declared, received + CLAIM_BYTES))
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._max_bytes:

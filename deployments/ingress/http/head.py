@@ -19,4 +19,5 @@ class HeadAsGet:
                 message = {**message, "body": b""}
             await send(message)
 
-        await self._app({**scope, "method": "GET"}, receive, without_body)
+        scope["method"] = "GET"  # in place: whoever stands outside looks for the route in it
+        await self._app(scope, receive, without_body)

@@ -1,6 +1,5 @@
 """A JSON body to a validated request, or to one sentence that names the field that is wrong."""
 
-import asyncio
 import json
 import re
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from pipelines.errors import InvalidRequest
 HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 """Whole pairs are found, too: that only costs time."""
 
-LARGE_BYTES = 1_000_000
 MAX_KEY_LENGTH = 64
 MAX_MESSAGE_LENGTH = 300
 
@@ -32,8 +30,7 @@ async def read_json(request: Request, max_s: float) -> dict[str, Any]:
     async with deadline(max_s, "to arrive"):
         body = b"".join([piece async for piece in request.stream()])  # `request.body()` would keep a copy
     try:
-        # megabytes take a while, and others have their turns in between
-        data = _loads(body) if len(body) < LARGE_BYTES else await asyncio.to_thread(_loads, body)
+        data = _loads(body)
     except (ValueError, RecursionError):
         raise InvalidRequest("The body is not valid JSON.") from None
     if not isinstance(data, dict):

@@ -66,7 +66,9 @@ async def read_file(form: FormData, url: str | None) -> bytes | None:
 
 
 def _uploads(form: FormData) -> list[UploadFile]:
-    return [value for value in form.getlist("file") if isinstance(value, UploadFile)]
+    uploads = [value for value in form.getlist("file") if isinstance(value, UploadFile)]
+    # a web page's form sends a part without name and content where nothing was chosen
+    return [upload for upload in uploads if upload.filename or upload.size]
 
 
 def parse_request(form: FormData) -> TranscriptionRequest:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from deployments.ingress.transcription.schema import ResponseFormat, TranscriptionRequest
 from deployments.model_configs import Family
 from pipelines.errors import InvalidRequest
+from pipelines.languages import language_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def check_translation(request: TranscriptionRequest, family: Family) -> None:
     """TRL-01 to TRL-04: only Whisper translates, and only to English."""
     if family != "whisper":
         raise InvalidRequest(f"The model '{request.model}' does not translate. Use a Whisper model.", "model")
-    if request.to_language not in (None, "en"):
+    if request.to_language is not None and language_of(request.to_language) != "en":
         raise InvalidRequest("Only translation to English ('en') is supported.", "to_language")
     check_transcription(request, family)
 

@@ -54,3 +54,12 @@ def test_a_compressed_header_is_refused() -> None:
     hidden = struct.pack(">I4s", 16, b"cmov") + bytes(8)
     with pytest.raises(UndecodableAudio):
         refuse_forged_counts(struct.pack(">I4s", 8 + len(hidden), b"moov") + hidden)
+
+
+def test_edits_that_would_multiply_the_index() -> None:
+    """FFmpeg copies it for each: 20,000 edits of 500 samples took 230 MB."""
+    sizes = struct.pack(">I4sIII", 20 + 4 * 500, b"stsz", 0, 0, 500) + bytes(4 * 500)
+    edits = struct.pack(">I4sII", 16 + 12 * 20_000, b"elst", 0, 20_000) + bytes(12 * 20_000)
+    with pytest.raises(UndecodableAudio, match="edit list"):
+        refuse_forged_counts(sizes + edits)
+    refuse_forged_counts(sizes + struct.pack(">I4sII", 16 + 12, b"elst", 0, 1) + bytes(12))

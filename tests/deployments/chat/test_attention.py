@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from deployments.chat.attention import Kind, Part, Step
+from deployments.chat.attention import Kind, Part, Step, attend
 from deployments.chat.slots import Slots
+from pipelines.errors import ConfigurationError
 
 NUM_HEADS, NUM_KEY_HEADS, WIDTH, VALUE_WIDTH = 6, 2, 8, 4
 LENGTHS = (200, 3, 70, 131)
@@ -136,3 +137,10 @@ def test_memory_grows_as_it_is_needed_and_keeps_what_it_has() -> None:
     torch.testing.assert_close(written[0], first.expected(kind, 299), atol=2e-5, rtol=1e-4)
     slots.clear()
     assert slots.num_bytes == 0
+
+
+def test_what_is_not_done_is_refused() -> None:
+    states = torch.zeros(1, 2, 1, 8)
+    for wanted in ({"attention_mask": states}, {"attention_mask": None, "position_bias": states}):
+        with pytest.raises(ConfigurationError, match=next(name for name in reversed(wanted))):
+            attend(torch.nn.Identity(), states, states, states, **wanted)  # type: ignore[arg-type]

@@ -138,3 +138,15 @@ def test_a_context_of_unknown_length(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "max_position_embeddings": 0}))
     assert "set max_context_tokens" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("rope_type", ["dynamic", "longrope"])
+def test_positions_that_hang_on_the_longest_row_end_the_context(tmp_path: Path, rope_type: str) -> None:
+    text_model("llama", tmp_path)
+    path = tmp_path / "config.json"
+    rope = {"rope_type": rope_type, "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 128}
+    if rope_type == "longrope":
+        rope |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "rope_parameters": rope}))
+    engine = TransformersChat(ChatEngineArgs(str(tmp_path), "cpu", "float32"))
+    assert engine.info.max_context_tokens == 128

@@ -192,6 +192,8 @@ async def test_an_answer_goes_on_where_its_replica_was_lost(waits: list[float]) 
         text, told = await _chat(lambda deltas, loss=loss: [[*deltas[:2], loss], FULL, deltas[2:]])
         assert text == "0 1 2 "
         assert told == [(), (7, 7, 8), (7, 7, 8)]
+        text, told = await _chat(lambda deltas, loss=loss: [[*deltas, loss]])  # only its end was lost
+        assert (text, told) == ("0 1 2 ", [()])
     with pytest.raises(Overloaded):
         await _chat(lambda deltas: [FULL, deltas])
 

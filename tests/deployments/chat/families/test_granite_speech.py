@@ -12,6 +12,7 @@ from transformers import AutoModelForMultimodalLM
 
 from deployments.chat.engine import ChatEngineArgs
 from deployments.chat.transformers_chat import TransformersChat
+from deployments.compat.torch import has_int8
 from pipelines.chat_types import AudioPart, ChatDelta, Message, join_deltas
 from pipelines.errors import ConfigurationError
 from tests.support.chat_checkpoints import granite_speech
@@ -137,3 +138,16 @@ def test_an_adapter_with_the_names_that_are_in_ibm_s_repositories(
     rename_adapter(tmp_path, "model.model.language_model.", "model.language_model.model.")
     conversation = asks(heard("en-01"), "What is said?")
     assert token_ids(alone(loaded(tmp_path), conversation)) == token_ids(alone(engine, conversation))
+
+
+@pytest.mark.skipif(not has_int8(), reason="this build of torch has no kernels for it")
+def test_in_8_bits_the_adapter_stays(directory: Path, heard: Heard) -> None:
+    coarse = TransformersChat(ChatEngineArgs(str(directory), "cpu", "int8", num_threads=1))
+    spoken, written = asks(heard("en-01"), "What is said?"), asks("Hello")
+    answers = [token_ids(alone(coarse, one)) for one in (spoken, written)]
+    assert all(answers)
+    coarse.add("0", coarse.prepare(spoken), GREEDY)
+    coarse.add("1", coarse.prepare(written), GREEDY)
+    found: dict[str, list[ChatDelta]] = {}
+    finish(coarse, found, 2)
+    assert [token_ids(join_deltas(found[name])) for name in "01"] == answers
