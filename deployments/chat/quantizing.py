@@ -42,10 +42,10 @@ def quantize(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, precisi
 
 def _scales(weight: Tensor, largest: Tensor) -> Tensor:
     """(in,): what each channel is divided by, and its weights multiplied with."""
-    # a channel that the sample does not use may be used later
-    inputs = largest.clamp(min=1e-3 * float(largest.max()) or 1.0)
     weights = weight.abs().amax(dim=0).float()
-    return (inputs / weights.clamp(min=1e-3 * float(weights.max()) or 1.0)).sqrt()
+    scales = (largest / weights).sqrt()
+    # a channel that the sample does not use may be used later
+    return torch.where((largest > 0) & (weights > 0), scales, 1.0)
 
 
 def _largest_inputs(decoder: PreTrainedModel, token_ids: Tensor) -> dict[str, Tensor]:
