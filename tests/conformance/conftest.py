@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from tests.conformance.audio import encode, joined, silence
+from tests.conformance.media_server import MediaServer
 from tests.conformance.wire import TIMEOUT_S, Api
 from tests.conftest import Clip, Server
 from tests.scripted.server import scripted_api, served
@@ -53,3 +54,14 @@ def quiet() -> bytes:
 def long_audio(clips: list[Clip]) -> bytes:
     """A dozen English sentences, longer than one window of Whisper's."""
     return joined([clip for clip in clips if clip.language == "en"][:12])
+
+
+@pytest.fixture(scope="module")
+def media() -> Iterator[MediaServer]:
+    with MediaServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def speech_url(media: MediaServer, clip: Clip) -> str:
+    return media.add_file("/speech.flac", clip.data, "audio/flac")

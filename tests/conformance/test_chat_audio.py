@@ -4,7 +4,7 @@ import json
 import socket
 import time
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
@@ -47,17 +47,6 @@ DATA, URL = "messages[0].content[0].input_audio.data", "messages[0].content[0].a
 
 # A lossy codec may cost a word.
 MAX_WORD_ERROR_RATE = 0.35
-
-
-@pytest.fixture(scope="module")
-def media() -> Iterator[MediaServer]:
-    with MediaServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def speech_url(media: MediaServer, clip: Clip) -> str:
-    return media.add_file("/speech.flac", clip.data, "audio/flac")
 
 
 def transcript(api: Api, audio: Json, **parameters: Any) -> str:

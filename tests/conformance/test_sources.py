@@ -1,7 +1,5 @@
 """TRP-01: files that are fetched, and which of their tracks is heard."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -13,17 +11,6 @@ from tests.conftest import Clip
 from tests.deployments.audio.test_tracks import with_tracks
 
 PATHS = ["/v1/audio/transcriptions", "/v1/audio/translations"]
-
-
-@pytest.fixture(scope="module")
-def media() -> Iterator[MediaServer]:
-    with MediaServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def speech_url(media: MediaServer, clip: Clip) -> str:
-    return media.add_file("/speech.flac", clip.data, "audio/flac")
 
 
 @pytest.mark.parametrize("path", PATHS)
