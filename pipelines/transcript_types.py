@@ -19,9 +19,24 @@ class CueOptions:
     max_line_count: int = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """`data` are the bytes of this token alone: part of a UTF-8 character may be all it holds."""
+
+    id: int
+    text: str
+    logprob: float
+    data: bytes = b""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodingOptions(Sampling):
-    """How one chunk is decoded. At temperature 0 it is tried hotter where decoding fails (Whisper's fallback)."""
+    """How one chunk is decoded. At temperature 0 it is tried hotter where decoding fails (Whisper's fallback).
+
+    written: what the answer begins with, known from an earlier decoding of the same chunk when it was shorter.
+    is_draft: the chunk will grow and be decoded again, so it is tried only once.
+    head_start_s: it goes before what has waited longer by no more than this.
+    """
 
     task: Task = "transcribe"
 
@@ -43,19 +58,14 @@ class DecodingOptions(Sampling):
     # whether a model that is served with timestamp tokens writes them
     timestamp_tokens: bool = True
 
+    # of speech that is heard as it is spoken
+    written: tuple[Token, ...] = ()
+    is_draft: bool = False
+    head_start_s: float = 0.0
+
     @property
     def has_times(self) -> bool:
         return self.timestamps or self.word_timestamps
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """`data` are the bytes of this token alone: part of a UTF-8 character may be all it holds."""
-
-    id: int
-    text: str
-    logprob: float
-    data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
         self, chunk: AudioChunk, options: DecodingOptions
     ) -> tuple[ChunkTranscript, Work] | AudioServerError:
         try:
-            transcript, work = await self._loop.run(chunk, options)
+            transcript, work = await self._loop.run(chunk, options, head_start_s=options.head_start_s)
         except AudioServerError as error:
             return error
         numbers = {"chunk": chunk.index, "audio_s": round(chunk.waveform.duration_s, 3), **asdict(work)}

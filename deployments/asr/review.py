@@ -32,7 +32,11 @@ class Reviewer:
         return True
 
     def must_retry(self, row: Row) -> bool:
-        if row.options.temperature > 0 or len(row.failed_attempts) + 1 >= len(TEMPERATURE_LADDER):
+        if (
+            row.options.is_draft
+            or row.options.temperature > 0
+            or len(row.failed_attempts) + 1 >= len(TEMPERATURE_LADDER)
+        ):
             return False
         return row.options.max_tokens is None and self._is_poor(row, row.attempt)
 

@@ -60,7 +60,8 @@ class Row:
 
     def start(self, temperature: float) -> None:
         """Begin to decode the window anew; a row's random numbers depend on nothing but its own seed and place."""
-        self.attempt = Attempt(temperature)
+        written = self.options.written
+        self.attempt = Attempt(temperature, [token.id for token in written], [token.logprob for token in written])
         mixed = random.Random(f"{self.seed}/{self.chunk.index}/{temperature}")
         self.attempt_seed = mixed.getrandbits(63)
 

@@ -158,7 +158,8 @@ class WhisperEngine:
 
     def _kind(self, row: Row) -> tuple[bool, int, bool]:
         language = row.heard.language if row.heard else next(iter(self._vocabulary.language_ids))
-        return row.heard is None, len(self._vocabulary.prefix(row.options, language, row.is_timed)), row.is_timed
+        num_read = len(self._vocabulary.prefix(row.options, language, row.is_timed)) + len(row.attempt.tokens)
+        return row.heard is None, num_read, row.is_timed
 
     def _take_aboard(self, rows: Sequence[Row], encoded: Tensor) -> None:
         slots = self._slots.take(len(rows))
@@ -186,7 +187,8 @@ class WhisperEngine:
         for row in rows:
             assert row.heard is not None
             row.prefix = self._vocabulary.prefix(row.options, row.heard.language, row.is_timed)
-        token_ids = torch.tensor([row.prefix for row in rows], device=self._network.device)
+        told = [[*row.prefix, *row.attempt.tokens] for row in rows]
+        token_ids = torch.tensor(told, device=self._network.device)
         hidden = self._network.read(token_ids, self._slots, slots)
         start = rows[0].prefix.index(self._vocabulary.start_of_transcript)
         probabilities = self._network.logits(hidden[:, start]).softmax(dim=-1)[:, self._vocabulary.no_speech].tolist()

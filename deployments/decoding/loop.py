@@ -4,7 +4,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
@@ -48,12 +47,18 @@ class _Passenger:
 
     request_id: str
     request: tuple[Any, ...]
+    head_start_s: float
     home: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     outcomes: "asyncio.Queue[_Outcome]" = field(default_factory=asyncio.Queue)
     submitted_at: float = field(default_factory=time.monotonic)
     boarded_at: float = 0.0
     num_steps: int = 0
     sum_batch_sizes: int = 0
+
+    @property
+    def place(self) -> float:
+        """In the queue: who waits long enough comes before any newcomer, whatever head start that has."""
+        return self.submitted_at - self.head_start_s
 
     def work(self) -> Work:
         return Work(
@@ -81,7 +86,7 @@ class EngineLoop(Generic[ResultT]):
         self._engine = engine
         self._ids = count()
         self._changed = threading.Condition()
-        self._waiting: deque[_Passenger] = deque()
+        self._waiting: list[_Passenger] = []
         self._left: list[str] = []
         self._aboard: dict[str, _Passenger] = {}
         self._is_stopped = False
@@ -97,22 +102,27 @@ class EngineLoop(Generic[ResultT]):
         hangs = since_s is not None and time.monotonic() - since_s > self.max_step_s
         return self._thread.is_alive() and self._num_failed_steps < MAX_FAILED_STEPS and not hangs
 
-    async def run(self, *request: Any) -> tuple[ResultT, Work]:
+    async def run(self, *request: Any, head_start_s: float = 0.0) -> tuple[ResultT, Work]:
         """Wait for the engine's last answer; raises as `stream`."""
-        async with aclosing(self.stream(*request)) as answers:
+        async with aclosing(self.stream(*request, head_start_s=head_start_s)) as answers:
             async for results, work in answers:
                 answer = results[-1], work
         return answer
 
-    async def stream(self, *request: Any) -> AsyncGenerator[tuple[list[ResultT], Work], None]:
+    async def stream(
+        self, *request: Any, head_start_s: float = 0.0
+    ) -> AsyncGenerator[tuple[list[ResultT], Work], None]:
         """Yield what the engine has answered since the last time, and what it has cost so far.
 
         Closing the generator, or cancelling its caller, takes the request out within a step.
 
+        Args:
+            head_start_s: it boards before those who have waited longer by no more than this.
+
         Raises:
             AudioServerError: what `Engine.add` refused, or `ModelUnavailable` when the engine failed.
         """
-        passenger = _Passenger(str(next(self._ids)), request)
+        passenger = _Passenger(str(next(self._ids)), request, head_start_s)
         with self._changed:
             self._waiting.append(passenger)
             self._changed.notify()
@@ -160,10 +170,12 @@ class EngineLoop(Generic[ResultT]):
                 _deliver(self._step())
 
     def _next_to_board(self, left: list[str]) -> list[_Passenger]:
-        self._waiting = deque(passenger for passenger in self._waiting if passenger.request_id not in left)
+        waiting = [passenger for passenger in self._waiting if passenger.request_id not in left]
+        waiting.sort(key=lambda passenger: passenger.place)
         num_aboard = sum(request_id not in left for request_id in self._aboard)
         num_free = max(self.max_batch_size - num_aboard, 0)
-        return [self._waiting.popleft() for _ in range(min(num_free, len(self._waiting)))]
+        self._waiting = waiting[num_free:]
+        return waiting[:num_free]
 
     def _board(self, passenger: _Passenger) -> None:
         passenger.boarded_at = time.monotonic()

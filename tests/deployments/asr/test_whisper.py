@@ -15,11 +15,13 @@ from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneratio
 
 from benchmarks.scoring import word_error_rate
 from deployments.asr.engine import AsrEngineArgs
+from deployments.asr.row import Row
 from deployments.asr.whisper import WhisperEngine
 from models.sources import resolve
 from pipelines.audio_types import SAMPLE_RATE_HZ, Samples
 from pipelines.errors import ModelUnavailable, UnsupportedLanguage
 from pipelines.transcript_types import ChunkTranscript, CueOptions, DecodingOptions
+from pipelines.whisper import TEMPERATURE_LADDER
 from tests.support.whisper_driving import (
     Request,
     Speech,
@@ -578,3 +580,37 @@ def test_8_bits_hear_as_well(small: WhisperEngine, multilingual: WhisperEngine, 
 def test_8_bits_depend_on_nobody_else(small: WhisperEngine, mixed: list[Request]) -> None:
     """Not by a single bit."""
     assert together(small, mixed) == [alone(small, request) for request in mixed]
+
+
+def test_what_is_written_already_is_gone_on_with(engine: WhisperEngine, speech: Speech, mixed: list[Request]) -> None:
+    """Also in company: the answer is the one that it would have written by itself, with words for all of it."""
+    chunk, options = chunk_of(joined(speech, "en-03", "en-04")), DecodingOptions(word_timestamps=True)
+    whole = alone(engine, (chunk, options))
+    tokens = [token for segment in whole.segments for token in segment.tokens]
+    for length in (1, len(tokens) // 2, len(tokens)):
+        request = chunk, replace(options, written=tuple(tokens[:length]))
+        for found in (alone(engine, request), together(engine, [*mixed[:3], request])[-1]):
+            check_equal([found], [whole])
+            assert logprobs(found)[:length] == logprobs(whole)[:length]
+
+
+def test_what_is_written_stands_whatever_is_heard(engine: WhisperEngine, speech: Speech) -> None:
+    chunk = chunk_of(speech["en-00"])
+    other = alone(engine, (chunk_of(speech["en-01"]), DecodingOptions()))
+    written = other.segments[0].tokens[:3]
+    found = alone(engine, (chunk, DecodingOptions(written=written)))
+    assert token_ids(found)[:3] == [token.id for token in written]
+    assert len(token_ids(found)) > 3
+
+
+def test_a_draft_is_tried_once(engine: WhisperEngine, speech: Speech, monkeypatch: pytest.MonkeyPatch) -> None:
+    temperatures: list[float] = []
+    start = Row.start
+    monkeypatch.setattr("deployments.asr.review.needs_fallback", lambda *_: True)
+    monkeypatch.setattr(
+        Row, "start", lambda row, temperature: (temperatures.append(temperature), start(row, temperature))
+    )
+    alone(engine, (chunk_of(speech["en-00"]), DecodingOptions(is_draft=True)))
+    assert temperatures == [0.0]
+    alone(engine, (chunk_of(speech["en-00"]), DecodingOptions()))
+    assert len(temperatures) == 1 + len(TEMPERATURE_LADDER)

@@ -126,6 +126,26 @@ async def test_a_lower_limit_lets_those_aboard_finish() -> None:
     assert max(engine.batch_sizes[5:], default=0) <= 2
 
 
+async def test_who_has_a_head_start_boards_first_but_not_before_who_waits_for_longer_than_that() -> None:
+    engine = CountingEngine(is_gated=True)
+    order = []
+
+    async def ask(loop: EngineLoop[int], number: int, head_start_s: float) -> None:
+        order.append((await loop.run(number, head_start_s=head_start_s))[0])
+
+    async with looping(engine, 1) as loop:
+        (aboard,) = submit(loop, 1)
+        await until(lambda: bool(engine.aboard))
+        head_starts = {2: 0.2, 3: 0.0, 4: 0.0}
+        waiting = [asyncio.create_task(ask(loop, number, head_start_s)) for number, head_start_s in head_starts.items()]
+        await asyncio.sleep(0.3)
+        waiting += [asyncio.create_task(ask(loop, 5, 0.0)), asyncio.create_task(ask(loop, 6, 0.2))]
+        await settle()
+        engine.allow.release(100)
+        await asyncio.gather(aboard, *waiting)
+    assert order == [2, 3, 4, 6, 5]
+
+
 async def test_somebody_joins_while_others_are_aboard() -> None:
     engine = CountingEngine(is_gated=True)
     async with looping(engine) as loop:
