@@ -36,6 +36,13 @@ class TranscriptBuilder:
             deltas.append(TextDelta(text, segment.tokens, segment.words or (_as_word(segment),)))
         return deltas
 
+    def preview(self, chunk: ChunkTranscript) -> str:
+        """The text that `add` would tell of it, but for what follows its last word."""
+        segments, chunks, spoken_s = list(self._segments), list(self._chunks), dict(self._spoken_s)
+        text = "".join(delta.text for delta in self.add(chunk))
+        self._segments, self._chunks, self._spoken_s = segments, chunks, spoken_s
+        return text
+
     def finish(self) -> Transcript:
         return Transcript(
             info=self._info,

@@ -23,8 +23,7 @@ class TranscriptionPipeline:
 
     def __init__(self, reader: AudioReader, recognizer: Recognizer, num_chunks_in_flight: int = 4) -> None:
         self._reader = reader
-        self._recognizer = recognizer
-        self._max_in_flight = num_chunks_in_flight
+        self._transcriber = ChunkTranscriber(recognizer, num_chunks_in_flight)
 
     @asynccontextmanager
     async def open(
@@ -38,19 +37,33 @@ class TranscriptionPipeline:
                 replaced.
         """
         opening = self._reader.open(upload, vad, audio_track)
-        async with opening as audio, aclosing(self._events(audio, options)) as events:
+        async with opening as audio, aclosing(self._transcriber.events(audio, options)) as events:
             yield Transcription(audio.info, events)
 
-    async def _events(self, audio: OpenUpload, options: DecodingOptions) -> AsyncGenerator[TranscriptionEvent, None]:
+
+class ChunkTranscriber:
+    """From the chunks of any source to events; keeps nothing between calls."""
+
+    def __init__(self, recognizer: Recognizer, max_in_flight: int) -> None:
+        self._recognizer = recognizer
+        self._max_in_flight = max_in_flight
+
+    async def events(
+        self, audio: OpenUpload, options: DecodingOptions, has_begun: bool = False
+    ) -> AsyncGenerator[TranscriptionEvent, None]:
+        """
+        Args:
+            has_begun: they are not a request's first step, and wait where a queue is full.
+        """
         builder = TranscriptBuilder(audio.info, options)
-        async with aclosing(self._transcripts(audio.chunks, options)) as transcripts:
+        async with aclosing(self._transcripts(audio.chunks, options, has_begun)) as transcripts:
             async for transcript in transcripts:
                 for delta in builder.add(transcript):
                     yield delta
         yield TranscriptFinished(builder.finish())
 
     async def _transcripts(
-        self, chunks: AsyncGenerator[AudioChunk, None], options: DecodingOptions
+        self, chunks: AsyncGenerator[AudioChunk, None], options: DecodingOptions, has_begun: bool
     ) -> AsyncGenerator[ChunkTranscript, None]:
         """Yield every chunk's answers in order, a bounded number of them being worked on at once.
 
@@ -71,11 +84,9 @@ class TranscriptionPipeline:
                 if reading is not None and reading.done():
                     chunk, reading = reading.result(), None
                     if chunk is not None:
-                        running.append(
-                            asyncio.create_task(
-                                self._transcribe(chunk, replace(options, neighbour=neighbours.of_next()))
-                            )
-                        )
+                        knowing = replace(options, neighbour=neighbours.of_next() or options.neighbour)
+                        is_first_step = chunk.index == 0 and not has_begun
+                        running.append(asyncio.create_task(self._transcribe(chunk, knowing, is_first_step)))
                     else:
                         is_exhausted = True
                 elif running[0].done():
@@ -89,9 +100,11 @@ class TranscriptionPipeline:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
 
-    async def _transcribe(self, chunk: AudioChunk, options: DecodingOptions) -> list[ChunkTranscript]:
+    async def _transcribe(
+        self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool
+    ) -> list[ChunkTranscript]:
         """One answer, or two of a chunk whose language seems to change: each part is heard alone then."""
-        transcript = await self._recognizer.transcribe(chunk, options, is_first_step=chunk.index == 0)
+        transcript = await self._recognizer.transcribe(chunk, options, is_first_step)
         change = transcript.change
         if change is None:
             return [transcript]

@@ -6,10 +6,12 @@ The two thresholds (a lower one ends speech than starts it) are those of Silero 
 
 from collections.abc import Iterable
 
-from pipelines.audio_types import SpeechSegment, VadOptions
+from pipelines.audio_types import SAMPLE_RATE_HZ, SpeechSegment, VadOptions
 
-FRAME_S = 0.032
-"""Silero VAD judges 512 samples at 16 kHz at a time."""
+FRAME_SAMPLES = 512
+"""Silero VAD judges so many samples at 16 kHz at a time."""
+
+FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 
 HYSTERESIS = 0.15
 MIN_SPEECH_S = 0.1
@@ -24,20 +26,36 @@ class SpeechDetector:
     """
 
     def __init__(self, options: VadOptions) -> None:
-        self._threshold = options.threshold
-        self._release = max(options.threshold - HYSTERESIS, 0.01)
-        self._prefix_s = min(options.prefix_padding_ms / 1000, MAX_PADDING_S)
-        self._silence_s = options.silence_duration_ms / 1000
-        self._suffix_s = min(self._silence_s, 0.2)
+        self.adjust(options)
         self._now_s = 0.0
         self._start_s: float | None = None
         self._silent_since_s: float | None = None
         self._last_end_s = 0.0
 
+    def adjust(self, options: VadOptions) -> None:
+        """Go by other options from now on."""
+        self._threshold = options.threshold
+        self._release = max(options.threshold - HYSTERESIS, 0.01)
+        self._prefix_s = min(options.prefix_padding_ms / 1000, MAX_PADDING_S)
+        self._silence_s = options.silence_duration_ms / 1000
+        self._suffix_s = min(self._silence_s, 0.2)
+
     @property
     def open_since_s(self) -> float | None:
         """Padded start of the speech going on now, or None."""
         return None if self._start_s is None else self._padded_start(self._start_s)
+
+    @property
+    def certain_since_s(self) -> float | None:
+        """The same, of speech that has lasted long enough to be reported in any case."""
+        if self._start_s is None or self.spoken_until_s - self._start_s < MIN_SPEECH_S:
+            return None
+        return self.open_since_s
+
+    @property
+    def spoken_until_s(self) -> float:
+        """Where the speech that is open was last heard."""
+        return self._now_s if self._silent_since_s is None else self._silent_since_s
 
     @property
     def needed_from_s(self) -> float:

@@ -13,8 +13,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from pipelines.audio_types import Samples
+from pipelines.vad import FRAME_SAMPLES
 
-FRAME_SAMPLES = 512
 CONTEXT_SAMPLES = 64
 
 

@@ -1,0 +1,334 @@
+"""Text while somebody speaks: what was said of a turn up to now is decoded again and again, and told as soon as two
+decodings agree on it (`pipelines.agreement`). What was told is never taken back: the next decoding begins with it.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, count, pairwise
+
+import numpy as np
+
+from pipelines.agreement import agreed_length, text_of
+from pipelines.audio_types import (
+    MAX_CHUNK_S,
+    SAMPLE_RATE_HZ,
+    AudioChunk,
+    AudioInfo,
+    Samples,
+    SpeechSegment,
+    VadOptions,
+    Waveform,
+)
+from pipelines.errors import RetryableError
+from pipelines.languages import WRITTEN_WITHOUT_SPACES
+from pipelines.merging import TranscriptBuilder
+from pipelines.ports import Recognizer
+from pipelines.transcript_types import ChunkTranscript, DecodingOptions, Segment, Token
+from pipelines.transcription_events import TextDelta, TranscriptFinished, TranscriptionEvent
+from pipelines.vad import SpeechDetector
+from pipelines.whisper import compression_ratio, needs_fallback
+
+UTTERANCE_SILENCE_MS = 1_000
+"""So long a pause inside a turn ends what is decoded together, as the silences of an upload part its chunks."""
+
+CUT_AFTER_S = 12.0
+"""A window that is longer is cut where an agreed sentence ends: the shorter, the sooner it is decoded again."""
+
+MUST_CUT_AFTER_S = 26.0
+"""… and wherever a segment ends, agreed or not, before it has no room in Whisper's receptive field."""
+
+PREFIX_S, SUFFIX_S = 0.3, 0.2
+"""How much silence the detector leaves around speech (`pipelines.vad`)."""
+
+DRAFT_HEAD_START_S, FINAL_HEAD_START_S = 5.0, 10.0
+"""Somebody waits for it, so it goes before uploads, but not for ever."""
+
+
+class Utterance:
+    """Speech without a long pause, as it grows; times on its turn's clock."""
+
+    def __init__(self, start_s: float) -> None:
+        self.start_s = start_s
+        self.spoken_until_s = start_s
+        self.ended = asyncio.Event()
+        self._samples: Samples = np.zeros(0, np.float32)
+        self._forgotten = 0
+        self._grown = asyncio.Event()
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + (self._forgotten + len(self._samples)) / SAMPLE_RATE_HZ
+
+    @property
+    def kept_s(self) -> float:
+        return len(self._samples) / SAMPLE_RATE_HZ
+
+    def grow(self, samples: Samples, spoken_until_s: float) -> None:
+        self._samples = np.concatenate((self._samples, samples))
+        self.spoken_until_s = spoken_until_s
+        self._grown.set()
+
+    def end(self) -> None:
+        self.ended.set()
+        self._grown.set()
+
+    async def grown_to(self, end_s: float) -> bool:
+        """Wait until it is so long. False when it ends before."""
+        while self.end_s < end_s and not self.ended.is_set():
+            self._grown.clear()
+            await self._grown.wait()
+        return not self.ended.is_set()
+
+    def since(self, start_s: float) -> Samples:
+        return self._samples[self._position(start_s) :]
+
+    def forget(self, until_s: float) -> None:
+        position = self._position(until_s)
+        self._samples = self._samples[position:].copy()
+        self._forgotten += position
+
+    def _position(self, time_s: float) -> int:
+        return max(round((time_s - self.start_s) * SAMPLE_RATE_HZ) - self._forgotten, 0)
+
+
+@dataclass(slots=True)
+class Window:
+    """What is decoded together.
+
+    told: text of it that was told. agreed: its tokens.
+    answer: of the last decoding, which has heard what is before `heard_until_s`.
+    tried_until_s: what is before was decoded, or somebody tried.
+    """
+
+    start_s: float
+    tried_until_s: float
+    agreed: tuple[Token, ...] = ()
+    told: str = ""
+    answer: ChunkTranscript | None = None
+    heard_until_s: float = 0.0
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """All that the last decoding has written. It begins with what is agreed, or counts for nothing."""
+        return self._written if self._goes_on else self.agreed
+
+    @property
+    def language(self) -> str | None:
+        return self.answer.language if self.answer else None
+
+    def boundaries(self) -> list[tuple[int, float]]:
+        """Ends of segments: how many tokens are before, and when."""
+        if self.answer is None or not self.answer.segments or not self._goes_on:
+            return [(len(self.agreed), self.heard_until_s)]
+        ends = accumulate(len(segment.tokens) for segment in self.answer.segments)
+        pauses_s = [(one.end_s + following.start_s) / 2 for one, following in pairwise(self.answer.segments)]
+        return list(zip(ends, [*pauses_s, self.heard_until_s], strict=True))
+
+    @property
+    def _written(self) -> tuple[Token, ...]:
+        return tuple(token for segment in self.answer.segments for token in segment.tokens) if self.answer else ()
+
+    @property
+    def _goes_on(self) -> bool:
+        return [token.id for token in self._written[: len(self.agreed)]] == [token.id for token in self.agreed]
+
+
+@dataclass(slots=True)
+class LiveTranscriber:
+    """One turn's. `grow` and `close` never wait; `events` are told until it is closed and all of it is known.
+
+    interval_s: of new audio before it is decoded again.
+    """
+
+    recognizer: Recognizer
+    options: DecodingOptions
+    interval_s: float
+    _detector: SpeechDetector = field(
+        default_factory=lambda: SpeechDetector(VadOptions(silence_duration_ms=UTTERANCE_SILENCE_MS)), init=False
+    )
+    _utterances: "asyncio.Queue[Utterance | None]" = field(default_factory=asyncio.Queue, init=False)
+    _kept: list[Utterance] = field(default_factory=list, init=False)
+    """Of which not all is known."""
+    _open: Utterance | None = field(default=None, init=False)
+    _recent: Samples = field(default_factory=lambda: np.zeros(0, np.float32), init=False)
+    """What no utterance has yet, up to now."""
+    _num_samples: int = field(default=0, init=False)
+    _numbers: "count[int]" = field(default_factory=count, init=False)
+
+    # The audio, as it comes
+
+    def grow(self, samples: Samples, probabilities: Sequence[float]) -> None:
+        self._recent = np.concatenate((self._recent, samples))
+        self._num_samples += len(samples)
+        for segment in self._detector.push(probabilities):
+            self._end(segment)
+        since_s = self._detector.certain_since_s
+        if since_s is not None:
+            utterance = self._open or self._begin(since_s)
+            utterance.grow(self._recent, min(self._detector.spoken_until_s, self._now_s))
+            self._recent = self._recent[:0]
+        else:
+            self._forget(self._detector.needed_from_s)
+
+    def close(self) -> None:
+        for segment in self._detector.finish(self._now_s):
+            self._end(segment)
+        self._utterances.put_nowait(None)
+
+    @property
+    def pending_s(self) -> float:
+        """Speech that is kept, because not all of it is known."""
+        return sum(utterance.kept_s for utterance in self._kept)
+
+    @property
+    def _now_s(self) -> float:
+        return self._num_samples / SAMPLE_RATE_HZ
+
+    def _begin(self, start_s: float) -> Utterance:
+        self._forget(start_s)
+        self._open = Utterance(self._now_s - len(self._recent) / SAMPLE_RATE_HZ)
+        self._kept.append(self._open)
+        self._utterances.put_nowait(self._open)
+        return self._open
+
+    def _end(self, segment: SpeechSegment) -> None:
+        """It may have begun and ended in audio that has come at once."""
+        utterance = self._open or self._begin(segment.start_s)
+        missing = max(round((segment.end_s - utterance.end_s) * SAMPLE_RATE_HZ), 0)
+        spoken_until_s = max(utterance.spoken_until_s, segment.end_s - SUFFIX_S)
+        utterance.grow(self._recent[:missing], spoken_until_s)
+        self._recent = self._recent[missing:]
+        utterance.end()
+        self._open = None
+
+    def _forget(self, until_s: float) -> None:
+        kept = round((self._now_s - until_s) * SAMPLE_RATE_HZ)
+        self._recent = self._recent[max(len(self._recent) - kept, 0) :]
+
+    # What is known of it
+
+    async def events(self) -> AsyncGenerator[TranscriptionEvent, None]:
+        builder = TranscriptBuilder(AudioInfo(float("inf"), "", ""), self.options)
+        while (utterance := await self._utterances.get()) is not None:
+            window = Window(utterance.start_s, utterance.start_s + PREFIX_S)
+            while await utterance.grown_to(window.tried_until_s + self.interval_s):
+                before, is_same = window.tokens, window.language
+                if await self._draft(utterance, window):
+                    is_same_language = is_same in (None, window.language)
+                    for delta in self._agree(window, before if is_same_language else (), builder):
+                        yield delta
+                    self._cut(utterance, window, builder)
+            async for delta in self._finish(utterance, window, builder):
+                yield delta
+            self._kept.remove(utterance)
+        transcript = builder.finish()
+        yield TranscriptFinished(replace(transcript, info=AudioInfo(self._now_s, "", "")))
+
+    async def _draft(self, utterance: Utterance, window: Window) -> bool:
+        """Whether the window was decoded. When the utterance ends first, a draft that does not hear all of it is given
+        up."""
+        drafting = asyncio.ensure_future(self._decode(utterance, window, is_draft=True))
+        ending = asyncio.ensure_future(utterance.ended.wait())
+        window.tried_until_s = end_s = utterance.end_s
+        try:
+            await asyncio.wait({drafting, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not drafting.done() and end_s < utterance.spoken_until_s:
+                return False
+            await drafting
+        except RetryableError:
+            return False  # the next one may do better
+        finally:
+            drafting.cancel()
+            ending.cancel()
+            await asyncio.gather(drafting, ending, return_exceptions=True)
+        return True
+
+    def _agree(self, window: Window, before: Sequence[Token], builder: TranscriptBuilder) -> list[TextDelta]:
+        """What the last two decodings agree on; of a window that is full, all but its last segment."""
+        length = agreed_length(before, window.tokens, window.language not in WRITTEN_WITHOUT_SPACES)
+        if window.heard_until_s - window.start_s >= MUST_CUT_AFTER_S:
+            ends = [end for end, _ in window.boundaries()]
+            length = max([length, *(ends[-2:-1] or ends)])
+        return self._tell(window, window.tokens[: max(length, len(window.agreed))], builder)
+
+    def _tell(self, window: Window, tokens: tuple[Token, ...], builder: TranscriptBuilder) -> list[TextDelta]:
+        assert window.answer
+        new, window.agreed = tokens[len(window.agreed) :], tokens
+        text = builder.preview(_chunk_of(window.answer, tokens, window.start_s, window.heard_until_s))
+        delta, window.told = text[len(window.told) :], text
+        return [TextDelta(delta, new)] if delta else []
+
+    def _cut(self, utterance: Utterance, window: Window, builder: TranscriptBuilder) -> None:
+        """Let a long window begin behind the last segment that is agreed on."""
+        boundaries = [(end, time_s) for end, time_s in window.boundaries() if end <= len(window.agreed)]
+        if window.answer is None or not boundaries or window.heard_until_s - window.start_s < CUT_AFTER_S:
+            return
+        length, cut_s = boundaries[-1]
+        done, rest = window.agreed[:length], window.agreed[length:]
+        builder.add(_chunk_of(window.answer, done, window.start_s, cut_s))
+        after = _chunk_of(window.answer, window.tokens[length:], cut_s, window.heard_until_s)
+        window.start_s, window.agreed, window.answer = cut_s, rest, after
+        window.told = builder.preview(_chunk_of(after, rest, cut_s, window.heard_until_s))
+        utterance.forget(cut_s)
+
+    async def _finish(
+        self, utterance: Utterance, window: Window, builder: TranscriptBuilder
+    ) -> AsyncGenerator[TextDelta, None]:
+        """The last draft's answer is the last word where it has heard all and was not poor."""
+        while window.heard_until_s < utterance.spoken_until_s or window.answer is None or _is_poor(window.answer):
+            await self._decode(utterance, window, is_draft=False)
+            if window.heard_until_s >= utterance.end_s:
+                break
+            for delta in self._agree(window, (), builder):
+                yield delta
+            self._cut(utterance, window, builder)
+        assert window.answer
+        told = window.told
+        chunk = _chunk_of(window.answer, window.tokens, window.start_s, window.heard_until_s)
+        text = "".join(delta.text for delta in builder.add(chunk))
+        if text[len(told) :]:
+            yield TextDelta(text[len(told) :], window.tokens[len(window.agreed) :])
+
+    async def _decode(self, utterance: Utterance, window: Window, is_draft: bool) -> None:
+        samples = utterance.since(window.start_s)[: round(MAX_CHUNK_S * SAMPLE_RATE_HZ)]
+        end_s = window.start_s + len(samples) / SAMPLE_RATE_HZ
+        speech = (SpeechSegment(window.start_s, end_s),)
+        options = replace(
+            self.options,
+            language=self.options.language or (window.language if window.agreed else None),
+            may_change=False,
+            timestamps=end_s - window.start_s >= CUT_AFTER_S,
+            timestamp_tokens=False,
+            written=window.agreed,
+            is_draft=is_draft,
+            head_start_s=DRAFT_HEAD_START_S if is_draft else FINAL_HEAD_START_S,
+        )
+        chunk = AudioChunk(next(self._numbers), window.start_s, Waveform(samples), speech)
+        window.answer = await self.recognizer.transcribe(chunk, options, is_first_step=False)
+        window.heard_until_s = end_s
+
+
+def _chunk_of(answer: ChunkTranscript, tokens: Sequence[Token], start_s: float, end_s: float) -> ChunkTranscript:
+    """The answer with these tokens as its only segment."""
+    if not tokens:
+        return replace(answer, segments=())
+    text = text_of(tokens)
+    segment = Segment(
+        start_s=start_s,
+        end_s=end_s,
+        text=text,
+        tokens=tuple(tokens),
+        temperature=max((segment.temperature for segment in answer.segments), default=0.0),
+        avg_logprob=sum(token.logprob for token in tokens) / len(tokens),
+        compression_ratio=compression_ratio(text),
+        no_speech_prob=max((segment.no_speech_prob for segment in answer.segments), default=0.0),
+    )
+    return replace(answer, segments=(segment,))
+
+
+def _is_poor(answer: ChunkTranscript) -> bool:
+    return any(
+        needs_fallback(segment.avg_logprob, segment.compression_ratio, segment.no_speech_prob)
+        for segment in answer.segments
+    )
