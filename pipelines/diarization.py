@@ -1,7 +1,7 @@
 """Upload to events with speakers: recognition and diarization side by side, joined as both go on."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pipelines.audio_types import AudioInfo, AudioStretch, VadOptions
 from pipelines.ports import AudioReader, Diarizer
 from pipelines.speaker_types import Diarization, Embedding, KnownSpeaker, Speaker
-from pipelines.speakers import SpeakerAttribution
+from pipelines.speakers import SpeakerAttribution, SpeakerLabels
 from pipelines.transcript_types import DecodingOptions
 from pipelines.transcription import TranscriptionPipeline
 from pipelines.transcription_events import TextDelta, TranscriptFinished, Transcription, TranscriptionEvent
@@ -35,11 +35,7 @@ class DiarizedStretch:
 
 
 class DiarizedTranscriptionPipeline:
-    """A transcription with speakers.
-
-    Diarization takes memory by the length of what it looks at, so a long recording is diarized in stretches of
-    at most `max_window_s`, and their speakers are recognised again by their voices.
-    """
+    """A transcription with speakers."""
 
     def __init__(
         self,
@@ -53,7 +49,7 @@ class DiarizedTranscriptionPipeline:
         self._reader = reader
         self._diarizer = diarizer
         self._voices = voices
-        self._max_window_s = max_window_s
+        self._attributor = SpeakerAttributor(diarizer, max_window_s)
 
     @asynccontextmanager
     async def open(
@@ -80,10 +76,49 @@ class DiarizedTranscriptionPipeline:
     async def _events(
         self, read: ReadStretches, transcription: Transcription, known_speakers: Sequence[KnownSpeaker]
     ) -> AsyncGenerator[TranscriptionEvent, None]:
+        async def meet() -> Voices:
+            known: dict[str, Embedding] = {}
+            for speaker in known_speakers:
+                if len(speaker.speech.samples):
+                    known[speaker.name] = await self._diarizer.embed(speaker.speech, is_first_step=not known)
+            return Voices(known, self._voices)
+
+        has_begun = any(len(speaker.speech.samples) for speaker in known_speakers)
+        labels = SpeakerLabels(speaker.name for speaker in known_speakers)
+        async with aclosing(self._attributor.events(transcription, read, labels, meet, has_begun)) as events:
+            async for event in events:
+                yield event
+
+
+class SpeakerAttributor:
+    """Tells who says what a transcription tells.
+
+    Diarization takes memory by the length of what it looks at, so a long recording is diarized in stretches of
+    at most `max_window_s`, and their speakers are recognised again by their voices.
+    """
+
+    def __init__(self, diarizer: Diarizer, max_window_s: float) -> None:
+        self._diarizer = diarizer
+        self._max_window_s = max_window_s
+
+    async def events(
+        self,
+        transcription: Transcription,
+        read: ReadStretches,
+        labels: SpeakerLabels,
+        meet: Callable[[], Awaitable[Voices]],
+        has_begun: bool,
+    ) -> AsyncGenerator[TranscriptionEvent, None]:
+        """
+        Args:
+            labels: what speakers are called; may be another recording's, too.
+            meet: the voices that are known, and will be known behind it; it is asked beside the transcription.
+            has_begun: these are not a request's first steps, and wait where a queue is full.
+        """
         info = transcription.info
-        attribution = SpeakerAttribution(info.duration_s, [speaker.name for speaker in known_speakers])
+        attribution = SpeakerAttribution(info.duration_s, labels)
         finished: TranscriptFinished | None = None
-        stretches = self._stretches(read, info, known_speakers)
+        stretches = self._stretches(read, info, meet, has_begun)
         async with aclosing(side_by_side(transcription.events, stretches)) as events:
             async for event in events:
                 match event:
@@ -102,20 +137,15 @@ class DiarizedTranscriptionPipeline:
         yield TranscriptFinished(replace(finished.transcript, speaker_segments=tuple(attribution.segments)))
 
     async def _stretches(
-        self, read: ReadStretches, info: AudioInfo, known_speakers: Sequence[KnownSpeaker]
+        self, read: ReadStretches, info: AudioInfo, meet: Callable[[], Awaitable[Voices]], has_begun: bool
     ) -> AsyncGenerator[DiarizedStretch, None]:
-        known: dict[str, Embedding] = {}
-        for speaker in known_speakers:
-            if len(speaker.speech.samples):
-                known[speaker.name] = await self._diarizer.embed(speaker.speech, is_first_step=not known)
-        voices = Voices(known, self._voices)
+        voices = await meet()
         # Windows of equal length, because a short last one would tell little about its speakers; and a little
         # longer than that, so that rounding does not leave one of a few samples.
         stretch_s = info.duration_s / ceil(info.duration_s / self._max_window_s) + ROUNDING_S
         async with aclosing(read(stretch_s)) as stretches:
             async for stretch in stretches:
-                is_first_step = stretch.index == 0 and not known
-                diarization = await self._diarizer.diarize(stretch, is_first_step)
+                diarization = await self._diarizer.diarize(stretch, stretch.index == 0 and not has_begun)
                 speakers = sorted({turn.speaker for turn in diarization.turns + diarization.exclusive_turns})
                 yield DiarizedStretch(stretch.end_s, diarization, voices.recognise(speakers, diarization.voices))
 

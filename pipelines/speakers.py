@@ -71,10 +71,10 @@ Event = TextDelta | SegmentFinished
 class SpeakerAttribution:
     """Takes text and turns in order, each as it comes, and gives the same text back segment by segment."""
 
-    def __init__(self, duration_s: float, known_names: Iterable[str] = ()) -> None:
+    def __init__(self, duration_s: float, labels: "SpeakerLabels") -> None:
         self.segments: list[SpeakerSegment] = []
         self._duration_s = duration_s
-        self._labels = SpeakerLabels(known_names)
+        self._labels = labels
         self._windows: list[_Window] = []
         self._waiting: deque[_Sentence] = deque()
         self._open: _OpenSegment | None = None

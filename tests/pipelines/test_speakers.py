@@ -60,7 +60,7 @@ class Told:
 
 
 def tell(steps: Sequence[TextDelta | Window], duration_s: float, known: Sequence[str] = ()) -> Told:
-    attribution = SpeakerAttribution(duration_s, known)
+    attribution = SpeakerAttribution(duration_s, SpeakerLabels(known))
     events: list[Event] = []
     for step in steps:
         if isinstance(step, TextDelta):
@@ -436,7 +436,7 @@ def test_what_lies_between_two_windows_turns_is_the_same_whoever_is_first() -> N
 
 
 def test_text_is_told_as_soon_as_its_window_is_known() -> None:
-    attribution = SpeakerAttribution(30)
+    attribution = SpeakerAttribution(30, SpeakerLabels())
     assert attribution.add_text(spoken("It is early.", 1, 3)) == []
     [early] = attribution.add_turns(10, turns((0, 8, ANN)), {ANN: ANN})
     assert (early.text, early.segment_id) == ("It is early.", "seg_001")  # type: ignore[union-attr]
@@ -452,7 +452,7 @@ def test_text_is_told_as_soon_as_its_window_is_known() -> None:
 
 
 def test_a_sentence_waits_for_the_window_that_it_ends_in() -> None:
-    attribution = SpeakerAttribution(20)
+    attribution = SpeakerAttribution(20, SpeakerLabels())
     assert attribution.add_turns(10, turns((5, 10, ANN)), {ANN: ANN}) == []
     assert attribution.add_text(spoken("It goes on.", 8, 12.4)) == []
     [delta] = attribution.add_turns(20, turns((10, 13, ANN)), {ANN: ANN})
