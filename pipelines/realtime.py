@@ -4,7 +4,8 @@ clock. Its time is the audio's.
 Audio is kept here only as long as it may belong to a turn that has not begun; what belongs to one is passed on at once.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,28 +45,32 @@ class RecentAudio:
 
     def __init__(self) -> None:
         self.start = 0
-        self.samples: Samples = np.zeros(0, np.float32)
-        self._probabilities: list[float] = []
+        self.end = 0
+        self._frames: deque[tuple[Samples, float]] = deque()
 
-    @property
-    def end(self) -> int:
-        return self.start + len(self.samples)
-
-    def append(self, samples: Samples, probabilities: Sequence[float]) -> None:
-        self.samples = np.concatenate((self.samples, samples))
-        self._probabilities += probabilities
+    def append(self, event: AudioAppended) -> None:
+        starts = range(0, len(event.samples), FRAME_SAMPLES)
+        for start, probability in zip(starts, event.probabilities, strict=True):
+            self._frames.append((event.samples[start : start + FRAME_SAMPLES], probability))
+        self.end += len(event.samples)
 
     def take(self, end: int) -> tuple[Samples, list[float]]:
-        """Everything before the frame that begins at `end`, or behind it."""
-        num_frames = -(-max(end - self.start, 0) // FRAME_SAMPLES)
-        taken, self.samples = np.split(self.samples, [num_frames * FRAME_SAMPLES])
-        probabilities, self._probabilities = self._probabilities[:num_frames], self._probabilities[num_frames:]
-        self.start += len(taken)
-        return taken.copy(), probabilities
+        """All frames that begin before `end`."""
+        taken: list[tuple[Samples, float]] = []
+        while self._frames and self.start < end:
+            taken.append(self._frames.popleft())
+            self.start += len(taken[-1][0])
+        samples = [np.zeros(0, np.float32), *(frame for frame, _ in taken)]
+        return np.concatenate(samples), [probability for _, probability in taken]
 
     def forget(self, end: int) -> None:
-        """All whole frames before `end`."""
-        self.take(self.start + max(end - self.start, 0) // FRAME_SAMPLES * FRAME_SAMPLES)
+        """All frames that end before `end`, or there."""
+        while self._frames and self.start + len(self._frames[0][0]) <= end:
+            self.start += len(self._frames.popleft()[0])
+
+    def between(self, start: int, end: int) -> Samples:
+        samples = np.concatenate([np.zeros(0, np.float32), *(frame for frame, _ in self._frames)])
+        return samples[max(start - self.start, 0) : end - self.start]
 
 
 @dataclass(slots=True)
@@ -134,7 +139,7 @@ class RealtimeSession:
     # Audio
 
     def _append(self, event: AudioAppended) -> Iterator[SessionOutput]:
-        self._recent.append(event.samples, event.probabilities)
+        self._recent.append(event)
         for probability in event.probabilities:
             self._judged = min(self._judged + FRAME_SAMPLES, self._recent.end)
             if self._detector and self._detection:
@@ -206,9 +211,9 @@ class RealtimeSession:
 
     def _cut(self, turn: OpenTurn) -> Iterator[SessionOutput]:
         """End a turn that has lasted too long, and begin another one there."""
-        first = max(self._judged - self._recent.start - round(CUT_SEARCH_S * SAMPLE_RATE_HZ), 0)
-        held = self._recent.samples[first : self._judged - self._recent.start]
-        end = self._recent.start + first + round(quietest_moment_s(held) * SAMPLE_RATE_HZ)
+        first = max(self._judged - round(CUT_SEARCH_S * SAMPLE_RATE_HZ), self._recent.start)
+        held = self._recent.between(first, self._judged)
+        end = first + round(quietest_moment_s(held) * SAMPLE_RATE_HZ)
         if turn.is_spoken:
             yield SpeechStopped(turn.item_id, end / SAMPLE_RATE_HZ)
         yield from self._commit(turn, end)

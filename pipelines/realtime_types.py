@@ -21,8 +21,8 @@ class TurnDetection:
 
 @dataclass(frozen=True, slots=True)
 class AudioAppended:
-    """Whole frames and for each of them how probable speech is in it (`pipelines.vad`). Only before a commit, or where
-    the audio's format changes, may the last frame be short."""
+    """Frames, and for each of them how probable speech is in it (`pipelines.vad`). The last one is short where the
+    client has said that its audio ends, or goes on in another format."""
 
     samples: Samples
     probabilities: Sequence[float]

@@ -72,6 +72,7 @@ class LiveEar:
     def __init__(self, model: SileroModel, format: LiveFormat) -> None:
         self._model = model
         self._format: LiveFormat = format
+        self._rest: Samples = np.zeros(0, np.float32)
         self._start()
 
     def hear(self, data: bytes) -> HeardAudio:
@@ -89,13 +90,13 @@ class LiveEar:
         return HeardAudio(samples, probabilities)
 
     def change(self, format: LiveFormat) -> HeardAudio:
-        """Hear another format from now on; what is left of the old one is filled up to a whole frame."""
+        """The rest; another format is heard from now on."""
         rest = self.finish()
         self._format = format
         self._start()
-        return HeardAudio(np.pad(rest.samples, (0, -len(rest.samples) % FRAME_SAMPLES)), rest.probabilities)
+        return rest
 
     def _start(self) -> None:
         self._decoder = LiveDecoder(self._format)
         self._silero = SileroStream(self._model)
-        self._rest: Samples = np.zeros(0, np.float32)
+        self._rest = np.zeros(0, np.float32)

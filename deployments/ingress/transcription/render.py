@@ -69,9 +69,9 @@ def _plain(transcript: Transcript, request: TranscriptionRequest, model: ServedM
     is_whisper = model.family == "whisper"
     return Transcription(
         text=transcript.text,
-        usage=_duration_usage(transcript) if is_whisper else _token_usage(transcript),
-        logprobs=_logprobs(transcript.tokens) if request.include else None,
-        languages=_languages(transcript, model),
+        usage=duration_usage(transcript) if is_whisper else token_usage(transcript),
+        logprobs=logprobs_of(transcript.tokens) if request.include else None,
+        languages=languages_of(transcript, model),
     )
 
 
@@ -85,7 +85,7 @@ def _verbose(transcript: Transcript, request: TranscriptionRequest, task: Task) 
         text=transcript.text,
         segments=_segments(transcript.segments) if "segment" in granularities else None,
         words=_words(transcript) if "word" in granularities else None,
-        usage=_duration_usage(transcript),
+        usage=duration_usage(transcript),
     )
 
 
@@ -94,7 +94,7 @@ def _diarized(transcript: Transcript) -> DiarizedTranscription:
         duration=transcript.info.duration_s,
         text=transcript.text,
         segments=[DiarizedSegment(**_speaker_segment(segment)) for segment in transcript.speaker_segments],
-        usage=_token_usage(transcript),
+        usage=token_usage(transcript),
     )
 
 
@@ -132,11 +132,11 @@ def _words(transcript: Transcript) -> list[VerboseWord]:
     ]
 
 
-def _duration_usage(transcript: Transcript) -> DurationUsage:
+def duration_usage(transcript: Transcript) -> DurationUsage:
     return DurationUsage(seconds=max(ceil(transcript.info.duration_s), 1))
 
 
-def _token_usage(transcript: Transcript) -> TokenUsage:
+def token_usage(transcript: Transcript) -> TokenUsage:
     audio = max(ceil(transcript.info.duration_s * AUDIO_TOKENS_PER_S), 1)
     read = transcript.num_prompt_tokens + audio
     return TokenUsage(
@@ -147,11 +147,11 @@ def _token_usage(transcript: Transcript) -> TokenUsage:
     )
 
 
-def _logprobs(tokens: Iterable[Token]) -> list[Logprob]:
+def logprobs_of(tokens: Iterable[Token]) -> list[Logprob]:
     return [Logprob(token=token.text, logprob=token.logprob, bytes=list(token.data)) for token in tokens]
 
 
-def _languages(transcript: Transcript, model: ServedModel) -> list[DetectedLanguage] | None:
+def languages_of(transcript: Transcript, model: ServedModel) -> list[DetectedLanguage] | None:
     return [DetectedLanguage(code=code) for code in transcript.languages] if model.family == "gpt" else None
 
 
@@ -175,7 +175,7 @@ class StreamRenderer:
             delta=delta.text,
             text=delta.text,
             segment_id=delta.segment_id,
-            logprobs=_logprobs(delta.tokens) if self.request.include else None,
+            logprobs=logprobs_of(delta.tokens) if self.request.include else None,
             usage=self._completion_usage(0, self.num_deltas_tokens) if with_usage else None,
         )
 
@@ -185,7 +185,7 @@ class StreamRenderer:
 
     def done(self, transcript: Transcript) -> list[StreamEvent]:
         """The done event, and the usage chunk when it was asked for."""
-        tokens = _token_usage(transcript)
+        tokens = token_usage(transcript)
         usage = StreamUsage(
             **tokens.model_dump(), prompt_tokens=tokens.input_tokens, completion_tokens=tokens.output_tokens
         )
@@ -194,8 +194,8 @@ class StreamRenderer:
             choices=[Choice(delta=Delta(content=""), finish_reason=transcript.finish_reason)],
             text=transcript.text,
             usage=usage,
-            logprobs=_logprobs(transcript.tokens) if self.request.include else None,
-            languages=_languages(transcript, self.model),
+            logprobs=logprobs_of(transcript.tokens) if self.request.include else None,
+            languages=languages_of(transcript, self.model),
         )
         if len(to_line(as_json(done))) > MAX_LINE_BYTES:
             done = done.model_copy(update={"logprobs": None})
