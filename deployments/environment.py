@@ -6,6 +6,7 @@ from collections.abc import Iterable
 API_KEYS_VARIABLE = "AURICLE_API_KEYS"
 ALLOWED_MEDIA_HOSTS_VARIABLE = "AURICLE_ALLOWED_MEDIA_HOSTS"
 CORS_ORIGINS_VARIABLE = "AURICLE_CORS_ORIGINS"
+CLIENT_SECRET_KEY_VARIABLE = "AURICLE_CLIENT_SECRET_KEY"
 
 
 def api_keys() -> frozenset[str]:
@@ -21,6 +22,11 @@ def allowed_media_hosts(configured: Iterable[str]) -> frozenset[str]:
 def cors_origins(configured: Iterable[str]) -> frozenset[str]:
     """The configuration's and those of `AURICLE_CORS_ORIGINS` (comma separated)."""
     return frozenset({*configured, *_named(CORS_ORIGINS_VARIABLE)})
+
+
+def client_secret_key() -> bytes | None:
+    """What client secrets are signed with, from `AURICLE_CLIENT_SECRET_KEY`: any long text."""
+    return os.environ.get(CLIENT_SECRET_KEY_VARIABLE, "").encode() or None
 
 
 def _named(variable: str) -> list[str]:

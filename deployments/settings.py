@@ -42,6 +42,9 @@ class LimitsConfig(Strict):
     nothing else suffers.
 
     max_bytes_in_flight: of the bodies that one ingress replica holds at once.
+    max_sessions: realtime sessions that are open at one ingress replica; max_sessions_per_key: … by one key, or by all
+        who need none.
+    max_session_s: how long one may last.
     """
 
     max_upload_bytes: int = Field(default=26_214_400, ge=1)
@@ -53,6 +56,9 @@ class LimitsConfig(Strict):
     max_request_s: float = Field(default=3_600.0, gt=0)
     max_chunks_in_flight: int = Field(default=4, ge=1)
     max_concurrent_requests: int = Field(default=128, ge=1)
+    max_sessions: int = Field(default=64, ge=0)
+    max_sessions_per_key: int | None = Field(default=None, ge=0)
+    max_session_s: float = Field(default=3_600.0, gt=0)
 
     def decoding(self) -> DecodeLimits:
         return DecodeLimits(self.max_audio_s, self.max_channels, self.max_sample_rate_hz)

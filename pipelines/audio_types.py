@@ -1,6 +1,7 @@
 """Audio on its way through the rooms: frozen values, float seconds from the start of the upload, mono samples."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +103,12 @@ class AudioRecording:
 
     info: AudioInfo
     pcm: PcmSamples
+
+
+LiveFormat = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
+"""Bytes of a realtime session: 16-bit little-endian samples, or one of G.711's."""
+
+LIVE_RATES_HZ: dict[LiveFormat, int] = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
 
 
 @dataclass(frozen=True, slots=True)

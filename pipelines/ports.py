@@ -5,8 +5,18 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipelines.audio_types import AudioChunk, AudioClip, AudioInfo, AudioRecording, AudioStretch, VadOptions, Waveform
+from pipelines.audio_types import (
+    AudioChunk,
+    AudioClip,
+    AudioInfo,
+    AudioRecording,
+    AudioStretch,
+    LiveFormat,
+    VadOptions,
+    Waveform,
+)
 from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions
+from pipelines.realtime_types import AudioAppended
 from pipelines.speaker_types import Diarization, Embedding
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo
 
@@ -90,6 +100,22 @@ class Diarizer(Protocol):
         Raises:
             Overloaded, ModelUnavailable
         """
+        ...
+
+
+class Ear(Protocol):
+    """Hears the bytes of one realtime session, in one format after the other; it waits for nobody."""
+
+    def hear(self, data: bytes) -> AudioAppended:
+        """What is complete now."""
+        ...
+
+    def finish(self) -> AudioAppended:
+        """The rest, to the last sample; what comes behind it is heard as from the beginning."""
+        ...
+
+    def change(self, format: LiveFormat) -> AudioAppended:
+        """The rest; another format is heard from now on."""
         ...
 
 

@@ -3,19 +3,13 @@
 The formats are OpenAI's: 16-bit PCM at 24 kHz, and G.711 (ITU-T, 1988), the telephone's 8 bits at 8 kHz.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 import soxr
 
 from deployments.audio.silero import SileroModel, SileroStream
-from pipelines.audio_types import SAMPLE_RATE_HZ, Samples
+from pipelines.audio_types import LIVE_RATES_HZ, SAMPLE_RATE_HZ, LiveFormat, Samples
+from pipelines.realtime_types import AudioAppended
 from pipelines.vad import FRAME_SAMPLES
-
-LiveFormat = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
-
-RATES_HZ: dict[LiveFormat, int] = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
 
 
 def _mu_law() -> Samples:
@@ -36,14 +30,6 @@ def _a_law() -> Samples:
 G711 = {"audio/pcmu": _mu_law(), "audio/pcma": _a_law()}
 
 
-@dataclass(frozen=True, slots=True)
-class HeardAudio:
-    """Frames of `FRAME_SAMPLES` at `SAMPLE_RATE_HZ`, and how probable speech is in each; the last may be short."""
-
-    samples: Samples
-    probabilities: list[float]
-
-
 class LiveDecoder:
     """Feeding it whole or in pieces gives the same samples."""
 
@@ -51,11 +37,11 @@ class LiveDecoder:
         self._format: LiveFormat = format
         self._half = b""
         """Of a sample whose second byte comes later."""
-        self._resampler = soxr.ResampleStream(RATES_HZ[format], SAMPLE_RATE_HZ, 1, dtype="float32")
+        self._resampler = soxr.ResampleStream(LIVE_RATES_HZ[format], SAMPLE_RATE_HZ, 1, dtype="float32")
 
     def decode(self, data: bytes, is_last: bool = False) -> Samples:
-        resampled = self._resampler.resample_chunk(self._samples(data), last=is_last)
-        return np.clip(np.asarray(resampled, np.float32), -1.0, 1.0)
+        resampled: Samples = self._resampler.resample_chunk(self._samples(data), last=is_last)
+        return resampled.clip(-1.0, 1.0)
 
     def _samples(self, data: bytes) -> Samples:
         if self._format != "audio/pcm":
@@ -63,11 +49,11 @@ class LiveDecoder:
         data = self._half + data
         whole = len(data) // 2 * 2
         self._half = data[whole:]
-        return np.frombuffer(data[:whole], "<i2").astype(np.float32) / 32_768
+        return np.frombuffer(data[:whole], "<i2").astype(np.float32) / np.float32(32_768)
 
 
 class LiveEar:
-    """Hears bytes of one session; safe to move between threads, not to share."""
+    """`pipelines.ports.Ear`. Safe to move between threads, not to share."""
 
     def __init__(self, model: SileroModel, format: LiveFormat) -> None:
         self._model = model
@@ -75,22 +61,19 @@ class LiveEar:
         self._rest: Samples = np.zeros(0, np.float32)
         self._start()
 
-    def hear(self, data: bytes) -> HeardAudio:
-        """What is complete now."""
+    def hear(self, data: bytes) -> AudioAppended:
         samples = np.concatenate((self._rest, self._decoder.decode(data)))
         whole = len(samples) // FRAME_SAMPLES * FRAME_SAMPLES
         self._rest = samples[whole:]
-        return HeardAudio(samples[:whole], self._silero.push(samples[:whole]).tolist())
+        return AudioAppended(samples[:whole], self._silero.push(samples[:whole]).tolist())
 
-    def finish(self) -> HeardAudio:
-        """The rest, to the last sample; what comes behind it is heard as from the beginning."""
+    def finish(self) -> AudioAppended:
         samples = np.concatenate((self._rest, self._decoder.decode(b"", is_last=True)))
         probabilities = [*self._silero.push(samples).tolist(), *self._silero.finish().tolist()]
         self._start()
-        return HeardAudio(samples, probabilities)
+        return AudioAppended(samples, probabilities)
 
-    def change(self, format: LiveFormat) -> HeardAudio:
-        """The rest; another format is heard from now on."""
+    def change(self, format: LiveFormat) -> AudioAppended:
         rest = self.finish()
         self._format = format
         self._start()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from pydantic import BaseModel
+from ray._private import worker as ray_worker
 from ray.serve import context
 from ray.serve.config import AutoscalingConfig
 from ray.serve.handle import DeploymentHandle
@@ -43,6 +44,17 @@ def call_under_own_id(method: Any, *args: Any) -> Any:
         return method.remote(*args)
     finally:
         context._serve_request_context.reset(token)
+
+
+def is_shutting_down() -> bool:
+    """Whether the replica that this process is has been told to finish. Serve tells nobody: it lets requests end, and
+    then the replica. A private attribute, in Ray's private table of a process's actors.
+
+    When that changes, realtime sessions are not closed before their replica goes, but with it.
+    """
+    worker = ray_worker.global_worker
+    actor = worker.actors.get(worker.actor_id)
+    return bool(getattr(getattr(actor, "_replica_impl", None), "_shutting_down", False))
 
 
 async def call_all_replicas(handle: DeploymentHandle, method: str) -> list[Any]:

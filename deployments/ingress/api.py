@@ -1,10 +1,8 @@
 """The FastAPI application: a plain function of its services, so it runs under Serve and without it."""
 
-import hmac
-from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from deployments.ingress.chat.route import chat_router
@@ -12,9 +10,11 @@ from deployments.ingress.http import errors
 from deployments.ingress.http.admission import Admission
 from deployments.ingress.http.body_limit import BodyLimit
 from deployments.ingress.http.head import HeadAsGet
+from deployments.ingress.http.keys import require_key
 from deployments.ingress.observation import Observation
 from deployments.ingress.operations.health import operations_router
 from deployments.ingress.operations.models import models_router
+from deployments.ingress.realtime.route import client_secrets_router, realtime_router
 from deployments.ingress.services import Services
 from deployments.ingress.transcription.route import transcriptions_router
 
@@ -25,12 +25,14 @@ file of 25 MB in base64 is 8.7 MB longer."""
 
 def create_api(services: Services) -> FastAPI:
     app = FastAPI(title="Auricle", version=version("auricle"), description="OpenAI's audio APIs on your own machines.")
-    protected = APIRouter(dependencies=[Depends(_require_key(services.api_keys))])
+    protected = APIRouter(dependencies=[Depends(require_key(services.api_keys))])
     protected.include_router(models_router(services))
     admission = Admission(services.limits.max_concurrent_requests)
     protected.include_router(transcriptions_router(services, admission))
     protected.include_router(chat_router(services, admission))
+    protected.include_router(client_secrets_router(services))
     app.include_router(protected)
+    app.include_router(realtime_router(services))  # asks for a key by itself: browsers send none in a header
     app.include_router(operations_router(services))
     errors.install(app)
     # The last one added runs first.
@@ -48,15 +50,3 @@ def create_api(services: Services) -> FastAPI:
             expose_headers=["x-request-id", "retry-after", "x-should-retry"],
         )
     return app
-
-
-def _require_key(keys: frozenset[str]) -> Callable[[Request], Awaitable[None]]:
-    async def require_key(request: Request) -> None:
-        if not keys:
-            return
-        scheme, _, sent = request.headers.get("authorization", "").partition(" ")
-        known = [hmac.compare_digest(sent.strip().encode(), key.encode()) for key in keys]
-        if scheme.lower() != "bearer" or not any(known):
-            raise errors.InvalidApiKey("Incorrect API key provided." if sent else "No API key was provided.")
-
-    return require_key

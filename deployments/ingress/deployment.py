@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from prometheus_client.metrics_core import Metric
@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from deployments.compat.serve import call_all_replicas
+from deployments.compat.serve import call_all_replicas, is_shutting_down
 from deployments.environment import API_KEYS_VARIABLE, allowed_media_hosts, api_keys, cors_origins
 from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
@@ -26,8 +26,13 @@ from deployments.remote.diarizer import RemoteDiarizer
 from deployments.remote.recognizer import RemoteRecognizer
 from deployments.remote.status import StatusWatch
 from deployments.settings import AUDIO, DIARIZATION, Settings
+from pipelines.audio_types import LiveFormat
 from pipelines.errors import ConfigurationError
+from pipelines.ports import Ear
 from pipelines.transcript_types import Work
+
+if TYPE_CHECKING:
+    from deployments.audio.silero import SileroModel
 
 logger = logging.getLogger("ray.serve")
 
@@ -44,7 +49,9 @@ METRICS_TIMEOUT_S = 2.0
 )
 @serve.ingress()
 class IngressDeployment:
-    def __init__(self, settings: Settings, created_at: int, handles: dict[str, DeploymentHandle]) -> None:
+    def __init__(
+        self, settings: Settings, created_at: int, signing_key: bytes, handles: dict[str, DeploymentHandle]
+    ) -> None:
         """`handles`: of the other deployments, by their names."""
         keys = api_keys()
         if settings.require_api_key and not keys:
@@ -79,6 +86,9 @@ class IngressDeployment:
             metrics=self._metrics,
             unavailable=StatusWatch().unavailable,
             metrics_text=self._metrics_text,
+            new_ear=_new_ear,
+            signing_key=signing_key,
+            is_shutting_down=is_shutting_down,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -98,6 +108,21 @@ class IngressDeployment:
         except (TimeoutError, RayError, RayServeException):
             snapshots = [self._metrics.snapshot()]
         return to_prometheus_text(snapshots)
+
+
+def _new_ear(format: LiveFormat) -> Ear:
+    """Here and not by a call of the audio deployment: to judge a frame takes a fiftieth of such a call."""
+    # only where somebody opens a session: it takes 50 MB
+    from deployments.audio.live import LiveEar
+
+    return LiveEar(_silero(), format)
+
+
+@cache
+def _silero() -> "SileroModel":
+    from deployments.audio.silero import SileroModel
+
+    return SileroModel()
 
 
 def _fetcher(settings: Settings) -> MediaFetcher:

@@ -41,6 +41,21 @@ class IngressMetrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self.turn_first_delta_seconds = Histogram(
+            "auricle_turn_first_delta_seconds",
+            "Seconds from the beginning of a realtime turn to its first text",
+            ["model"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.turn_completed_seconds = Histogram(
+            "auricle_turn_completed_seconds",
+            "Seconds from a realtime turn's commit to all of its text",
+            ["model"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.sessions = Gauge("auricle_realtime_sessions", "Realtime sessions that are open", registry=registry)
         self.audio_seconds = Counter(
             "auricle_audio_seconds", "Seconds of audio taken in", ["model", "task"], registry=registry
         )

@@ -1,5 +1,6 @@
 """What the routes need, handed to them: filled with Serve handles in production and with anything else in tests."""
 
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -8,7 +9,8 @@ from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
 from deployments.ingress.metrics import IngressMetrics
 from deployments.model_configs import DiarizationConfig
 from deployments.settings import LimitsConfig
-from pipelines.ports import AudioReader, ChatModel, Diarizer, Recognizer
+from pipelines.audio_types import LiveFormat
+from pipelines.ports import AudioReader, ChatModel, Diarizer, Ear, Recognizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +19,11 @@ class Services:
     recognizers, chat_models: by the real model id.
     unavailable: the deployments that cannot answer now; and why, of those that failed to start.
     metrics_text: the numbers of every ingress replica together.
+    new_ear: hears the audio of one realtime session.
     diarizer: None where no speakers are told apart.
     cors_origins: web pages of which browsers let scripts ask; "*" for all.
+    signing_key: of client secrets; all ingress replicas have the same.
+    is_shutting_down: this process will end, and should take in nobody more.
     """
 
     catalogue: Catalogue
@@ -29,8 +34,11 @@ class Services:
     metrics: IngressMetrics
     unavailable: Callable[[], Awaitable[Mapping[str, str | None]]]
     metrics_text: Callable[[], Awaitable[bytes]]
+    new_ear: Callable[[LiveFormat], Ear]
     chat_models: Mapping[str, ChatModel] = field(default_factory=dict)
     fetcher: MediaFetcher = field(default_factory=lambda: MediaFetcher(frozenset(), FetchLimits(max_bytes=26_214_400)))
     diarizer: Diarizer | None = None
     diarization: DiarizationConfig | None = None
     cors_origins: frozenset[str] = frozenset()
+    signing_key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    is_shutting_down: Callable[[], bool] = lambda: False

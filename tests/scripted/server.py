@@ -9,11 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
+from deployments.audio.live import LiveEar
+from deployments.audio.silero import SileroModel
 from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
 from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
@@ -61,6 +64,7 @@ def scripted_api() -> FastAPI:
             metrics=metrics,
             unavailable=nothing_unavailable,
             metrics_text=metrics_text,
+            new_ear=partial(LiveEar, SileroModel()),
             chat_models={model: ScriptedChatModel(observe(model)) for model in chat},
             fetcher=MediaFetcher(frozenset({"127.0.0.1"}), FetchLimits(settings.limits.max_upload_bytes)),
             diarizer=ScriptedDiarizer(observe("diarization")),

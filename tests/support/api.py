@@ -1,10 +1,13 @@
 """The API in this process, over fakes in the places of the audio, ASR and chat deployments."""
 
+from functools import partial
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
 
+from deployments.audio.live import LiveEar
+from deployments.audio.silero import SileroModel
 from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
 from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
@@ -47,6 +50,7 @@ def api(
             metrics=metrics,
             unavailable=nothing_unavailable,
             metrics_text=metrics_text,
+            new_ear=partial(LiveEar, SileroModel()),
             cors_origins=cors_origins,
         )
     )

@@ -24,6 +24,10 @@ class InvalidApiKey(AudioServerError):
     """No key, or one that the server does not know."""
 
 
+class ForbiddenOrigin(AudioServerError):
+    """A web page of somebody else asks where no key is needed."""
+
+
 class RequestTooLarge(AudioServerError):
     """More bytes than `limits.max_upload_bytes`."""
 
@@ -31,6 +35,7 @@ class RequestTooLarge(AudioServerError):
 # most special first: (status, type, code)
 TABLE: dict[type[AudioServerError], tuple[int, str, str | None]] = {
     InvalidApiKey: (401, "invalid_request_error", "invalid_api_key"),
+    ForbiddenOrigin: (403, "invalid_request_error", "forbidden_origin"),
     RequestTooLarge: (413, "invalid_request_error", "request_too_large"),
     ModelNotFound: (404, "invalid_request_error", "model_not_found"),
     InvalidRequest: (400, "invalid_request_error", None),

@@ -77,17 +77,24 @@ def parse(data: dict[str, Any], model: type[RequestT], union_tags: frozenset[str
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        mistake = error.errors(include_url=False, include_input=False)[0]
-    loc = mistake["loc"]
+        raise to_mistake(error, (), union_tags) from None
+
+
+def to_mistake(
+    error: ValidationError, place: Sequence[str] = (), union_tags: frozenset[str] = frozenset()
+) -> InvalidRequest:
+    """The first mistake as one sentence; `place` is where in the body the model stands."""
+    mistake = error.errors(include_url=False, include_input=False)[0]
+    loc = (*place, *mistake["loc"])
     if mistake["type"].startswith("union_tag"):
         loc = (*loc, "type")
     param = to_param(loc, union_tags)
     if mistake["type"] == "missing":
-        raise InvalidRequest(f"The parameter '{param}' is required.", param, "missing_required_parameter")
+        return InvalidRequest(f"The parameter '{param}' is required.", param, "missing_required_parameter")
     message = mistake["msg"].removeprefix("Value error, ")
     if len(message) > MAX_MESSAGE_LENGTH:  # it repeats what was sent
         message = f"{message[:MAX_MESSAGE_LENGTH]}…"
-    raise InvalidRequest(f"Invalid value for '{param}': {message}.", param)
+    return InvalidRequest(f"Invalid value for '{param}': {message}.", param)
 
 
 def to_param(loc: Sequence[int | str], union_tags: frozenset[str] = frozenset()) -> str:

@@ -6,22 +6,22 @@ import pytest
 import soundfile
 import soxr
 
-from deployments.audio.live import RATES_HZ, LiveDecoder, LiveEar, LiveFormat
+from deployments.audio.live import LiveDecoder, LiveEar
 from deployments.audio.silero import SileroModel, SileroStream
-from pipelines.audio_types import SAMPLE_RATE_HZ
+from pipelines.audio_types import LIVE_RATES_HZ, SAMPLE_RATE_HZ, LiveFormat
 from pipelines.vad import FRAME_SAMPLES
 from tests.conftest import DATA
 
-FORMATS: list[LiveFormat] = list(RATES_HZ)
+FORMATS: list[LiveFormat] = list(LIVE_RATES_HZ)
 SUBTYPES = {"audio/pcm": "PCM_16", "audio/pcmu": "ULAW", "audio/pcma": "ALAW"}
 
 
 def encoded(format: LiveFormat, seconds: float = 6.0) -> bytes:
     """Speech, and then every value that the format has."""
     samples, rate_hz = soundfile.read(DATA / "jfk.flac", dtype="float32", always_2d=True)
-    samples = soxr.resample(samples[: round(seconds * rate_hz)].mean(axis=1), rate_hz, RATES_HZ[format])
+    samples = soxr.resample(samples[: round(seconds * rate_hz)].mean(axis=1), rate_hz, LIVE_RATES_HZ[format])
     raw = io.BytesIO()
-    soundfile.write(raw, samples, RATES_HZ[format], format="RAW", subtype=SUBTYPES[format])
+    soundfile.write(raw, samples, LIVE_RATES_HZ[format], format="RAW", subtype=SUBTYPES[format])
     return raw.getvalue() + bytes(range(256)) * 8
 
 
@@ -30,7 +30,7 @@ def decoded_by_libsndfile(data: bytes, format: LiveFormat) -> np.ndarray:
         io.BytesIO(data),
         format="RAW",
         channels=1,
-        samplerate=RATES_HZ[format],
+        samplerate=LIVE_RATES_HZ[format],
         subtype=SUBTYPES[format],
         dtype="float32",
     )
@@ -40,7 +40,7 @@ def decoded_by_libsndfile(data: bytes, format: LiveFormat) -> np.ndarray:
 @pytest.mark.parametrize("format", FORMATS)
 def test_decoded_as_libsndfile_and_resampled_as_at_once(format: LiveFormat) -> None:
     data = encoded(format)
-    expected = soxr.resample(decoded_by_libsndfile(data, format), RATES_HZ[format], SAMPLE_RATE_HZ)
+    expected = soxr.resample(decoded_by_libsndfile(data, format), LIVE_RATES_HZ[format], SAMPLE_RATE_HZ)
     found = LiveDecoder(format).decode(data, is_last=True)
     assert len(found) == pytest.approx(len(expected), abs=1)
     length = min(len(found), len(expected))
