@@ -1,5 +1,6 @@
 """The API in this process, over fakes in the places of the audio, ASR and chat deployments."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,7 @@ def api(
     api_keys: frozenset[str] = frozenset(),
     limits: LimitsConfig | None = None,
     cors_origins: frozenset[str] = frozenset(),
+    is_shutting_down: Callable[[], bool] = lambda: False,
     **chat_settings: Any,
 ) -> FastAPI:
     metrics = IngressMetrics()
@@ -52,6 +54,7 @@ def api(
             metrics_text=metrics_text,
             new_ear=partial(LiveEar, SileroModel()),
             cors_origins=cors_origins,
+            is_shutting_down=is_shutting_down,
         )
     )
 

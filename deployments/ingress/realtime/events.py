@@ -26,7 +26,9 @@ from pipelines.realtime_types import (
 from pipelines.transcript_types import SpeakerSegment, Transcript
 from pipelines.transcription_events import SegmentFinished, TextDelta, TranscriptFinished
 
-MAX_EVENT_BYTES = 15 * 1_048_576
+MAX_EVENT_BYTES = 16 * 1_048_576
+"""Serve's proxy closes the socket of a larger one. OpenAI takes 15 MiB of audio."""
+
 MAX_QUOTED = 100
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"

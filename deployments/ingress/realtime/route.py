@@ -78,13 +78,17 @@ def realtime_router(services: Services) -> APIRouter:
 def initial_config(services: Services, model_id: str | None, given: dict[str, Any]) -> SessionConfig:
     """What a session begins with.
 
+    Args:
+        model_id: of the address.
+
     Raises:
-        InvalidRequest
+        InvalidRequest, ModelNotFound
     """
     default = next(model.id for model in services.catalogue.models if model.task == "transcription")
     config = SessionConfig.of_model(default).updated(given)
     if model_id is None:
         return config
+    services.catalogue.speech_model(model_id)
     return config.updated({"audio": {"input": {"transcription": {"model": model_id}}}})
 
 

@@ -1,0 +1,178 @@
+"""Who may open a session, and how it ends: over a real socket, with limits of a test's own."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+import soundfile
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from deployments.ingress.realtime.admission import MAX_LAG_S
+from deployments.ingress.realtime.session import Session
+from deployments.settings import LimitsConfig
+from tests.conformance.realtime import connected, opened, pcm, with_pauses
+from tests.conftest import DATA, Server
+from tests.scripted.server import served
+from tests.support.api import api
+from tests.support.fakes import FakeRecognizer
+
+KEYS = frozenset({"first-key", "second-key"})
+
+
+@contextmanager
+def serving(
+    limits: dict[str, Any] | None = None, recognizer: FakeRecognizer | None = None, **more: Any
+) -> Iterator[Server]:
+    with served(api(limits=LimitsConfig(**limits or {}), recognizer=recognizer, **more)) as server:
+        yield server
+
+
+def refusal(server: Server, query: str = "", **headers: Any) -> tuple[int, dict[str, Any]]:
+    with pytest.raises(InvalidStatus) as refused, connected(server, query, **headers):
+        pass
+    response = refused.value.response
+    return response.status_code, {**json.loads(response.body or b"")["error"], **response.headers}
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def test_keys() -> None:
+    with serving(api_keys=KEYS) as server:
+        assert refusal(server)[0] == 401
+        status, error = refusal(server, **bearer("wrong"))
+        assert status == 401
+        assert error["code"] == "invalid_api_key"
+        with connected(server, **bearer("first-key")) as session:
+            session.answers()
+        protocols = ["realtime", "openai-insecure-api-key.second-key"]
+        with connected(server, protocols=protocols, Origin="https://elsewhere.example") as session:
+            session.answers()
+
+
+def test_a_client_secret_needs_a_key_and_is_none() -> None:
+    with serving(api_keys=KEYS) as server, httpx.Client(base_url=server.url) as client:
+        path = "/v1/realtime/client_secrets"
+        assert client.post(path, json={}).status_code == 401
+        secret = client.post(path, json={}, headers=bearer("first-key")).json()["value"]
+        assert "first-key" not in secret
+        with connected(server, **bearer(secret)) as session:
+            session.answers()
+        assert client.get("/v1/models", headers=bearer(secret)).status_code == 401
+        assert client.post(path, json={}, headers=bearer(secret)).status_code == 401
+
+
+def test_a_client_secret_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as server:
+        body = {"expires_after": {"anchor": "created_at", "seconds": 10}}
+        secret = httpx.post(f"{server.url}/v1/realtime/client_secrets", json=body).json()
+        later = time.time() + 11
+        monkeypatch.setattr("deployments.ingress.realtime.client_secrets.time.time", lambda: later)
+        status, error = refusal(server, **bearer(secret["value"]))
+        assert status == 401
+        assert "expired" in error["message"]
+
+
+def test_client_secrets_are_signed_with_one_key_everywhere() -> None:
+    """That of another cluster opens nothing."""
+    with serving() as server, serving() as other:
+        secret = httpx.post(f"{server.url}/v1/realtime/client_secrets", json={}).json()["value"]
+        assert refusal(other, **bearer(secret))[0] == 401
+
+
+def test_sessions_are_bounded() -> None:
+    """RTW-14."""
+    with serving({"max_sessions": 2}) as server:
+        with opened(server), opened(server) as second:
+            status, error = refusal(server)
+            assert status == 429
+            assert error["code"] == "rate_limit_exceeded"
+            assert int(error["retry-after"]) >= 1
+            second.answers()
+        until_free(server)
+
+
+def test_sessions_of_one_key_are_bounded() -> None:
+    with serving({"max_sessions_per_key": 1}, api_keys=KEYS) as server:
+        secret = httpx.post(f"{server.url}/v1/realtime/client_secrets", json={}, headers=bearer("first-key")).json()[
+            "value"
+        ]
+        with connected(server, **bearer("first-key")):
+            assert refusal(server, **bearer("first-key"))[0] == 429
+            assert refusal(server, **bearer(secret))[0] == 429
+            with connected(server, **bearer("second-key")) as session:
+                session.answers()
+
+
+def test_where_somebody_waits_for_long_nobody_more_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as server, opened(server):
+        monkeypatch.setattr(Session, "lag_s", MAX_LAG_S + 1)
+        assert refusal(server)[0] == 429
+
+
+def test_a_session_ends_at_its_limit() -> None:
+    """RTW-10."""
+    with serving({"max_session_s": 1.0}) as server, opened(server) as session:
+        error = session.next()
+        assert error["error"]["code"] == "session_expired"
+        with pytest.raises(ConnectionClosed) as closed:
+            session.next()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+
+
+def test_a_replica_that_goes_away_finishes_what_was_committed() -> None:
+    """RTW-14."""
+    is_ending: list[bool] = []
+    gate = asyncio.Event()
+    recognizer = FakeRecognizer(gate=lambda index: gate)
+    with serving(recognizer=recognizer, is_shutting_down=lambda: bool(is_ending)) as server:
+        with opened(server, turn_detection=None) as session:
+            session.append(speech())
+            session.commit()
+            session.until("input_audio_buffer.committed")
+            is_ending.append(True)
+            time.sleep(1.5)
+            assert refusal(server)[0] == 503
+            recognizer.gate = lambda index: None
+            gate._loop.call_soon_threadsafe(gate.set)  # type: ignore[attr-defined]
+            (completed,) = session.completed()
+            assert completed["transcript"] == "Hello."
+            with pytest.raises(ConnectionClosed) as closed:
+                session.next()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+
+
+def test_whoever_reads_nothing_is_not_heard() -> None:
+    """What it is told does not grow without bound; when it reads, all is there."""
+    with serving() as server, opened(server) as session:
+        for _ in range(3_000):
+            session.send("response.create")
+        errors = 0
+        while errors < 3_000:
+            errors += session.next()["type"] == "error"
+        session.answers()
+
+
+def speech() -> bytes:
+    samples, _ = soundfile.read(DATA / "en-08.flac", dtype="float32")
+    return pcm(with_pauses(samples))
+
+
+def until_free(server: Server) -> None:
+    """The server notices that its clients have gone."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            with opened(server):
+                return
+        except InvalidStatus:
+            time.sleep(0.05)
+    raise AssertionError("the places of sessions that have ended are not free")

@@ -1,0 +1,246 @@
+"""A session without a socket: events in, events out, over a fake recogniser and ears for two kinds of bytes."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deployments.ingress.catalogue import Catalogue
+from deployments.ingress.metrics import IngressMetrics
+from deployments.ingress.realtime.schema import SessionConfig
+from deployments.ingress.realtime.session import MAX_PENDING_S, Session
+from deployments.ingress.services import Services
+from deployments.settings import LimitsConfig, Settings
+from pipelines.audio_types import LiveFormat
+from pipelines.errors import ModelUnavailable
+from pipelines.realtime_types import AudioAppended
+from pipelines.vad import FRAME_S, FRAME_SAMPLES
+from tests.support.fakes import FakeReader, FakeRecognizer
+from tests.support.ports import settle
+
+MODEL = "a-model"
+TRANSCRIPTION = "conversation.item.input_audio_transcription"
+LOUD, QUIET = b"L", b"Q"
+
+
+class FrameEar:
+    """Each byte is a frame: loud or quiet."""
+
+    def __init__(self, format: LiveFormat) -> None:
+        self.formats = [format]
+
+    def hear(self, data: bytes) -> AudioAppended:
+        probabilities = [1.0 if byte == LOUD[0] else 0.0 for byte in data]
+        return AudioAppended(np.zeros(len(data) * FRAME_SAMPLES, np.float32), probabilities)
+
+    def finish(self) -> AudioAppended:
+        return self.hear(b"")
+
+    def change(self, format: LiveFormat) -> AudioAppended:
+        self.formats.append(format)
+        return self.hear(b"")
+
+
+class Client:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.seen: list[dict[str, Any]] = []
+
+    async def send(self, kind: str, **fields: Any) -> list[dict[str, Any]]:
+        """What it answers as far as nobody has to be waited for."""
+        await self.session.handle(json.dumps({"type": kind, **fields}))
+        await settle()
+        return self.news()
+
+    async def speak(self, frames: bytes) -> list[dict[str, Any]]:
+        return await self.send("input_audio_buffer.append", audio=base64.b64encode(frames).decode())
+
+    def news(self) -> list[dict[str, Any]]:
+        new = [self.session.outgoing.get_nowait() for _ in range(self.session.outgoing.qsize())]
+        self.seen += new
+        return new
+
+
+def kinds(events: list[dict[str, Any]]) -> list[str]:
+    return [event["type"] for event in events]
+
+
+def services(recognizer: FakeRecognizer) -> Services:
+    async def nothing() -> dict[str, str | None]:
+        return {}
+
+    async def no_text() -> bytes:
+        return b""
+
+    return Services(
+        catalogue=Catalogue(Settings.model_validate({"models": [{"id": MODEL}]}), created_at=0),
+        limits=LimitsConfig(),
+        api_keys=frozenset(),
+        reader=FakeReader(),
+        recognizers={MODEL: recognizer},
+        metrics=IngressMetrics(),
+        unavailable=nothing,
+        metrics_text=no_text,
+        new_ear=FrameEar,
+    )
+
+
+@asynccontextmanager
+async def opened(recognizer: FakeRecognizer, detection: dict[str, Any] | None = None) -> AsyncIterator[Client]:
+    config = SessionConfig.of_model(MODEL).updated({"audio": {"input": {"turn_detection": detection}}})
+    client = Client(Session(services(recognizer), config, expires_at=0))
+    assert kinds(client.news()) == ["session.created"]
+    try:
+        yield client
+    finally:
+        await client.session.close()
+
+
+async def test_a_turn_that_fails_is_told_and_the_next_one_is_heard() -> None:
+    recognizer = FakeRecognizer(refusals={0: [ModelUnavailable("gone")]})
+    async with opened(recognizer) as client:
+        await client.speak(LOUD * 50)
+        failed = (await client.send("input_audio_buffer.commit"))[-1]
+        assert failed["type"] == f"{TRANSCRIPTION}.failed"
+        assert failed["error"] == {
+            "message": "gone",
+            "type": "server_error",
+            "param": None,
+            "code": "service_unavailable",
+        }
+        await client.speak(LOUD * 50)
+        completed = (await client.send("input_audio_buffer.commit"))[-1]
+        assert completed["type"] == f"{TRANSCRIPTION}.completed"
+        assert completed["transcript"] == "Hello."
+
+
+async def test_what_nobody_expected_does_not_say_what_it_was() -> None:
+    recognizer = FakeRecognizer(refusals={0: [ZeroDivisionError("secret")]})
+    async with opened(recognizer) as client:
+        await client.speak(LOUD * 50)
+        failed = (await client.send("input_audio_buffer.commit"))[-1]
+        assert failed["error"]["type"] == "server_error"
+        assert "secret" not in json.dumps(failed)
+
+
+async def test_a_turn_fails_before_it_is_committed() -> None:
+    """Its first window is known long before its end; what comes behind it is dropped."""
+    recognizer = FakeRecognizer(refusals={0: [ModelUnavailable("gone")]})
+    async with opened(recognizer) as client:
+        assert await client.speak(LOUD * round(40 / FRAME_S)) == []
+        assert await client.speak(LOUD * round(400 / FRAME_S)) == []
+        assert await client.speak(LOUD) == []
+        assert kinds(await client.send("input_audio_buffer.commit"))[-1] == f"{TRANSCRIPTION}.failed"
+
+
+async def test_closing_ends_whatever_runs() -> None:
+    recognizer = FakeRecognizer(gate=lambda index: asyncio.Event())
+    async with opened(recognizer) as client:
+        await client.speak(LOUD * 50)
+        await client.send("input_audio_buffer.commit")
+        assert recognizer.running == {0}
+        await client.session.close()
+        assert recognizer.cancelled == [0]
+
+
+async def test_clearing_ends_what_it_clears() -> None:
+    recognizer = FakeRecognizer(gate=lambda index: asyncio.Event())
+    async with opened(recognizer) as client:
+        await client.speak(LOUD * round(40 / FRAME_S))
+        assert recognizer.running == {0}
+        assert kinds(await client.send("input_audio_buffer.clear")) == ["input_audio_buffer.cleared"]
+        assert recognizer.cancelled == [0]
+
+
+async def test_finishing_waits_for_what_was_committed_and_for_nothing_else() -> None:
+    gates = [asyncio.Event(), asyncio.Event()]
+    recognizer = FakeRecognizer(gate=lambda index: gates[index])
+    async with opened(recognizer) as client:
+        await client.speak(LOUD * 50)
+        await client.send("input_audio_buffer.commit")
+        await client.speak(LOUD * 50)
+        finishing = asyncio.create_task(client.session.finish())
+        await settle()
+        assert not finishing.done()
+        gates[0].set()
+        await finishing
+        assert kinds(client.news())[-1] == f"{TRANSCRIPTION}.completed"
+
+
+async def test_audio_far_ahead_of_its_text_is_refused_and_the_rest_is_not_lost() -> None:
+    gate = asyncio.Event()
+    recognizer = FakeRecognizer(gate=lambda index: gate)
+    async with opened(recognizer) as client:
+        num_pieces = 0
+        while not (answer := await client.speak(LOUD * round(30 / FRAME_S))):
+            num_pieces += 1
+        assert answer[0]["error"]["code"] == "rate_limit_exceeded"
+        assert MAX_PENDING_S <= num_pieces * 30 <= MAX_PENDING_S + 300
+        gate.set()
+        while len(recognizer.running) or client.session._turns:
+            await settle()
+            if not await client.speak(LOUD):
+                break
+        await client.send("input_audio_buffer.commit")
+        await client.session.finish()
+        completed = client.news() or client.seen
+        assert len(completed[-1]["transcript"].split()) >= num_pieces
+
+
+async def test_how_long_somebody_waits() -> None:
+    gate = asyncio.Event()
+    async with opened(FakeRecognizer(gate=lambda index: gate)) as client:
+        assert client.session.lag_s == 0.0
+        await client.speak(LOUD * 50)
+        assert client.session.lag_s == 0.0
+        await client.send("input_audio_buffer.commit")
+        await asyncio.sleep(0.05)
+        assert client.session.lag_s >= 0.05
+        gate.set()
+        await client.session.finish()
+        assert client.session.lag_s == 0.0
+
+
+async def test_an_update_holds_for_the_turns_after_it() -> None:
+    recognizer = FakeRecognizer()
+    async with opened(recognizer) as client:
+        for language in ("en", None):
+            await client.speak(LOUD * 50)
+            change = {"transcription": {"language": language}, "format": {"type": "audio/pcmu"}}
+            await client.send("session.update", session={"audio": {"input": change}})
+            await client.send("input_audio_buffer.commit")
+            assert recognizer.options[0].language == (None if language else "en")
+        assert client.session._ear.formats == ["audio/pcm", "audio/pcmu"]  # type: ignore[attr-defined]
+
+
+async def test_a_language_that_the_model_does_not_know() -> None:
+    async with opened(FakeRecognizer()) as client:
+        change = {"transcription": {"language": "de"}}
+        (error,) = await client.send("session.update", session={"audio": {"input": change}})
+        assert error["error"]["param"] == "session.audio.input.transcription.language"
+        await client.speak(LOUD * 50)
+        assert kinds(await client.send("input_audio_buffer.commit"))[-1] == f"{TRANSCRIPTION}.completed"
+
+
+async def test_turns_that_the_server_finds_are_urgent_and_know_the_last_language() -> None:
+    recognizer = FakeRecognizer()
+    async with opened(recognizer, {"type": "server_vad"}) as client:
+        for neighbour in (None, "en"):
+            await client.speak(LOUD * 50 + QUIET * 20)
+            assert recognizer.options[0].head_start_s > 0
+            assert recognizer.options[0].neighbour == neighbour
+
+
+@pytest.mark.parametrize("num_turns", [1, 20])
+async def test_nothing_is_kept_of_turns_that_are_over(num_turns: int) -> None:
+    async with opened(FakeRecognizer(), {"type": "server_vad"}) as client:
+        for _ in range(num_turns):
+            await client.speak(LOUD * 50 + QUIET * 50)
+        assert kinds(client.seen).count(f"{TRANSCRIPTION}.completed") == num_turns
+        assert client.session._turns == {}
+        assert client.session._machine._told == {}
