@@ -38,6 +38,9 @@ CUT_AFTER_S = 12.0
 MUST_CUT_AFTER_S = 26.0
 """… and wherever a segment ends, agreed or not, before it has no room in Whisper's receptive field."""
 
+BUSY_S = 1.0
+"""Where a draft takes longer, as long again is left to others before the next one."""
+
 PREFIX_S, SUFFIX_S = 0.3, 0.2
 """How much silence the detector leaves around speech (`pipelines.vad`)."""
 
@@ -155,6 +158,8 @@ class LiveTranscriber:
     """What no utterance has yet, up to now."""
     _num_samples: int = field(default=0, init=False)
     _numbers: "count[int]" = field(default_factory=count, init=False)
+    _pause_s: float = field(default=0.0, init=False)
+    """Of new audio before the next draft: where drafts take long, others wait for their turn, too."""
 
     # The audio, as it comes
 
@@ -212,7 +217,8 @@ class LiveTranscriber:
         builder = TranscriptBuilder(AudioInfo(float("inf"), "", ""), self.options)
         while (utterance := await self._utterances.get()) is not None:
             window = Window(utterance.start_s, utterance.start_s + PREFIX_S)
-            while await utterance.grown_to(window.tried_until_s + self.interval_s):
+            self._pause_s = self.interval_s
+            while await utterance.grown_to(window.tried_until_s + self._pause_s):
                 before, is_same = window.tokens, window.language
                 if await self._draft(utterance, window):
                     is_same_language = is_same in (None, window.language)
@@ -231,11 +237,14 @@ class LiveTranscriber:
         drafting = asyncio.ensure_future(self._decode(utterance, window, is_draft=True))
         ending = asyncio.ensure_future(utterance.ended.wait())
         window.tried_until_s = end_s = utterance.end_s
+        self._pause_s = self.interval_s
         try:
             await asyncio.wait({drafting, ending}, return_when=asyncio.FIRST_COMPLETED)
             if not drafting.done() and end_s < utterance.spoken_until_s:
                 return False
             await drafting
+            took_s = utterance.end_s - end_s
+            self._pause_s = max(self.interval_s, took_s if took_s < BUSY_S else 2 * took_s)
         except RetryableError:
             return False  # the next one may do better
         finally:
