@@ -2,18 +2,23 @@
 
 import asyncio
 import importlib
+import inspect
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 from ray import serve
+from ray._private import worker as ray_worker
 from ray.exceptions import RayTaskError
 from ray.serve import context
 from ray.serve._private.common import DeploymentHandleSource, DeploymentID, ReplicaID
+from ray.serve._private.replica import Replica as ServeReplica
+from ray.serve._private.replica import ReplicaActor
 from ray.serve._private.request_router.common import PendingRequest
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
@@ -31,6 +36,7 @@ from deployments.compat.serve import (
     call_all_replicas,
     call_under_own_id,
     configuration_error_in,
+    is_shutting_down,
     schema_fields,
 )
 from pipelines.errors import ConfigurationError
@@ -150,3 +156,19 @@ def test_a_deployment_s_message_has_the_sentence() -> None:
         message = f"The deployment failed to start. Error:\n{told.as_instanceof_cause()}"
         assert configuration_error_in(message) == "There is no model."
         assert configuration_error_in("The deployment failed to start.") is None
+
+
+def test_whether_a_replica_shall_finish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`_shutting_down` is set first, then requests are waited for: read in the replica's own code."""
+    assert not is_shutting_down()  # this process is no replica
+    with kept("is_shutting_down"):
+        source = inspect.getsource(ServeReplica._perform_graceful_shutdown)
+        assert 0 < source.index("self._shutting_down = True") < source.index("_drain")
+        assert "self._replica_impl" in inspect.getsource(ReplicaActor.__init__)
+        worker = ray_worker.Worker()
+        assert worker.actors == {}
+    replica = SimpleNamespace(_replica_impl=SimpleNamespace(_shutting_down=False))
+    monkeypatch.setitem(ray_worker.global_worker.actors, ray_worker.global_worker.actor_id, replica)
+    assert not is_shutting_down()
+    replica._replica_impl._shutting_down = True
+    assert is_shutting_down()
