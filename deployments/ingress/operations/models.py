@@ -11,7 +11,14 @@ def models_router(services: Services) -> APIRouter:
     router = APIRouter(tags=["models"])
 
     def card(model: ServedModel) -> ModelCard:
-        return ModelCard(id=model.id, created=services.catalogue.created_at, root=model.root, task=model.task)
+        return ModelCard(
+            id=model.id,
+            created=services.catalogue.created_at,
+            root=model.root,
+            task=model.task,
+            family=None if model.task == "chat" else model.family,
+            tasks=list(model.tasks),
+        )
 
     @router.get("/v1/models")
     async def list_models() -> ModelList:

@@ -6,7 +6,8 @@ from pydantic import BaseModel
 
 
 class ModelCard(BaseModel):
-    """`root` is the model behind an alias, `task` what it does."""
+    """`root` is the model behind an alias, `task` what it does; `family` and `tasks` are a transcription model's: which
+    parameters it takes, and whether it translates."""
 
     id: str
     object: Literal["model"] = "model"
@@ -14,6 +15,8 @@ class ModelCard(BaseModel):
     owned_by: str = "auricle"
     root: str
     task: str
+    family: str | None = None
+    tasks: list[str] = []
 
 
 class ModelList(BaseModel):
