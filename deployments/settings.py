@@ -69,6 +69,7 @@ class Settings(Strict):
 
     require_api_key: start only where there are keys; None leaves it open, which only loopback may
         (`config_file.load_config`).
+    page: whether there is a web page at `/`.
 
     Raises:
         ConfigurationError: instead of pydantic's report, one sentence that names the place and the mistake.
@@ -80,6 +81,7 @@ class Settings(Strict):
     cors: CorsConfig = CorsConfig()
     limits: LimitsConfig = LimitsConfig()
     require_api_key: bool | None = None
+    page: bool = True
 
     @property
     def speech_models(self) -> tuple[SpeechModelConfig, ...]:

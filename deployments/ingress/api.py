@@ -14,6 +14,7 @@ from deployments.ingress.http.keys import require_key
 from deployments.ingress.observation import Observation
 from deployments.ingress.operations.health import operations_router
 from deployments.ingress.operations.models import models_router
+from deployments.ingress.page.route import page_router
 from deployments.ingress.realtime.route import client_secrets_router, realtime_router
 from deployments.ingress.services import Services
 from deployments.ingress.transcription.route import transcriptions_router
@@ -34,6 +35,8 @@ def create_api(services: Services) -> FastAPI:
     app.include_router(protected)
     app.include_router(realtime_router(services))  # asks for a key by itself: browsers send none in a header
     app.include_router(operations_router(services))
+    if services.page:
+        app.include_router(page_router())
     errors.install(app)
     # The last one added runs first.
     limits = services.limits

@@ -83,6 +83,7 @@ class IngressDeployment:
             diarizer=RemoteDiarizer(*watched(DIARIZATION, DIARIZATION)) if settings.diarization else None,
             diarization=settings.diarization,
             cors_origins=cors_origins(settings.cors.allow_origins),
+            page=settings.page,
             metrics=self._metrics,
             unavailable=StatusWatch().unavailable,
             metrics_text=self._metrics_text,

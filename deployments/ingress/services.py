@@ -24,6 +24,7 @@ class Services:
     cors_origins: web pages of which browsers let scripts ask; "*" for all.
     signing_key: of client secrets; all ingress replicas have the same.
     is_shutting_down: this process will end, and should take in nobody more.
+    page: whether there is one at `/`.
     """
 
     catalogue: Catalogue
@@ -42,3 +43,4 @@ class Services:
     cors_origins: frozenset[str] = frozenset()
     signing_key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     is_shutting_down: Callable[[], bool] = lambda: False
+    page: bool = True

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -39,7 +40,8 @@ def scripted_settings() -> Settings:
     return Settings.model_validate({**args, "models": [*args["models"], {"id": NATIVE_CHAT_MODEL, "task": "chat"}]})
 
 
-def scripted_api() -> FastAPI:
+def scripted_api(**changes: Any) -> FastAPI:
+    """`changes`: of the services."""
     settings = scripted_settings()
     metrics = IngressMetrics()
     speech, chat = ([model.id for model in models] for models in (settings.speech_models, settings.chat_models))
@@ -54,23 +56,22 @@ def scripted_api() -> FastAPI:
     def observe(model: str) -> Any:
         return lambda work: metrics.observe_work(model, work)
 
-    return create_api(
-        Services(
-            catalogue=Catalogue(settings, int(time.time())),
-            limits=settings.limits,
-            api_keys=frozenset(),
-            reader=LocalReader(settings.limits.decoding()),
-            recognizers={model: ScriptedRecognizer(observe(model)) for model in speech},
-            metrics=metrics,
-            unavailable=nothing_unavailable,
-            metrics_text=metrics_text,
-            new_ear=partial(LiveEar, SileroModel()),
-            chat_models={model: ScriptedChatModel(observe(model)) for model in chat},
-            fetcher=MediaFetcher(frozenset({"127.0.0.1"}), FetchLimits(settings.limits.max_upload_bytes)),
-            diarizer=ScriptedDiarizer(observe("diarization")),
-            diarization=settings.diarization,
-        )
+    services = Services(
+        catalogue=Catalogue(settings, int(time.time())),
+        limits=settings.limits,
+        api_keys=frozenset(),
+        reader=LocalReader(settings.limits.decoding()),
+        recognizers={model: ScriptedRecognizer(observe(model)) for model in speech},
+        metrics=metrics,
+        unavailable=nothing_unavailable,
+        metrics_text=metrics_text,
+        new_ear=partial(LiveEar, SileroModel()),
+        chat_models={model: ScriptedChatModel(observe(model)) for model in chat},
+        fetcher=MediaFetcher(frozenset({"127.0.0.1"}), FetchLimits(settings.limits.max_upload_bytes)),
+        diarizer=ScriptedDiarizer(observe("diarization")),
+        diarization=settings.diarization,
     )
+    return create_api(replace(services, **changes))
 
 
 @contextmanager

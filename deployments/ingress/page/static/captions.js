@@ -1,0 +1,44 @@
+// Captions as they are spoken: what is still being said below what was said.
+
+import { byId, element } from "./dom.js";
+import { newVoices } from "./voices.js";
+
+const partials = new Map(); // item to its paragraph
+
+let voiceOf = newVoices();
+
+export function clearCaptions() {
+  partials.clear();
+  voiceOf = newVoices();
+  byId("captions").replaceChildren();
+  byId("partial").replaceChildren();
+}
+
+export const captionsText = () => [...byId("captions").children].map(({ innerText }) => innerText).join("\n");
+
+export function addDelta(item, text) {
+  if (!partials.has(item)) {
+    partials.set(item, element("p"));
+    byId("partial").append(partials.get(item));
+  }
+  partials.get(item).append(text);
+  keepEndInView();
+}
+
+// Only now a screen reader is told: half a sentence would be read again and again.
+export function finish(item, text) {
+  partials.get(item)?.remove();
+  partials.delete(item);
+  if (text.trim()) byId("captions").append(element("p", { textContent: text.trim() }));
+  keepEndInView();
+}
+
+export function addSpeaker({ speaker, text }) {
+  const name = element("span", { className: `speaker ${voiceOf(speaker)}`, textContent: `Speaker ${speaker}` });
+  byId("captions").append(element("p", {}, name, text.trim()));
+  keepEndInView();
+}
+
+function keepEndInView() {
+  byId("captions-box").scrollTop = byId("captions-box").scrollHeight;
+}

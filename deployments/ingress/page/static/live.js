@@ -1,0 +1,90 @@
+// The card of live captions: the microphone to /v1/realtime, captions back.
+
+import { addDelta, addSpeaker, captionsText, clearCaptions, finish } from "./captions.js";
+import { byId, save } from "./dom.js";
+import { listen } from "./microphone.js";
+import { chosenLanguage, chosenModel } from "./models.js";
+import { askForSecret, Realtime, sessionOf } from "./realtime.js";
+import { showSession } from "./snippets.js";
+
+const TRANSCRIPTION = "conversation.item.input_audio_transcription";
+
+const EVENTS = {
+  "input_audio_buffer.speech_started": () => say("Hearing you"),
+  "input_audio_buffer.speech_stopped": () => say("Listening"),
+  [`${TRANSCRIPTION}.delta`]: ({ item_id, delta }) => addDelta(item_id, delta),
+  [`${TRANSCRIPTION}.completed`]: ({ item_id, transcript }) => finish(item_id, transcript),
+  [`${TRANSCRIPTION}.failed`]: ({ item_id, error }) => {
+    finish(item_id, "");
+    complain(error.message);
+  },
+  [`${TRANSCRIPTION}.segment`]: addSpeaker,
+  error: ({ error }) => complain(error.message),
+};
+
+const say = (text) => (byId("live-state").textContent = text);
+const complain = (text) => (byId("live-problem").textContent = text);
+
+let stop = null; // while it listens
+
+export function startLive() {
+  byId("listen").addEventListener("click", () => (stop ? stop() : start()));
+  byId("save-captions").addEventListener("click", () => save("captions.txt", `${captionsText()}\n`));
+}
+
+async function start() {
+  complain("");
+  say("Asking the server");
+  byId("listen").disabled = true;
+  try {
+    await open(sessionOf({ model: chosenModel(), language: chosenLanguage() }));
+  } catch (error) {
+    say("");
+    complain(error.message);
+  }
+  byId("listen").disabled = false;
+}
+
+async function open(session) {
+  showSession(session);
+  const realtime = new Realtime();
+  realtime.addEventListener("event", ({ detail }) => EVENTS[detail.type]?.(detail));
+  await realtime.connect(await askForSecret(session));
+  clearCaptions();
+  let silence;
+  try {
+    silence = await listen((piece) => realtime.append(piece));
+  } catch (error) {
+    realtime.end();
+    throw error;
+  }
+  realtime.addEventListener("end", ({ detail: isWanted }) => {
+    silence();
+    showStopped();
+    if (!isWanted) complain("The server ended the live connection.");
+  });
+  showListening(() => {
+    silence();
+    say("Waiting for the last words");
+    byId("listen").disabled = true;
+    realtime.end();
+  });
+}
+
+function showListening(end) {
+  stop = end;
+  byId("listen").classList.add("active");
+  byId("listen-text").textContent = "Stop listening";
+  byId("captions-box").hidden = false;
+  byId("save-captions").hidden = true;
+  say("Listening");
+}
+
+function showStopped() {
+  stop = null;
+  byId("listen").disabled = false;
+  byId("listen").classList.remove("active");
+  byId("listen-text").textContent = "Start listening";
+  byId("captions-box").hidden = byId("save-captions").hidden = !captionsText();
+  say("");
+}

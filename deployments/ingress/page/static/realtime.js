@@ -1,0 +1,63 @@
+// One session of /v1/realtime. The socket gets a secret that soon expires, never the key.
+
+import { ApiError, postJson } from "./api.js";
+import { toBase64 } from "./pcm.js";
+
+const SECRETS = "/v1/realtime/client_secrets";
+const LAST_WORDS_MS = 10_000;
+
+export function sessionOf({ model, language }) {
+  const transcription = { model: model.id, delay: "low", ...(language && { language }) };
+  return { type: "transcription", audio: { input: { transcription, turn_detection: { type: "server_vad" } } } };
+}
+
+export async function askForSecret(session) {
+  try {
+    return (await (await postJson(SECRETS, { session })).json()).value;
+  } catch (error) {
+    if (error.status === 404 && error.code !== "model_not_found") throw new Error("This server has no live captions.");
+    throw error;
+  }
+}
+
+export class Realtime extends EventTarget {
+  #socket;
+  #open = new Set(); // items that were begun, and whose text is still to come
+  #isEnding = false;
+
+  // Resolves when sound may be sent. Every event of the server is dispatched as "event", the end as "end".
+  async connect(secret) {
+    const url = new URL("/v1/realtime", location.href);
+    url.protocol = url.protocol.replace("http", "ws");
+    this.#socket = new WebSocket(url, ["realtime", `openai-insecure-api-key.${secret}`]);
+    this.#socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
+    await new Promise((resolve, reject) => {
+      this.#socket.onopen = resolve;
+      this.#socket.onclose = () => reject(new ApiError("The server did not open a live connection."));
+    });
+    this.#socket.onclose = () => this.dispatchEvent(new CustomEvent("end", { detail: this.#isEnding }));
+  }
+
+  append(piece) {
+    this.#send({ type: "input_audio_buffer.append", audio: toBase64(piece) });
+  }
+
+  // What was begun is waited for, but not for ever.
+  end() {
+    this.#isEnding = true;
+    setTimeout(() => this.#socket.close(), LAST_WORDS_MS);
+    if (this.#open.size) this.#send({ type: "input_audio_buffer.commit" });
+    else this.#socket.close();
+  }
+
+  #send(event) {
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(event));
+  }
+
+  #receive(event) {
+    if (event.type === "input_audio_buffer.speech_started") this.#open.add(event.item_id);
+    if (/transcription\.(completed|failed)$/.test(event.type)) this.#open.delete(event.item_id);
+    this.dispatchEvent(new CustomEvent("event", { detail: event }));
+    if (this.#isEnding && (this.#open.size === 0 || event.type === "error")) this.#socket.close();
+  }
+}

@@ -1,0 +1,37 @@
+// What the microphone hears, as a file.
+
+const NO_MICROPHONE = "Browsers lend the microphone to pages on https:// or localhost only.";
+
+export async function openMicrophone() {
+  if (!navigator.mediaDevices) throw new Error(NO_MICROPHONE);
+  try {
+    return await navigator.mediaDevices.getUserMedia({ audio: true });
+  } catch (error) {
+    throw new Error(error.name === "NotFoundError" ? "There is no microphone." : "The microphone was not allowed.");
+  }
+}
+
+export const closeMicrophone = (stream) => stream.getTracks().forEach((track) => track.stop());
+
+// A function that ends the recording, and resolves to its file.
+export async function record() {
+  const stream = await openMicrophone();
+  const recorder = new MediaRecorder(stream);
+  const pieces = [];
+  recorder.addEventListener("dataavailable", ({ data }) => pieces.push(data));
+  recorder.start();
+  return () =>
+    new Promise((resolve) => {
+      recorder.addEventListener("stop", () => {
+        closeMicrophone(stream);
+        resolve(fileOf(pieces, recorder.mimeType));
+      });
+      recorder.stop();
+    });
+}
+
+function fileOf(pieces, type) {
+  const extension = /mp4|webm|ogg/.exec(type)?.[0] ?? "webm";
+  const clock = new Date().toTimeString().slice(0, 8).replaceAll(":", "-");
+  return new File(pieces, `recording-${clock}.${extension}`, { type });
+}

@@ -1,0 +1,36 @@
+// What was just done, as curl and Python. A key stands there by its name only.
+
+import { byId, copy } from "./dom.js";
+import { curlOfChat, curlOfForm, curlOfSession } from "./curl.js";
+import { pythonOfChat, pythonOfForms, pythonOfSession } from "./python.js";
+
+export function startSnippets() {
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    button.addEventListener("click", async () => {
+      await copy(byId(button.dataset.copy).textContent);
+      byId("copied").textContent = `Copied: ${button.dataset.copy}`;
+      button.textContent = "Copied";
+      setTimeout(() => (button.textContent = "Copy"), 2_000);
+    });
+  }
+}
+
+export function showRequests(requests) {
+  show(requests.map(curlOfForm).join("\n\n"), pythonOfForms(requests));
+}
+
+// `file` is what its audio parts are made of.
+export function showChat(body, file) {
+  show(curlOfChat(body, file), pythonOfChat(body, file));
+}
+
+export function showSession(session) {
+  show(curlOfSession(session), pythonOfSession(session));
+}
+
+function show(curl, python) {
+  byId("curl").textContent = curl;
+  byId("python").textContent = python;
+  byId("code-hint").hidden = true;
+  byId("code").hidden = false;
+}

@@ -1,0 +1,20 @@
+// Server-sent events: JSON in `data:` lines, with blank ones between.
+
+import { ApiError } from "./api.js";
+
+export class EventReader {
+  #rest = "";
+
+  // The events that `text` completes.
+  read(text) {
+    const lines = (this.#rest + text).split("\n");
+    this.#rest = lines.pop();
+    return lines.filter((line) => line.startsWith("data: {")).map((line) => eventOf(line.slice(6)));
+  }
+}
+
+function eventOf(data) {
+  const event = JSON.parse(data);
+  if (event.error) throw new ApiError(event.error.message, 200, event.error.code);
+  return event;
+}

@@ -1,0 +1,54 @@
+// SubRip and WebVTT of segments, as the server itself writes them: lines of at most 42 characters.
+
+const MAX_LINE_WIDTH = 42;
+
+export function toSrt(segments) {
+  return cuesOf(segments)
+    .map(({ start, end, text }, index) => `${index + 1}\n${stamp(start, ",")} --> ${stamp(end, ",")}\n${text}\n\n`)
+    .join("");
+}
+
+export function toVtt(segments) {
+  const cues = cuesOf(segments).map(
+    ({ start, end, text }) => `${stamp(start, ".")} --> ${stamp(end, ".")}\n${escape(text)}\n\n`,
+  );
+  return `WEBVTT\n\n${cues.join("")}`;
+}
+
+// In milliseconds, without overlaps and empty ones.
+function cuesOf(segments) {
+  const shown = segments.filter(({ text }) => text.trim());
+  return shown.map((segment, index) => {
+    const start = Math.round(segment.start * 1000);
+    const next = index + 1 < shown.length ? Math.round(shown[index + 1].start * 1000) : Infinity;
+    const end = Math.max(start, Math.min(Math.round(segment.end * 1000), next));
+    const name = segment.speaker ? `${segment.speaker}: ` : "";
+    return { start, end, text: wrap(name + segment.text) };
+  });
+}
+
+function wrap(text) {
+  const lines = [];
+  for (const word of text.trim().split(/\s+/).flatMap(cut)) {
+    const longer = lines.length ? `${lines.at(-1)} ${word}` : "";
+    if (longer && longer.length <= MAX_LINE_WIDTH) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines.join("\n");
+}
+
+// Scripts without spaces leave no choice.
+function cut(word) {
+  const letters = [...word];
+  const pieces = [];
+  while (letters.length) pieces.push(letters.splice(0, MAX_LINE_WIDTH).join(""));
+  return pieces;
+}
+
+function stamp(milliseconds, mark) {
+  const seconds = Math.floor(milliseconds / 1000);
+  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  return `${parts.map((part) => String(part).padStart(2, "0")).join(":")}${mark}${String(milliseconds % 1000).padStart(3, "0")}`;
+}
+
+const escape = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
