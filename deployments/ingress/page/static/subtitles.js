@@ -27,23 +27,23 @@ function cuesOf(segments) {
   });
 }
 
+// A word longer than a line, as scripts without spaces have it, is cut where the line ends.
 function wrap(text) {
-  const lines = [];
-  for (const word of text.trim().split(/\s+/).flatMap(cut)) {
-    const longer = lines.length ? `${lines.at(-1)} ${word}` : "";
-    if (longer && longer.length <= MAX_LINE_WIDTH) lines[lines.length - 1] = longer;
-    else lines.push(word);
+  const lines = [[]];
+  for (const word of text.trim().split(/\s+/)) {
+    const letters = [...word];
+    for (let used = lengthWithSpace(lines); used + letters.length > MAX_LINE_WIDTH; used = 0) {
+      if (letters.length > MAX_LINE_WIDTH && used < MAX_LINE_WIDTH) add(lines, letters.splice(0, MAX_LINE_WIDTH - used));
+      lines.push([]);
+    }
+    if (letters.length) add(lines, letters);
   }
-  return lines.join("\n");
+  return lines.map((line) => line.join("")).join("\n");
 }
 
-// Scripts without spaces leave no choice.
-function cut(word) {
-  const letters = [...word];
-  const pieces = [];
-  while (letters.length) pieces.push(letters.splice(0, MAX_LINE_WIDTH).join(""));
-  return pieces;
-}
+const lengthWithSpace = (lines) => (lines.at(-1).length ? lines.at(-1).length + 1 : 0);
+
+const add = (lines, letters) => lines.at(-1).push(...(lines.at(-1).length ? [" "] : []), ...letters);
 
 function stamp(milliseconds, mark) {
   const seconds = Math.floor(milliseconds / 1000);

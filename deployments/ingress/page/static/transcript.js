@@ -82,5 +82,7 @@ function onKey(event) {
 
 function move(spans, step) {
   const start = spans.startBeside(position, step);
-  if (start !== null) seek(start);
+  if (start === null) return;
+  showTime(start); // the player takes a moment, and the next key may come before
+  seek(start);
 }
