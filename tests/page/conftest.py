@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import soundfile
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 from tests.conftest import JFK
@@ -16,6 +17,17 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 PROGRAM = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
 
 Visit = Callable[..., Page]
+
+
+def arguments(spoken: Path) -> list[str]:
+    """Of a browser whose microphone hears `spoken`, once."""
+    return [
+        "--autoplay-policy=no-user-gesture-required",
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-audio-capture={spoken}%noloop",
+        *(["--no-sandbox"] if os.geteuid() == 0 else []),
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -31,15 +43,8 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def browser(spoken: Path) -> Iterator[Browser]:
     if PROGRAM is None:
         pytest.skip("There is no browser: install Debian's package chromium, or Google Chrome.")
-    arguments = [
-        "--autoplay-policy=no-user-gesture-required",
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-audio-capture={spoken}%noloop",
-        *(["--no-sandbox"] if os.geteuid() == 0 else []),
-    ]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=PROGRAM, args=arguments)
+        browser = playwright.chromium.launch(executable_path=PROGRAM, args=arguments(spoken))
         yield browser
         browser.close()
 
@@ -75,3 +80,9 @@ def _complaints(message: ConsoleMessage) -> list[str]:
 def _strangers(request: Request, url: str) -> list[str]:
     is_ours = request.url.startswith("blob:") or urlsplit(request.url).netloc == urlsplit(url).netloc
     return [] if is_ours else [f"{request.url} was asked for"]
+
+
+def assert_accessible(page: Page) -> None:
+    """By axe's rules; the browser's own player is not ours."""
+    found = Axe().run(page, context={"exclude": ["audio"]}).response["violations"]
+    assert [(rule["id"], node["html"]) for rule in found for node in rule["nodes"]] == []

@@ -129,3 +129,8 @@ def test_nothing_is_inline_that_the_policy_forbids() -> None:
 def test_the_languages_are_whisper_s() -> None:
     codes = "".join(re.findall(r'^  "([a-z ]+)"', texts()["languages.js"], re.M)).split()
     assert codes == list(LANGUAGES)
+
+
+def test_every_module_is_asked_for_at_once() -> None:
+    preloaded = set(re.findall(r'modulepreload" href="/page/([\w.-]+)"', texts()["index.html"]))
+    assert preloaded == {name for name in NAMES if name.endswith(".js")} - {"main.js", "pcm-worklet.js"}

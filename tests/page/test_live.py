@@ -1,11 +1,18 @@
-"""Live captions: the browser's microphone to /v1/realtime, and captions back."""
+"""Live captions: the browser's microphone to /v1/realtime, and captions back. First over a server that follows a
+script, then over the real one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
+import numpy as np
 import pytest
 from playwright.sync_api import Page, WebSocket, expect
 
 from tests.conftest import Server
-from tests.page.conftest import Visit
+from tests.page.conftest import Visit, assert_accessible
+from tests.page.scripted_realtime import SECRET, TRANSCRIPTION, ScriptedRealtime, completed, delta, started
+from tests.scripted.server import served
 
 pytestmark = pytest.mark.xdist_group("real")
 
@@ -13,23 +20,69 @@ TIMEOUT_MS = 60_000
 SECRETS = "/v1/realtime/client_secrets"
 
 
-@pytest.fixture
-def page(visit: Visit, real_server: Server) -> Page:
-    page = visit(real_server.url)
+def listen(page: Page) -> None:
     expect(page.locator("#listen")).to_be_enabled()
-    return page
+    page.locator("#listen").click()
+
+
+@contextmanager
+def listening(visit: Visit, server: ScriptedRealtime) -> Iterator[Page]:
+    with served(server.app()) as running:
+        page = visit(running.url)
+        listen(page)
+        yield page
+        page.close()  # it would go on to ask a server that is no more
+
+
+def test_the_protocol(visit: Visit) -> None:
+    """A secret in the socket, 24 kHz in, captions out, and the last words waited for."""
+    begun = [started("a"), delta("a", "One"), completed("a", "One."), started("b"), delta("b", "Tw")]
+    server = ScriptedRealtime(begun, last_words=[delta("b", "o"), completed("b", "Two.")])
+    with listening(visit, server) as page:
+        expect(page.locator("#captions")).to_have_text("One.")
+        expect(page.locator("#partial")).to_have_text("Tw")
+        expect(page.locator("#live-state")).to_have_text("Hearing you")
+        assert_accessible(page)
+        page.locator("#listen").click()
+        expect(page.locator("#listen-text")).to_have_text("Start listening")
+        assert page.locator("#captions p").all_inner_texts() == ["One.", "Two."]
+        expect(page.locator("#save-captions")).to_be_visible()
+    transcription = {"model": "whisper", "delay": "low"}
+    audio = {"input": {"transcription": transcription, "turn_detection": {"type": "server_vad"}}}
+    assert server.sessions == [{"session": {"type": "transcription", "audio": audio}}]
+    assert server.protocols == ["realtime", f"openai-insecure-api-key.{SECRET}"]
+    assert np.abs(np.frombuffer(server.pcm, "<i2")).max() > 1_000
+
+
+def test_speakers(visit: Visit) -> None:
+    said = {"type": f"{TRANSCRIPTION}.segment", "speaker": "A", "start": 0, "end": 1, "text": "Hello."}
+    with listening(visit, ScriptedRealtime([said])) as page:
+        expect(page.locator("#captions")).to_have_text("Speaker AHello.")
+
+
+def test_what_goes_wrong_is_said_in_the_server_s_words(visit: Visit) -> None:
+    failed = {"type": f"{TRANSCRIPTION}.failed", "item_id": "a", "error": {"message": "It was too much."}}
+    with listening(visit, ScriptedRealtime([started("a"), failed])) as page:
+        expect(page.locator("#live-problem")).to_have_text("It was too much.")
+
+
+def test_a_connection_that_ends(visit: Visit) -> None:
+    with listening(visit, ScriptedRealtime([], hangs_up=True)) as page:
+        expect(page.locator("#live-problem")).to_have_text("The server ended the live connection.")
+        expect(page.locator("#listen-text")).to_have_text("Start listening")
 
 
 def has_captions(server: Server) -> bool:
     return httpx.post(server.url + SECRETS, json={}).status_code != 404
 
 
-def test_captions(page: Page, real_server: Server) -> None:
+def test_captions(visit: Visit, real_server: Server) -> None:
     if not has_captions(real_server):
         pytest.skip("This server has no live captions.")
+    page = visit(real_server.url)
     sockets: list[WebSocket] = []
     page.on("websocket", sockets.append)
-    page.locator("#listen").click()
+    listen(page)
     expect(page.locator("#captions-box")).to_contain_text("ask not what your country", timeout=TIMEOUT_MS)
     page.wait_for_timeout(3_000)  # the rest of the sentence
     page.locator("#listen").click()
@@ -41,9 +94,10 @@ def test_captions(page: Page, real_server: Server) -> None:
     assert socket.is_closed()
 
 
-def test_a_server_without_them_is_said_to_be_one(page: Page, real_server: Server) -> None:
+def test_a_server_without_them_is_said_to_be_one(visit: Visit, real_server: Server) -> None:
     if has_captions(real_server):
         pytest.skip("This server has live captions.")
-    page.locator("#listen").click()
+    page = visit(real_server.url)
+    listen(page)
     expect(page.locator("#live-problem")).to_have_text("This server has no live captions.")
     expect(page.locator("#listen")).to_be_enabled()

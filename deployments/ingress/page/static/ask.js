@@ -34,8 +34,9 @@ export function refreshAsking() {
   const { file } = currentRecording();
   if (file !== asked) forget(file);
   const missing = whatIsMissing();
-  byId("question").disabled = byId("send").disabled = Boolean(missing) || work !== null;
-  byId("ask-hint").textContent = missing ?? (isSent(file) ? "The model gets the recording." : "The model gets the transcript.");
+  byId("question").disabled = Boolean(missing);
+  byId("send").disabled = Boolean(missing) || work !== null;
+  byId("ask-hint").textContent = missing ?? `The model gets the ${isSent(file) ? "recording" : "transcript"}.`;
 }
 
 function forget(file) {
@@ -60,6 +61,7 @@ async function ask(question) {
   const kept = about.length;
   work = new AbortController();
   setAsking(true);
+  byId("question").value = "";
   say("user", question);
   const reply = say("assistant", "…");
   try {
@@ -67,27 +69,26 @@ async function ask(question) {
     const body = { model: byId("chat-model").value, messages: about, max_completion_tokens: MAX_TOKENS, stream: true };
     showChat(body, file);
     about.push({ role: "assistant", content: await read(body, reply) });
-    byId("question").value = "";
   } catch (error) {
     about.length = kept; // so that it may be asked again
+    byId("question").value ||= question;
     if (!isCancelled(error)) byId("ask-problem").textContent = error.message;
     if (reply.textContent === "…") reply.textContent = isCancelled(error) ? "Stopped." : "No answer.";
-  } finally {
-    work = null;
-    setAsking(false);
-    reply.ariaBusy = "false";
   }
+  work = null;
+  setAsking(false);
+  reply.ariaBusy = "false";
 }
 
 function setAsking(isAsking) {
+  if (isAsking) byId("ask-problem").textContent = "";
+  if (document.activeElement === byId("stop")) byId("question").focus();
   byId("stop").hidden = !isAsking;
-  byId("ask-problem").textContent = "";
   refreshAsking();
-  if (!isAsking) byId("question").focus();
 }
 
 function say(role, text) {
-  const said = element("p", { className: `said ${role}`, textContent: text });
+  const said = element("p", { className: `said ${role}`, dir: "auto", textContent: text });
   if (role === "assistant") said.ariaBusy = "true"; // read out when it is whole
   byId("conversation").append(said);
   byId("conversation").scrollTop = byId("conversation").scrollHeight;

@@ -18,7 +18,7 @@ export const captionsText = () => [...byId("captions").children].map(({ innerTex
 
 export function addDelta(item, text) {
   if (!partials.has(item)) {
-    partials.set(item, element("p"));
+    partials.set(item, element("p", { dir: "auto" }));
     byId("partial").append(partials.get(item));
   }
   partials.get(item).append(text);
@@ -29,13 +29,13 @@ export function addDelta(item, text) {
 export function finish(item, text) {
   partials.get(item)?.remove();
   partials.delete(item);
-  if (text.trim()) byId("captions").append(element("p", { textContent: text.trim() }));
+  if (text.trim()) byId("captions").append(element("p", { dir: "auto", textContent: text.trim() }));
   keepEndInView();
 }
 
 export function addSpeaker({ speaker, text }) {
   const name = element("span", { className: `speaker ${voiceOf(speaker)}`, textContent: `Speaker ${speaker}` });
-  byId("captions").append(element("p", {}, name, text.trim()));
+  byId("captions").append(element("p", { dir: "auto" }, name, text.trim()));
   keepEndInView();
 }
 

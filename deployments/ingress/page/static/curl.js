@@ -4,9 +4,10 @@ import { hasKey } from "./key.js";
 
 export function curlOfForm({ path, fields }) {
   const isStreamed = fields.some(([name]) => name === "stream");
-  const parts = fields.filter(([, value]) => !(value instanceof File)).map(([name, value]) => `-F ${quote(`${name}=${value}`)}`);
   const [, file] = fields.find(([, value]) => value instanceof File);
-  return lines([`curl ${isStreamed ? "-N " : ""}${location.origin}${path}`, ...keyLine(), ...parts, `-F ${quote(partOf(file))}`]);
+  const texts = fields.filter(([, value]) => value !== file).map(([name, value]) => `${name}=${value}`);
+  const parts = [...texts, partOf(file)].map((part) => `-F ${quote(part)}`);
+  return lines([`curl ${isStreamed ? "-N " : ""}${location.origin}${path}`, ...keyLine(), ...parts]);
 }
 
 // The audio is not written out: the shell reads it in. What else it would take for its own is kept from it.
@@ -19,7 +20,8 @@ export function curlOfChat(body, file) {
 
 export function curlOfSession(session) {
   const json = JSON.stringify({ session }, null, 2);
-  return `# a secret for one session; the session itself is a WebSocket\n${jsonHead("/v1/realtime/client_secrets", "")} <<'JSON'\n${json}\nJSON`;
+  const head = jsonHead("/v1/realtime/client_secrets", "");
+  return `# a secret for one session; the session itself is a WebSocket\n${head} <<'JSON'\n${json}\nJSON`;
 }
 
 const jsonHead = (path, options) =>

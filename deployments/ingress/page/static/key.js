@@ -25,6 +25,7 @@ export function startKey(onKey) {
     sessionStorage.setItem(PLACE, byId("key").value.trim());
     byId("key").value = "";
     byId("key-form").hidden = true;
+    byId("recording-title").focus();
     onKey();
   });
 }

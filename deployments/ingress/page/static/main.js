@@ -8,7 +8,7 @@ import { startLive } from "./live.js";
 import { chosenModel, loadModels } from "./models.js";
 import { startRecording } from "./recording.js";
 import { startSnippets } from "./snippets.js";
-import { startStatus } from "./status.js";
+import { refreshStatus, startStatus } from "./status.js";
 
 async function refreshModels() {
   try {
@@ -23,7 +23,10 @@ async function refreshModels() {
 
 fillLanguages();
 startKey(refreshModels);
-startRecording(refreshAsking);
+startRecording(() => {
+  refreshAsking();
+  refreshStatus();
+});
 startLive();
 startAsking();
 startSnippets();

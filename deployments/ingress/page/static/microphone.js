@@ -8,7 +8,8 @@ export async function listen(onPiece) {
   const stream = await openMicrophone();
   const { context, source } = sourceOf(stream);
   await context.audioWorklet.addModule("/page/pcm-worklet.js");
-  const node = new AudioWorkletNode(context, "pcm", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
+  const mono = { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" };
+  const node = new AudioWorkletNode(context, "pcm", mono);
   node.port.onmessage = ({ data }) => onPiece(data);
   source.connect(node);
   return () => {

@@ -14,7 +14,8 @@ export async function loadModels() {
   cards = (await getJson("/v1/models")).data;
   const speech = offered(cards.filter((card) => card.task === "transcription"));
   fill(byId("model"), speech.map((card) => [card.id, labelOf(card)]));
-  fill(byId("chat-model"), cards.filter((card) => card.task === "chat" && card.id === card.root).map(({ id }) => [id, id]));
+  const chat = cards.filter((card) => card.task === "chat" && card.id === card.root);
+  fill(byId("chat-model"), chat.map(({ id }) => [id, id]));
   byId("model").onchange = allowTranslation;
   allowTranslation();
 }

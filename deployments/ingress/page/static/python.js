@@ -71,10 +71,11 @@ with client.realtime.connect(extra_query={"intent": "transcription"}) as connect
             print(event.transcript)`;
 }
 
-const head = () =>
-  hasKey()
-    ? `import os\n\nfrom openai import OpenAI\n\nclient = OpenAI(base_url="${location.origin}/v1", api_key=os.environ["OPENAI_API_KEY"])`
-    : `from openai import OpenAI\n\nclient = OpenAI(base_url="${location.origin}/v1", api_key="unused")`;
+function head() {
+  const key = hasKey() ? 'os.environ["OPENAI_API_KEY"]' : '"unused"';
+  const client = `client = OpenAI(base_url="${location.origin}/v1", api_key=${key})`;
+  return `${hasKey() ? "import os\n\n" : ""}from openai import OpenAI\n\n${client}`;
+}
 
 const text = (value) => JSON.stringify(value);
 const block = (told) => `\n${told.map((one) => `    ${one},\n`).join("")}`;

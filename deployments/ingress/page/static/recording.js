@@ -1,12 +1,12 @@
 // The card of the recording: a file goes in, a transcript comes out.
 
 import { isCancelled } from "./api.js";
-import { byId, formatBytes, formatTime } from "./dom.js";
+import { byId, formatBytes } from "./dom.js";
 import { chosenLanguage, chosenModel, wantsTranslation } from "./models.js";
 import { loadPlayer, startPlayer } from "./player.js";
-import { record } from "./recorder.js";
 import { allowSaving, startSaving } from "./saving.js";
 import { showRequests } from "./snippets.js";
+import { startSources } from "./sources.js";
 import { clearTimeline, drawTimeline, movePlayhead } from "./timeline.js";
 import { addLines, clearTranscript, showTime, startTranscript } from "./transcript.js";
 import { requestsOf, transcribe } from "./transcribe.js";
@@ -29,58 +29,13 @@ export function startRecording(changed) {
     showTime(seconds);
     movePlayhead(seconds);
   });
-  byId("choose").addEventListener("click", () => byId("file").click());
-  byId("file").addEventListener("change", ({ target }) => target.files.length && take(target.files[0]));
+  startSources(take);
   byId("again").addEventListener("click", run);
   byId("cancel").addEventListener("click", () => work.abort());
-  byId("record").addEventListener("click", startMicrophone);
-  startDropping();
-}
-
-// Anywhere on the page: a file that misses its mark would replace the page.
-function startDropping() {
-  const mark = (isOver) => document.body.classList.toggle("dragging", isOver);
-  addEventListener("dragover", (event) => {
-    event.preventDefault();
-    mark(true);
-  });
-  addEventListener("dragleave", ({ relatedTarget }) => relatedTarget || mark(false));
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    mark(false);
-    if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
-  });
-}
-
-async function startMicrophone() {
-  const button = byId("record");
-  let finish;
-  try {
-    finish = await record();
-  } catch (error) {
-    byId("problem").textContent = error.message;
-    return;
-  }
-  const startedAt = Date.now();
-  const tick = () => (button.textContent = `Stop recording (${formatTime((Date.now() - startedAt) / 1000)})`);
-  const timer = setInterval(tick, 500);
-  tick();
-  button.classList.add("active");
-  button.removeEventListener("click", startMicrophone);
-  button.addEventListener("click", stop, { once: true });
-
-  async function stop() {
-    clearInterval(timer);
-    button.textContent = "Record";
-    button.classList.remove("active");
-    button.addEventListener("click", startMicrophone);
-    take(await finish());
-  }
 }
 
 function take(chosen) {
   file = chosen;
-  byId("file").value = ""; // the same file may be chosen again
   byId("drop-zone").classList.add("filled");
   byId("file-name").textContent = `${file.name} (${formatBytes(file.size)})`;
   byId("choose").textContent = "Another file";
@@ -124,9 +79,13 @@ function clear() {
   onChange();
 }
 
+// Of the two buttons one is there, and has the focus if the other had it.
 function setWorking(isWorking) {
+  const [shown, gone] = isWorking ? [byId("cancel"), byId("again")] : [byId("again"), byId("cancel")];
+  const hadFocus = document.activeElement === gone;
   byId("work").hidden = !isWorking;
   byId("again").hidden = isWorking;
+  if (hadFocus) shown.focus();
 }
 
 function watch() {
@@ -150,7 +109,7 @@ function watch() {
 function showSent(share) {
   if (share < 1) {
     byId("progress").value = share;
-    byId("stage").textContent = `Sending: ${Math.floor(100 * share)} %`;
+    byId("stage").textContent = "Sending";
   } else {
     byId("progress").removeAttribute("value"); // nobody knows how long it takes from here
     byId("stage").textContent = "Listening";

@@ -1,6 +1,7 @@
 // The transcript as a file. The server's own formats are made here of its answer, so that nothing is heard twice.
 
-import { byId, copy, save } from "./dom.js";
+import { offerCopy } from "./copying.js";
+import { byId, save } from "./dom.js";
 import { toSrt, toVtt } from "./subtitles.js";
 
 const FORMATS = {
@@ -21,7 +22,7 @@ export function startSaving(current) {
       save(`${file.name.replace(/\.[^.]*$/, "")}.${button.dataset.save}`, of(answer), type);
     });
   }
-  byId("copy-text").addEventListener("click", () => copy(current().answer.text));
+  offerCopy(byId("copy-text"), () => current().answer.text);
 }
 
 export function allowSaving(answer) {

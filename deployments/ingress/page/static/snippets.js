@@ -1,17 +1,13 @@
 // What was just done, as curl and Python. A key stands there by its name only.
 
-import { byId, copy } from "./dom.js";
+import { offerCopy } from "./copying.js";
 import { curlOfChat, curlOfForm, curlOfSession } from "./curl.js";
+import { byId } from "./dom.js";
 import { pythonOfChat, pythonOfForms, pythonOfSession } from "./python.js";
 
 export function startSnippets() {
   for (const button of document.querySelectorAll("[data-copy]")) {
-    button.addEventListener("click", async () => {
-      await copy(byId(button.dataset.copy).textContent);
-      byId("copied").textContent = `Copied: ${button.dataset.copy}`;
-      button.textContent = "Copied";
-      setTimeout(() => (button.textContent = "Copy"), 2_000);
-    });
+    offerCopy(button, () => byId(button.dataset.copy).textContent);
   }
 }
 

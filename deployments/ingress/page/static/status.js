@@ -12,39 +12,41 @@ let drawn = null; // the list of models that the table shows
 const cells = new Map(); // of its numbers
 
 export function startStatus() {
-  document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : refresh()));
-  refresh();
+  document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : refreshStatus()));
+  refreshStatus();
 }
 
-async function refresh() {
-  clearTimeout(timer);
+export async function refreshStatus() {
   try {
     const [health, metrics] = await Promise.all([fetch("/health"), fetch("/metrics")]);
     show(await health.json(), samplesOf(await metrics.text()));
   } catch {
     showState("away", "Not reachable", "The server does not answer.");
   }
-  if (!document.hidden) timer = setTimeout(refresh, EVERY_MS);
+  clearTimeout(timer); // another one may have been quicker
+  if (!document.hidden) timer = setTimeout(refreshStatus, EVERY_MS);
 }
 
 // Of Prometheus' text: {name, labels, value}.
 function samplesOf(text) {
-  return [...text.matchAll(/^([\w:]+)(?:\{(.*)\})? (\S+)$/gm)].map(([, name, labels = "", value]) => ({
-    name,
-    labels: Object.fromEntries([...labels.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, key, label]) => [key, label])),
-    value: Number(value),
-  }));
+  const lines = text.matchAll(/^([\w:]+)(?:\{(.*)\})? (\S+)$/gm);
+  return [...lines].map(([, name, labels = "", value]) => ({ name, labels: labelsOf(labels), value: Number(value) }));
+}
+
+function labelsOf(text) {
+  const pairs = text.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g);
+  return Object.fromEntries([...pairs].map(([, name, value]) => [name, value]));
 }
 
 function show({ status, unavailable = [], failed = {} }, samples) {
   const [running, waiting] = [RUNNING, WAITING].map((name) => total(samples, name));
   const load = running + waiting ? `${running} running, ${waiting} waiting` : "idle";
   if (status === "healthy") showState("ready", `Ready, ${load}`, "Every deployment can answer.");
-  else showState("away", "Not ready", `Cannot answer yet: ${unavailable.map((name) => reasonOf(name, failed)).join(" ")}`);
+  else showState("away", "Not ready", `Not ready: ${unavailable.map((name) => reasonOf(name, failed)).join(" ")}`);
   showModels(samples);
   const audio = total(samples, "auricle_audio_seconds_total");
   const requests = total(samples.filter(({ labels }) => labels.endpoint?.startsWith("/v1/")), "auricle_requests_total");
-  byId("server-totals").textContent = `Since it was started: ${requests} requests, ${formatTime(audio)} of audio.`;
+  byId("server-totals").textContent = `Requests since its start: ${requests}. Audio: ${formatTime(audio)}.`;
 }
 
 const reasonOf = (name, failed) => (failed[name] ? `${name}: ${failed[name]}` : `${name}.`);

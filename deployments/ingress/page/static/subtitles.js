@@ -33,7 +33,8 @@ function wrap(text) {
   for (const word of text.trim().split(/\s+/)) {
     const letters = [...word];
     for (let used = lengthWithSpace(lines); used + letters.length > MAX_LINE_WIDTH; used = 0) {
-      if (letters.length > MAX_LINE_WIDTH && used < MAX_LINE_WIDTH) add(lines, letters.splice(0, MAX_LINE_WIDTH - used));
+      const room = letters.length > MAX_LINE_WIDTH ? MAX_LINE_WIDTH - used : 0;
+      if (room > 0) add(lines, letters.splice(0, room));
       lines.push([]);
     }
     if (letters.length) add(lines, letters);
@@ -47,8 +48,9 @@ const add = (lines, letters) => lines.at(-1).push(...(lines.at(-1).length ? [" "
 
 function stamp(milliseconds, mark) {
   const seconds = Math.floor(milliseconds / 1000);
-  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
-  return `${parts.map((part) => String(part).padStart(2, "0")).join(":")}${mark}${String(milliseconds % 1000).padStart(3, "0")}`;
+  const clock = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  const digits = (number, length) => String(number).padStart(length, "0");
+  return `${clock.map((part) => digits(part, 2)).join(":")}${mark}${digits(milliseconds % 1000, 3)}`;
 }
 
 const escape = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");

@@ -26,7 +26,7 @@ export function addLines(segments, voiceOf, times = []) {
 }
 
 function lineOf(segment, voiceOf, queue) {
-  const text = element("div", {}, ...speakerOf(segment, voiceOf), ...piecesOf(segment, queue).map(nodeOf));
+  const text = element("div", { dir: "auto" }, ...speakerOf(segment, voiceOf), ...piecesOf(segment, queue).map(nodeOf));
   const time = element("button", { type: "button", tabIndex: -1, textContent: formatTime(segment.start) });
   time.ariaLabel = `Play from ${formatTime(segment.start)}`;
   const node = element("div", { className: "line" }, time, text);
