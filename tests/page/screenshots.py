@@ -14,7 +14,7 @@ TALK = DATA / "conversations" / "talk.opus"
 def main(url: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=PROGRAM, args=arguments(JFK.path))
-        page = browser.new_page(viewport={"width": 1120, "height": 720}, reduced_motion="reduce")
+        page = browser.new_page(viewport={"width": 1200, "height": 760}, reduced_motion="reduce")
         page.goto(url)
         page.get_by_label("Model").first.select_option(label="whisper-base with speakers")
         transcribe(page, TALK)
@@ -47,7 +47,7 @@ def settle(page: Page) -> None:
     expect(page.locator(".current").first).to_be_visible()
     page.locator("#player").evaluate("player => player.pause()")
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(2_500)  # by now the server is known to be idle again
 
 
 if __name__ == "__main__":
