@@ -72,6 +72,10 @@ def started(item: str) -> dict[str, Any]:
     return {"type": "input_audio_buffer.speech_started", "item_id": item}
 
 
+def committed(item: str) -> dict[str, Any]:
+    return {"type": "input_audio_buffer.committed", "item_id": item}
+
+
 def delta(item: str, text: str) -> dict[str, Any]:
     return {"type": f"{TRANSCRIPTION}.delta", "item_id": item, "delta": text}
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, WebSocket, expect
 
 from tests.conftest import Server
 from tests.page.conftest import Visit, assert_accessible
-from tests.page.scripted_realtime import SECRET, TRANSCRIPTION, ScriptedRealtime, completed, delta, started
+from tests.page.scripted_realtime import SECRET, TRANSCRIPTION, ScriptedRealtime, committed, completed, delta, started
 from tests.scripted.server import served
 
 pytestmark = pytest.mark.xdist_group("real")
@@ -36,8 +36,8 @@ def listening(visit: Visit, server: ScriptedRealtime) -> Iterator[Page]:
 
 def test_the_protocol(visit: Visit) -> None:
     """A secret in the socket, 24 kHz in, captions out, and the last words waited for."""
-    begun = [started("a"), delta("a", "One"), completed("a", "One."), started("b"), delta("b", "Tw")]
-    server = ScriptedRealtime(begun, last_words=[delta("b", "o"), completed("b", "Two.")])
+    begun = [started("a"), delta("a", "One"), committed("a"), completed("a", "One."), started("b"), delta("b", "Tw")]
+    server = ScriptedRealtime(begun, last_words=[committed("b"), delta("b", "o"), completed("b", "Two.")])
     with listening(visit, server) as page:
         expect(page.locator("#captions")).to_have_text("One.")
         expect(page.locator("#partial")).to_have_text("Tw")

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.xdist_group("real")
 
 TIMEOUT_MS = 60_000
 TALK = DATA / "conversations" / "talk.opus"
+LONG = DATA / "conversations" / "libri-00.opus"
 BAD = ROOT / "README.md"
 
 DROP = """([name, data]) => {
@@ -167,6 +168,16 @@ def test_speakers(visit: Visit, real_server: Server) -> None:
     page.locator(".lane .track").first.click()
     expect(page.locator(".line.current")).to_have_count(1)
     assert_accessible(page)
+
+
+def test_it_can_be_cancelled(visit: Visit, real_server: Server) -> None:
+    page = visit(real_server.url)
+    drop(page, LONG)
+    page.locator("#cancel").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#stage")).to_have_text("Cancelled.")
+    expect(page.locator("#again")).to_be_focused()
+    expect(page.locator("#problem")).to_be_empty()
 
 
 def test_what_is_no_audio(visit: Visit, real_server: Server) -> None:

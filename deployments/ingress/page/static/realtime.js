@@ -22,7 +22,8 @@ export async function askForSecret(session) {
 
 export class Realtime extends EventTarget {
   #socket;
-  #open = new Set(); // items that were begun, and whose text is still to come
+  #isSpeaking = false; // and the server has not yet cut it off
+  #awaited = new Set(); // items whose text is still to come
   #isEnding = false;
 
   // Resolves when sound may be sent. Every event of the server is dispatched as "event", the end as "end".
@@ -46,8 +47,12 @@ export class Realtime extends EventTarget {
   end() {
     this.#isEnding = true;
     setTimeout(() => this.#socket.close(), LAST_WORDS_MS);
-    if (this.#open.size) this.#send({ type: "input_audio_buffer.commit" });
-    else this.#socket.close();
+    if (this.#isSpeaking) this.#send({ type: "input_audio_buffer.commit" });
+    this.#closeWhenDone();
+  }
+
+  #closeWhenDone() {
+    if (this.#isEnding && !this.#isSpeaking && this.#awaited.size === 0) this.#socket.close();
   }
 
   #send(event) {
@@ -55,9 +60,13 @@ export class Realtime extends EventTarget {
   }
 
   #receive(event) {
-    if (event.type === "input_audio_buffer.speech_started") this.#open.add(event.item_id);
-    if (/transcription\.(completed|failed)$/.test(event.type)) this.#open.delete(event.item_id);
+    if (event.type === "input_audio_buffer.speech_started") this.#isSpeaking = true;
+    if (event.type === "input_audio_buffer.committed") {
+      this.#isSpeaking = false;
+      this.#awaited.add(event.item_id);
+    }
+    if (/transcription\.(completed|failed)$/.test(event.type)) this.#awaited.delete(event.item_id);
     this.dispatchEvent(new CustomEvent("event", { detail: event }));
-    if (this.#isEnding && (this.#open.size === 0 || event.type === "error")) this.#socket.close();
+    this.#closeWhenDone();
   }
 }
