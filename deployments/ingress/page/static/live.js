@@ -47,15 +47,15 @@ async function start() {
 
 async function open(session) {
   showSession(session);
+  const secret = await askForSecret(session);
   const realtime = new Realtime();
   realtime.addEventListener("event", ({ detail }) => EVENTS[detail.type]?.(detail));
-  await realtime.connect(await askForSecret(session));
+  const silence = await listen((piece) => realtime.append(piece));
   clearCaptions();
-  let silence;
   try {
-    silence = await listen((piece) => realtime.append(piece));
+    await realtime.connect(secret);
   } catch (error) {
-    realtime.end();
+    silence();
     throw error;
   }
   realtime.addEventListener("end", ({ detail: isWanted }) => {

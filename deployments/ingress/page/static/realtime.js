@@ -39,6 +39,7 @@ export class Realtime extends EventTarget {
     this.#socket.onclose = () => this.dispatchEvent(new CustomEvent("end", { detail: this.#isEnding }));
   }
 
+  // Before the connection is there, sound is dropped.
   append(piece) {
     this.#send({ type: "input_audio_buffer.append", audio: toBase64(piece) });
   }
@@ -56,7 +57,7 @@ export class Realtime extends EventTarget {
   }
 
   #send(event) {
-    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(event));
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(event));
   }
 
   #receive(event) {

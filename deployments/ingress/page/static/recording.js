@@ -46,16 +46,22 @@ function take(chosen) {
 async function run() {
   work.abort();
   work = new AbortController();
-  const { signal } = work;
   clear();
   const model = chosenModel();
-  if (!model) return fail("This server has no model that transcribes, or wants a key before it says so.");
-  const job = { file, model, language: chosenLanguage(), translate: wantsTranslation() };
+  if (!model) {
+    setWorking(false);
+    fail("This server has no model that transcribes, or wants a key before it says so.");
+    return;
+  }
+  await workOn({ file, model, language: chosenLanguage(), translate: wantsTranslation() }, work.signal);
+}
+
+async function workOn(job, signal) {
   const startedAt = Date.now();
   setWorking(true);
   showRequests(requestsOf(job));
   try {
-    answer = await transcribe(job, signal, watch());
+    answer = await transcribe(job, signal, watch(job.model));
     showAnswer((Date.now() - startedAt) / 1000);
   } catch (error) {
     if (signal !== work.signal) return; // another one has begun
@@ -88,8 +94,8 @@ function setWorking(isWorking) {
   if (hadFocus) shown.focus();
 }
 
-function watch() {
-  const isTalk = chosenModel().family === "diarize";
+function watch(model) {
+  const isTalk = model.family === "diarize";
   return {
     onSent: showSent,
     onDelta: (text) => {

@@ -35,8 +35,10 @@ function startDropping(take) {
 // The button begins and ends a recording in turn.
 function startMicrophone(take) {
   let finish = null;
-  byId("record").addEventListener("click", async () => {
+  const button = byId("record");
+  button.addEventListener("click", async () => {
     byId("problem").textContent = "";
+    button.disabled = true; // while the browser asks
     try {
       if (finish) {
         const file = await finish();
@@ -46,6 +48,7 @@ function startMicrophone(take) {
     } catch (error) {
       byId("problem").textContent = error.message;
     }
+    button.disabled = false;
   });
 }
 
