@@ -62,6 +62,7 @@ class _ModelConfig(_Named):
     engine: a name from the table of engines, or `module:Class`.
     source: hub id or directory of the checkpoint, or `embedded:NAME` of the catalogue; by default the id.
     device: torch's word; "auto" takes the GPU that the replica was given, else the CPU.
+    threads: of a CPU that one replica uses; by default as many as its `num_cpus`, and at least one.
     dtype: torch's word; "auto" is half precision on a GPU (float16 for Whisper, bfloat16 for chat), and on a CPU int8
         where that has instructions for it, else float32.
     """
@@ -75,6 +76,7 @@ class _ModelConfig(_Named):
     engine: str = "transformers"
     source: str = ""
     device: str = "auto"
+    threads: int | None = Field(default=None, ge=1)
     dtype: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto"
 
     @field_validator("aliases", mode="before")

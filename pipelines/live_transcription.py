@@ -44,7 +44,7 @@ BUSY_S = 1.0
 PREFIX_S, SUFFIX_S = 0.3, 0.2
 """How much silence the detector leaves around speech (`pipelines.vad`)."""
 
-DRAFT_HEAD_START_S, FINAL_HEAD_START_S = 5.0, 10.0
+DRAFT_HEAD_START_S, FINAL_HEAD_START_S = 5.0, 20.0
 """Somebody waits for it, so it goes before uploads, but not for ever."""
 
 

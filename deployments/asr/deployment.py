@@ -34,12 +34,14 @@ class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
             source=resolve(model.source),
             device=assigned_device(model.device),
             dtype=model.dtype,
-            num_threads=assigned_threads(),
+            num_threads=model.threads or assigned_threads(),
             timestamps=model.timestamps,
             cache_mb=model.cache_mb,
         )
         engine: AsrEngine = load_engine(model.engine, ENGINES)(args)
-        self._start(engine, model.source, started_at_s, args.device)
+        # On a CPU windows are encoded one after the other, and those aboard wait for each: why for more than one?
+        max_joining = 1 if args.device == "cpu" else None
+        self._start(engine, model.source, started_at_s, args.device, max_joining)
 
     async def transcribe(
         self, chunk: AudioChunk, options: DecodingOptions

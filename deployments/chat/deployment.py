@@ -38,7 +38,7 @@ class ChatDeployment(EngineDeployment[ChatModelInfo, ChatDelta]):
             resolve(model.source),
             assigned_device(model.device),
             model.dtype,
-            assigned_threads(),
+            model.threads or assigned_threads(),
             model.max_context_tokens,
         )
         self._engine: ChatEngine = load_engine(model.engine, ENGINES)(args)

@@ -38,10 +38,17 @@ class EngineDeployment(Generic[InfoT, ResultT]):
     """A replica with one engine. What its model refuses, and that it failed, subclasses return: of what is raised,
     Serve would log a traceback."""
 
-    def _start(self, engine: InformedEngine[InfoT], source: str, started_at_s: float, device: str) -> None:
+    def _start(
+        self,
+        engine: InformedEngine[InfoT],
+        source: str,
+        started_at_s: float,
+        device: str,
+        max_joining: int | None = None,
+    ) -> None:
         trim_heap()  # of what loading took, glibc keeps hundreds of megabytes
         self._info = engine.info
-        self._loop: EngineLoop[ResultT] = EngineLoop(engine, **UserConfig().model_dump())
+        self._loop: EngineLoop[ResultT] = EngineLoop(engine, **UserConfig().model_dump(), max_joining=max_joining)
         logger.info("Loaded %s in %.1f s on %s", source, time.monotonic() - started_at_s, device)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:

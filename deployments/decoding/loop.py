@@ -41,7 +41,7 @@ class _Outcome:
     is_last: bool = True
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Passenger:
     """`outcomes` belongs to the event loop `home`; everything else to the engine's thread."""
 
@@ -60,6 +60,10 @@ class _Passenger:
         """In the queue: who waits long enough comes before any newcomer, whatever head start that has."""
         return self.submitted_at - self.head_start_s
 
+    def goes_before(self, other: "_Passenger") -> bool:
+        """Whether it shall not be delayed by somebody who joins it, and has time."""
+        return self.head_start_s > other.head_start_s and self.place < other.place
+
     def work(self) -> Work:
         return Work(
             queue_s=self.boarded_at - self.submitted_at,
@@ -75,11 +79,13 @@ class EngineLoop(Generic[ResultT]):
     wait for results are never blocked by a model, and are woken once per step however many wait.
     """
 
-    def __init__(self, engine: Engine, max_batch_size: int, max_step_s: float) -> None:
+    def __init__(self, engine: Engine, max_batch_size: int, max_step_s: float, max_joining: int | None = None) -> None:
         """
         Args:
             max_step_s: a step that takes longer hangs, and will never end.
+            max_joining: in one step; who joins delays those aboard.
         """
+        self._max_joining = max_joining
         self.max_batch_size = max_batch_size
         self.max_step_s = max_step_s
         self._step_since_s: float | None = None
@@ -171,11 +177,16 @@ class EngineLoop(Generic[ResultT]):
 
     def _next_to_board(self, left: list[str]) -> list[_Passenger]:
         waiting = [passenger for passenger in self._waiting if passenger.request_id not in left]
-        waiting.sort(key=lambda passenger: passenger.place)
-        num_aboard = sum(request_id not in left for request_id in self._aboard)
-        num_free = max(self.max_batch_size - num_aboard, 0)
-        self._waiting = waiting[num_free:]
-        return waiting[:num_free]
+        aboard = [passenger for request_id, passenger in self._aboard.items() if request_id not in left]
+        num_free = max(self.max_batch_size - len(aboard), 0)
+        if self._max_joining is not None:
+            num_free = min(num_free, self._max_joining)
+        boarding: list[_Passenger] = []
+        for passenger in sorted(waiting, key=lambda one: one.place):
+            if len(boarding) < num_free and not any(one.goes_before(passenger) for one in (*aboard, *boarding)):
+                boarding.append(passenger)
+        self._waiting = [passenger for passenger in waiting if passenger not in boarding]
+        return boarding
 
     def _board(self, passenger: _Passenger) -> None:
         passenger.boarded_at = time.monotonic()
