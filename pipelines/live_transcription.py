@@ -38,6 +38,9 @@ CUT_AFTER_S = 12.0
 MUST_CUT_AFTER_S = 26.0
 """… and wherever a segment ends, agreed or not, before it has no room in Whisper's receptive field."""
 
+PATIENCE_S = 0.5
+"""With a draft that hears all of what has ended."""
+
 BUSY_S = 1.0
 """Where a draft takes longer, as long again is left to others before the next one."""
 
@@ -232,15 +235,17 @@ class LiveTranscriber:
         yield TranscriptFinished(replace(transcript, info=AudioInfo(self._now_s, "", "")))
 
     async def _draft(self, utterance: Utterance, window: Window) -> bool:
-        """Whether the window was decoded. When the utterance ends first, a draft that does not hear all of it is given
-        up."""
+        """Whether the window was decoded. When the utterance ends first, a draft is given up that does not hear all of
+        it, or has not begun: what comes instead is more urgent."""
         drafting = asyncio.ensure_future(self._decode(utterance, window, is_draft=True))
         ending = asyncio.ensure_future(utterance.ended.wait())
         window.tried_until_s = end_s = utterance.end_s
         self._pause_s = self.interval_s
         try:
             await asyncio.wait({drafting, ending}, return_when=asyncio.FIRST_COMPLETED)
-            if not drafting.done() and end_s < utterance.spoken_until_s:
+            if not drafting.done() and end_s >= utterance.spoken_until_s:
+                await asyncio.wait({drafting}, timeout=PATIENCE_S)
+            if not drafting.done():
                 return False
             await drafting
             took_s = utterance.end_s - end_s

@@ -39,9 +39,7 @@ class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
             cache_mb=model.cache_mb,
         )
         engine: AsrEngine = load_engine(model.engine, ENGINES)(args)
-        # On a CPU windows are encoded one after the other, and those aboard wait for each: why for more than one?
-        max_joining = 1 if args.device == "cpu" else None
-        self._start(engine, model.source, started_at_s, args.device, max_joining)
+        self._start(engine, model.source, started_at_s, args.device, is_serial=args.device == "cpu")
 
     async def transcribe(
         self, chunk: AudioChunk, options: DecodingOptions

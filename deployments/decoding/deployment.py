@@ -44,11 +44,11 @@ class EngineDeployment(Generic[InfoT, ResultT]):
         source: str,
         started_at_s: float,
         device: str,
-        max_joining: int | None = None,
+        is_serial: bool = False,
     ) -> None:
         trim_heap()  # of what loading took, glibc keeps hundreds of megabytes
         self._info = engine.info
-        self._loop: EngineLoop[ResultT] = EngineLoop(engine, **UserConfig().model_dump(), max_joining=max_joining)
+        self._loop: EngineLoop[ResultT] = EngineLoop(engine, **UserConfig().model_dump(), is_serial=is_serial)
         logger.info("Loaded %s in %.1f s on %s", source, time.monotonic() - started_at_s, device)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:

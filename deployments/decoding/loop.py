@@ -61,8 +61,8 @@ class _Passenger:
         return self.submitted_at - self.head_start_s
 
     def goes_before(self, other: "_Passenger") -> bool:
-        """Whether it shall not be delayed by somebody who joins it, and has time."""
-        return self.head_start_s > other.head_start_s and self.place < other.place
+        """Whether it is urgent, and shall not be delayed by somebody who comes later."""
+        return self.head_start_s > 0 and self.place < other.place
 
     def work(self) -> Work:
         return Work(
@@ -79,13 +79,14 @@ class EngineLoop(Generic[ResultT]):
     wait for results are never blocked by a model, and are woken once per step however many wait.
     """
 
-    def __init__(self, engine: Engine, max_batch_size: int, max_step_s: float, max_joining: int | None = None) -> None:
+    def __init__(self, engine: Engine, max_batch_size: int, max_step_s: float, is_serial: bool = False) -> None:
         """
         Args:
             max_step_s: a step that takes longer hangs, and will never end.
-            max_joining: in one step; who joins delays those aboard.
+            is_serial: who joins delays those aboard, as on a CPU, where windows are encoded one after the other. So one
+                joins in a step, and nobody while somebody urgent is aboard who came before.
         """
-        self._max_joining = max_joining
+        self._is_serial = is_serial
         self.max_batch_size = max_batch_size
         self.max_step_s = max_step_s
         self._step_since_s: float | None = None
@@ -179,14 +180,11 @@ class EngineLoop(Generic[ResultT]):
         waiting = [passenger for passenger in self._waiting if passenger.request_id not in left]
         aboard = [passenger for request_id, passenger in self._aboard.items() if request_id not in left]
         num_free = max(self.max_batch_size - len(aboard), 0)
-        if self._max_joining is not None:
-            num_free = min(num_free, self._max_joining)
-        boarding: list[_Passenger] = []
-        for passenger in sorted(waiting, key=lambda one: one.place):
-            if len(boarding) < num_free and not any(one.goes_before(passenger) for one in (*aboard, *boarding)):
-                boarding.append(passenger)
-        self._waiting = [passenger for passenger in waiting if passenger not in boarding]
-        return boarding
+        waiting.sort(key=lambda passenger: passenger.place)
+        if self._is_serial:
+            num_free = min(num_free, not (waiting and any(one.goes_before(waiting[0]) for one in aboard)))
+        self._waiting = waiting[num_free:]
+        return waiting[:num_free]
 
     def _board(self, passenger: _Passenger) -> None:
         passenger.boarded_at = time.monotonic()

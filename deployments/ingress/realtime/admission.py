@@ -17,7 +17,7 @@ from pipelines.errors import ModelUnavailable, Overloaded
 PROTOCOL = "realtime"
 KEY_PROTOCOL = "openai-insecure-api-key."
 RETRY_AFTER_S = 5.0
-MAX_LAG_S = 15.0
+MAX_OVERDUE_S = 3.0
 """Where somebody waits for longer, nobody more is let in."""
 
 
@@ -75,7 +75,7 @@ class OpenSessions:
         most = limits.max_sessions_per_key
         if most is not None and Counter(self._sessions.values())[owner] >= most:
             raise Overloaded(f"At most {most} realtime sessions may be open with one key.", RETRY_AFTER_S)
-        if any(session.lag_s > MAX_LAG_S for session in self._sessions):
+        if any(session.overdue_s > MAX_OVERDUE_S for session in self._sessions):
             raise Overloaded("The server falls behind in the sessions that are open. Try again later.", RETRY_AFTER_S)
 
     @contextmanager

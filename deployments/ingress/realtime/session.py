@@ -20,6 +20,7 @@ from deployments.ingress.realtime.rules import TRANSCRIPTION, check_session
 from deployments.ingress.realtime.schema import AudioAppend, AudioCommit, ClientEvent, SessionConfig, SessionUpdate
 from deployments.ingress.realtime.turns import TurnFactory, max_turn_s
 from deployments.ingress.services import Services
+from pipelines.audio_types import SAMPLE_RATE_HZ
 from pipelines.errors import AudioServerError, InvalidRequest, Overloaded, UnsupportedLanguage
 from pipelines.realtime import RealtimeSession
 from pipelines.realtime_types import (
@@ -44,6 +45,9 @@ logger = logging.getLogger("ray.serve")
 MAX_PENDING_S = 600.0
 """Audio that may be ahead of what is transcribed: it is kept in memory."""
 
+EXPECTED_SHARE = 0.25
+"""Of a turn's length, that its transcription may take."""
+
 LARGE_BYTES = 65_536
 """More is judged beside the event loop, for which others wait."""
 
@@ -56,7 +60,14 @@ class Turn:
     opened_at: float
     committed_at: float | None = None
     task: "asyncio.Task[None] | None" = None
+    num_samples: int = 0
     is_silent: bool = True
+
+    def overdue_s(self, now: float) -> float:
+        """A long turn may take longer; in an hour of speech that comes at once nobody waits for every word."""
+        if self.committed_at is None:
+            return 0.0
+        return now - self.committed_at - self.num_samples / SAMPLE_RATE_HZ * EXPECTED_SHARE
 
 
 class Session:
@@ -84,11 +95,10 @@ class Session:
         return {**named, **self._config.on_wire()}
 
     @property
-    def lag_s(self) -> float:
-        """For how long somebody has waited for what was committed."""
+    def overdue_s(self) -> float:
+        """By how much what was committed is late."""
         now = asyncio.get_running_loop().time()
-        waiting = [turn.committed_at for turn in self._turns.values() if turn.committed_at is not None]
-        return now - min(waiting, default=now)
+        return max((turn.overdue_s(now) for turn in self._turns.values()), default=0.0)
 
     async def handle(self, text: str) -> None:
         """Do what a client's event asks for; a wrong one is answered with an error, and changes nothing."""
@@ -175,6 +185,7 @@ class Session:
                     self._begin(item_id)
                 case TurnGrew(item_id, samples, probabilities):
                     if turn := self._turns.get(item_id):
+                        turn.num_samples += len(samples)
                         turn.transcriber.grow(samples, probabilities)
                 case TurnClosed(item_id):
                     if turn := self._turns.get(item_id):

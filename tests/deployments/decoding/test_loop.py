@@ -56,9 +56,9 @@ class CountingEngine:
 
 @asynccontextmanager
 async def looping(
-    engine: Any, max_batch_size: int = 4, max_step_s: float = 60, max_joining: int | None = None
+    engine: Any, max_batch_size: int = 4, max_step_s: float = 60, is_serial: bool = False
 ) -> AsyncIterator[EngineLoop[int]]:
-    loop: EngineLoop[int] = EngineLoop(engine, max_batch_size, max_step_s, max_joining)
+    loop: EngineLoop[int] = EngineLoop(engine, max_batch_size, max_step_s, is_serial)
     try:
         yield loop
     finally:
@@ -148,9 +148,9 @@ async def test_who_has_a_head_start_boards_first_but_not_before_who_waits_for_lo
     assert order == [2, 3, 4, 6, 5]
 
 
-async def test_no_more_join_in_a_step_than_may() -> None:
+async def test_one_joins_in_a_step_where_joining_delays_the_others() -> None:
     engine = CountingEngine(is_gated=True)
-    async with looping(engine, 4, max_joining=1) as loop:
+    async with looping(engine, 4, is_serial=True) as loop:
         tasks = submit(loop, *[6] * 6)
         await settle()
         engine.allow.release(100)
@@ -158,33 +158,16 @@ async def test_no_more_join_in_a_step_than_may() -> None:
     assert engine.batch_sizes[:5] == [1, 2, 3, 4, 4]
 
 
-async def test_nobody_joins_who_has_time_while_somebody_is_aboard_who_has_none() -> None:
+async def test_nobody_joins_somebody_urgent_where_joining_delays_the_others() -> None:
     engine = CountingEngine(is_gated=True)
-    async with looping(engine, 4) as loop:
+    async with looping(engine, 4, is_serial=True) as loop:
         urgent = asyncio.create_task(loop.run(3, head_start_s=0.3))
         await until(lambda: bool(engine.aboard))
-        patient = asyncio.create_task(loop.run(1))
-        also_urgent = asyncio.create_task(loop.run(2, head_start_s=0.3))
+        others = [asyncio.create_task(loop.run(1)), asyncio.create_task(loop.run(2, head_start_s=0.3))]
         await settle()
         engine.allow.release(100)
-        await asyncio.gather(urgent, patient, also_urgent)
-    assert engine.batch_sizes == [1, 2, 2, 1]
-
-
-async def test_who_has_waited_for_long_joins_whoever_is_aboard() -> None:
-    engine = CountingEngine(is_gated=True)
-    async with looping(engine, 4) as loop:
-        (aboard,) = submit(loop, 1)
-        await until(lambda: bool(engine.aboard))
-        loop.max_batch_size = 1
-        (patient,) = submit(loop, 1)
-        await asyncio.sleep(0.2)
-        urgent = asyncio.create_task(loop.run(3, head_start_s=0.1))
-        await settle()
-        loop.max_batch_size = 4
-        engine.allow.release(100)
-        await asyncio.gather(aboard, patient, urgent)
-    assert engine.batch_sizes == [1, 2, 1, 1]
+        await asyncio.gather(urgent, *others)
+    assert engine.batch_sizes == [1] * 6
 
 
 async def test_somebody_joins_while_others_are_aboard() -> None:

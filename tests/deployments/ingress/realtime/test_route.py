@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from deployments.ingress.realtime.admission import MAX_LAG_S
+from deployments.ingress.realtime.admission import MAX_OVERDUE_S
 from deployments.ingress.realtime.session import Session
 from deployments.settings import LimitsConfig
 from tests.conformance.realtime import connected, opened, pcm, with_pauses
@@ -112,7 +112,7 @@ def test_sessions_of_one_key_are_bounded() -> None:
 
 def test_where_somebody_waits_for_long_nobody_more_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as server, opened(server):
-        monkeypatch.setattr(Session, "lag_s", MAX_LAG_S + 1)
+        monkeypatch.setattr(Session, "overdue_s", MAX_OVERDUE_S + 1)
         assert refusal(server)[0] == 429
 
 
