@@ -67,6 +67,11 @@ class Utterance:
         return self.start_s + (self._forgotten + len(self._samples)) / SAMPLE_RATE_HZ
 
     @property
+    def must_hear_s(self) -> float:
+        """A word's quiet end is still to come where the detector hears no more speech."""
+        return min(self.spoken_until_s + SUFFIX_S, self.end_s)
+
+    @property
     def kept_s(self) -> float:
         return len(self._samples) / SAMPLE_RATE_HZ
 
@@ -243,7 +248,7 @@ class LiveTranscriber:
         self._pause_s = self.interval_s
         try:
             await asyncio.wait({drafting, ending}, return_when=asyncio.FIRST_COMPLETED)
-            if not drafting.done() and end_s >= utterance.spoken_until_s:
+            if not drafting.done() and end_s >= utterance.must_hear_s:
                 await asyncio.wait({drafting}, timeout=PATIENCE_S)
             if not drafting.done():
                 return False
@@ -290,7 +295,7 @@ class LiveTranscriber:
         self, utterance: Utterance, window: Window, builder: TranscriptBuilder
     ) -> AsyncGenerator[TextDelta, None]:
         """The last draft's answer is the last word where it has heard all and was not poor."""
-        while window.heard_until_s < utterance.spoken_until_s or window.answer is None or _is_poor(window.answer):
+        while window.heard_until_s < utterance.must_hear_s or window.answer is None or _is_poor(window.answer):
             await self._decode(utterance, window, is_draft=False)
             if window.heard_until_s >= utterance.end_s:
                 break

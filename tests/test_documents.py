@@ -1,9 +1,11 @@
 """What the README and the notebooks show is run against the real server."""
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -46,6 +48,13 @@ def test_readme_python_runs(
     assert "stream=True" in code
     exec(compile(code, "README.md", "exec"), {})
     assert SENTENCE in capsys.readouterr().out
+
+
+def test_captions_of_a_file(real_server: Server) -> None:
+    program = [sys.executable, "notebooks/captions.py", "tests/data/jfk.flac"]
+    environment = {**os.environ, "AURICLE_URL": real_server.url}
+    done = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert "can do for your country" in done.stdout.lower()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

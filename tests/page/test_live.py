@@ -4,7 +4,6 @@ script, then over the real one."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
 import numpy as np
 import pytest
 from playwright.sync_api import Page, WebSocket, expect
@@ -17,7 +16,6 @@ from tests.scripted.server import served
 pytestmark = pytest.mark.xdist_group("real")
 
 TIMEOUT_MS = 60_000
-SECRETS = "/v1/realtime/client_secrets"
 
 
 def listen(page: Page) -> None:
@@ -72,19 +70,13 @@ def test_a_connection_that_ends(visit: Visit) -> None:
         expect(page.locator("#listen-text")).to_have_text("Start listening")
 
 
-def has_captions(server: Server) -> bool:
-    return httpx.post(server.url + SECRETS, json={}).status_code != 404
-
-
 def test_captions(visit: Visit, real_server: Server) -> None:
-    if not has_captions(real_server):
-        pytest.skip("This server has no live captions.")
     page = visit(real_server.url)
     sockets: list[WebSocket] = []
-    page.on("websocket", sockets.append)
+    page.on("websocket", lambda socket: sockets.append(socket))
     listen(page)
-    expect(page.locator("#captions-box")).to_contain_text("ask not what your country", timeout=TIMEOUT_MS)
-    page.wait_for_timeout(3_000)  # the rest of the sentence
+    expect(page.locator("#captions-box")).to_contain_text("you can do", timeout=TIMEOUT_MS)
+    page.wait_for_timeout(2_000)  # the rest of the sentence
     page.locator("#listen").click()
     expect(page.locator("#listen-text")).to_have_text("Start listening", timeout=TIMEOUT_MS)
     expect(page.locator("#captions")).to_contain_text("can do for your country")
@@ -94,10 +86,10 @@ def test_captions(visit: Visit, real_server: Server) -> None:
     assert socket.is_closed()
 
 
-def test_a_server_without_them_is_said_to_be_one(visit: Visit, real_server: Server) -> None:
-    if has_captions(real_server):
-        pytest.skip("This server has live captions.")
+def test_captions_with_speakers(visit: Visit, real_server: Server) -> None:
     page = visit(real_server.url)
+    page.locator("#model").select_option("gpt-4o-transcribe-diarize")
     listen(page)
-    expect(page.locator("#live-problem")).to_have_text("This server has no live captions.")
-    expect(page.locator("#listen")).to_be_enabled()
+    expect(page.locator("#captions-box")).to_contain_text("country", timeout=TIMEOUT_MS)
+    expect(page.locator("#captions-box")).to_contain_text("Speaker A")
+    expect(page.locator("#live-problem")).to_be_empty()

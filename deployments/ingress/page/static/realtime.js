@@ -7,17 +7,13 @@ const SECRETS = "/v1/realtime/client_secrets";
 const LAST_WORDS_MS = 10_000;
 
 export function sessionOf({ model, language }) {
-  const transcription = { model: model.id, delay: "low", ...(language && { language }) };
+  const delay = model.family === "diarize" ? {} : { delay: "low" }; // who speaks is told of whole turns
+  const transcription = { model: model.id, ...delay, ...(language && { language }) };
   return { type: "transcription", audio: { input: { transcription, turn_detection: { type: "server_vad" } } } };
 }
 
 export async function askForSecret(session) {
-  try {
-    return (await (await postJson(SECRETS, { session })).json()).value;
-  } catch (error) {
-    if (error.status === 404 && error.code !== "model_not_found") throw new Error("This server has no live captions.");
-    throw error;
-  }
+  return (await (await postJson(SECRETS, { session })).json()).value;
 }
 
 export class Realtime extends EventTarget {
