@@ -128,6 +128,22 @@ class Window:
     def language(self) -> str | None:
         return self.answer.language if self.answer else None
 
+    @property
+    def is_full(self) -> bool:
+        """It must be cut."""
+        return self.heard_until_s - self.start_s >= MUST_CUT_AFTER_S
+
+    @property
+    def is_doubtful(self) -> bool:
+        """The last decoding has given nothing new, or nothing good."""
+        return self.answer is None or self.tokens == self.agreed or _is_poor(self.answer)
+
+    def is_clean_cut(self, length: int) -> bool:
+        """Whether two texts that are cut behind so many tokens join to what they were."""
+        before, after = text_of(self.tokens[:length]), text_of(self.tokens[length : length + 1])
+        is_spaced = self.language not in WRITTEN_WITHOUT_SPACES
+        return before == before.rstrip() and (not after or not is_spaced or after[0].isspace())
+
     def boundaries(self) -> list[tuple[int, float]]:
         """Ends of segments: how many tokens are before, and when."""
         if self.answer is None or not self.answer.segments or not self._goes_on:
@@ -187,6 +203,8 @@ class LiveTranscriber:
     def close(self) -> None:
         for segment in self._detector.finish(self._now_s):
             self._end(segment)
+        if self._open:  # too short for the detector, by the last frame's missing samples
+            self._end(SpeechSegment(self._open.start_s, self._now_s))
         self._utterances.put_nowait(None)
 
     @property
@@ -229,6 +247,8 @@ class LiveTranscriber:
             while await utterance.grown_to(window.tried_until_s + self._pause_s):
                 before, is_same = window.tokens, window.language
                 if await self._draft(utterance, window):
+                    if window.is_full and window.is_doubtful:
+                        await self._decode(utterance, window, is_draft=False)
                     is_same_language = is_same in (None, window.language)
                     for delta in self._agree(window, before if is_same_language else (), builder):
                         yield delta
@@ -266,7 +286,7 @@ class LiveTranscriber:
     def _agree(self, window: Window, before: Sequence[Token], builder: TranscriptBuilder) -> list[TextDelta]:
         """What the last two decodings agree on; of a window that is full, all but its last segment."""
         length = agreed_length(before, window.tokens, window.language not in WRITTEN_WITHOUT_SPACES)
-        if window.heard_until_s - window.start_s >= MUST_CUT_AFTER_S:
+        if window.is_full:
             ends = [end for end, _ in window.boundaries()]
             length = max([length, *(ends[-2:-1] or ends)])
         return self._tell(window, window.tokens[: max(length, len(window.agreed))], builder)
@@ -281,6 +301,10 @@ class LiveTranscriber:
     def _cut(self, utterance: Utterance, window: Window, builder: TranscriptBuilder) -> None:
         """Let a long window begin behind the last segment that is agreed on."""
         boundaries = [(end, time_s) for end, time_s in window.boundaries() if end <= len(window.agreed)]
+        if not window.is_full:  # what the last decoding has not understood may be understood yet
+            boundaries = [(end, time_s) for end, time_s in boundaries if time_s < window.heard_until_s]
+        clean = [(end, time_s) for end, time_s in boundaries if window.is_clean_cut(end)]
+        boundaries = clean or (boundaries if window.is_full else [])
         if window.answer is None or not boundaries or window.heard_until_s - window.start_s < CUT_AFTER_S:
             return
         length, cut_s = boundaries[-1]
@@ -310,8 +334,10 @@ class LiveTranscriber:
             yield TextDelta(text[len(told) :], window.tokens[len(window.agreed) :])
 
     async def _decode(self, utterance: Utterance, window: Window, is_draft: bool) -> None:
-        samples = utterance.since(window.start_s)[: round(MAX_CHUNK_S * SAMPLE_RATE_HZ)]
-        end_s = window.start_s + len(samples) / SAMPLE_RATE_HZ
+        samples, end_s = utterance.since(window.start_s), utterance.end_s
+        most = round(MAX_CHUNK_S * SAMPLE_RATE_HZ)
+        if len(samples) > most:
+            samples, end_s = samples[:most], window.start_s + MAX_CHUNK_S
         speech = (SpeechSegment(window.start_s, end_s),)
         options = replace(
             self.options,

@@ -51,7 +51,8 @@ class RecentAudio:
     def append(self, event: AudioAppended) -> None:
         starts = range(0, len(event.samples), FRAME_SAMPLES)
         for start, probability in zip(starts, event.probabilities, strict=True):
-            self._frames.append((event.samples[start : start + FRAME_SAMPLES], probability))
+            # a copy: else a frame that is kept keeps all that came with it
+            self._frames.append((event.samples[start : start + FRAME_SAMPLES].copy(), probability))
         self.end += len(event.samples)
 
     def take(self, end: int) -> tuple[Samples, list[float]]:
@@ -75,10 +76,11 @@ class RecentAudio:
 
 @dataclass(slots=True)
 class OpenTurn:
-    """start: its first sample. is_spoken: its beginning was told as that of speech."""
+    """start: its first sample. max_length: in samples. is_spoken: its beginning was told as that of speech."""
 
     item_id: str
     start: int
+    max_length: int
     is_spoken: bool = False
 
 
@@ -96,6 +98,7 @@ class RealtimeSession:
         detection: None where turns end by commits alone.
         new_item_id: a name that no other item has.
         tells_early: what becomes known of a turn is told before it is committed.
+        max_turn_s: of turns that begin from now on.
     """
 
     def __init__(
@@ -107,7 +110,7 @@ class RealtimeSession:
     ) -> None:
         self.tells_early = tells_early
         self._new_item_id = new_item_id
-        self._max_turn = round(max_turn_s * SAMPLE_RATE_HZ)
+        self.max_turn_s = max_turn_s
         self._recent = RecentAudio()
         self._judged = 0
         """The detector has heard what is before this sample."""
@@ -146,8 +149,9 @@ class RealtimeSession:
                 yield from self._judge(self._detector, self._detection, probability)
             elif self._turn is None:
                 yield self._open(self._recent.start)
-            if self._turn and self._judged - self._turn.start >= self._max_turn:
+            if self._turn and self._judged - self._turn.start >= self._turn.max_length:
                 yield from self._cut(self._turn)
+        self._detector_start -= -len(event.samples) % FRAME_SAMPLES  # it takes every frame for a whole one
         if self._turn:
             yield from self._grow(self._turn)
         elif self._detector:
@@ -185,13 +189,14 @@ class RealtimeSession:
     def _open(self, start: int) -> TurnOpened:
         """A turn that begins with the frame of this sample."""
         self._recent.forget(start)
-        self._turn = OpenTurn(self._new_item_id(), self._recent.start)
+        max_length = round(self.max_turn_s * SAMPLE_RATE_HZ)
+        self._turn = OpenTurn(self._new_item_id(), self._recent.start, max_length)
         self._told[self._turn.item_id] = Told()
         return TurnOpened(self._turn.item_id)
 
     def _grow(self, turn: OpenTurn) -> Iterator[SessionOutput]:
         """What may be beyond the cut of a long turn is held back."""
-        must_hold = self._judged - turn.start >= self._max_turn - CUT_SEARCH_S * SAMPLE_RATE_HZ
+        must_hold = self._judged - turn.start >= turn.max_length - CUT_SEARCH_S * SAMPLE_RATE_HZ
         if not must_hold:
             yield from self._give(turn, self._judged)
 

@@ -123,12 +123,14 @@ class WhisperEngine:
         """Encode what waits, and let it join."""
         waiting, self._waiting = self._waiting, []
         encoded: dict[Row, Tensor] = {}
+        kinds: dict[Row, tuple[bool, int, bool]] = {}
         failed: dict[Row, Exception] = {}
         for row in waiting:
             with self._failing([row], failed):
+                kinds[row] = self._kind(row)
                 encoded[row] = self._cache.encoded(row.chunk.waveform.samples, self._encode)
         # Those who are told as much as each other read it together: no padding, so nothing to mask.
-        for _, group in groupby(sorted(encoded, key=self._kind), key=self._kind):
+        for _, group in groupby(sorted(encoded, key=kinds.__getitem__), key=kinds.__getitem__):
             rows = list(group)
             with self._failing(rows, failed):
                 self._take_aboard(rows, torch.stack([encoded[row] for row in rows]))

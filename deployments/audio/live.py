@@ -64,7 +64,7 @@ class LiveEar:
     def hear(self, data: bytes) -> AudioAppended:
         samples = np.concatenate((self._rest, self._decoder.decode(data)))
         whole = len(samples) // FRAME_SAMPLES * FRAME_SAMPLES
-        self._rest = samples[whole:]
+        self._rest = samples[whole:].copy()
         return AudioAppended(samples[:whole], self._silero.push(samples[:whole]).tolist())
 
     def finish(self) -> AudioAppended:

@@ -16,6 +16,8 @@ from pipelines.audio_types import Samples
 from pipelines.vad import FRAME_SAMPLES
 
 CONTEXT_SAMPLES = 64
+FRAMES_AT_ONCE = 1_000
+"""What the network takes in memory grows with it."""
 
 
 class SileroModel:
@@ -46,8 +48,11 @@ class SileroStream:
         """Probability of speech for every frame of 32 ms that is now complete."""
         samples = np.concatenate((self._rest, samples))
         num_frames = len(samples) // FRAME_SAMPLES
-        self._rest = samples[num_frames * FRAME_SAMPLES :]
-        return self._run(samples[: num_frames * FRAME_SAMPLES])
+        self._rest = samples[num_frames * FRAME_SAMPLES :].copy()
+        blocks = range(0, num_frames * FRAME_SAMPLES, FRAMES_AT_ONCE * FRAME_SAMPLES)
+        whole = samples[: num_frames * FRAME_SAMPLES]
+        found = [self._run(whole[start : start + FRAMES_AT_ONCE * FRAME_SAMPLES]) for start in blocks]
+        return np.concatenate([np.zeros(0, np.float32), *found])
 
     def finish(self) -> NDArray[np.float32]:
         """The last frame, filled up with silence."""

@@ -327,6 +327,17 @@ def test_whatever_is_wrong_is_answered_and_the_session_goes_on(
         session.answers()
 
 
+def test_half_a_character_in_a_prompt_is_none(server: Server, speech: bytes) -> None:
+    with opened(server, **MANUAL) as session:
+        update = '{"type": "session.update", "session": {"audio": {"input": {"transcription": {"prompt": "\\ud800"}}}}}'
+        session.send_raw(update)
+        updated = session.until("session.updated")
+        assert updated["session"]["audio"]["input"]["transcription"]["prompt"] == "?"
+        session.append(speech)
+        session.commit()
+        assert session.completed()[0]["transcript"]
+
+
 @pytest.mark.parametrize(
     "kind",
     [

@@ -186,6 +186,32 @@ def test_nobody_says_anything_for_long() -> None:
     assert not [one for one in driver.told[8:] if isinstance(one, TimeoutTriggered)]
 
 
+def test_commits_that_are_refused_move_no_clock() -> None:
+    driver = driven(VAD)
+    for _ in range(60):
+        driver.frames(40, LOUD)
+        driver.frames(20, QUIET)
+        driver.frames(1, QUIET, short=412)
+        driver.send(CommitRequested())
+        driver.frames(30, QUIET)
+    starts = [one.start_s for one in driver.told if isinstance(one, SpeechStarted)]
+    assert len(starts) == 60
+    turn_s = (91 * FRAME_SAMPLES - 412) / SAMPLE_RATE_HZ
+    for number, start_s in enumerate(starts[1:], start=1):
+        assert number * turn_s - 0.3 - 2 * FRAME_S <= start_s <= number * turn_s - 0.3 + FRAME_S
+
+
+def test_another_limit_holds_from_the_next_turn_on() -> None:
+    driver = driven(max_turn_s=30.0)
+    driver.seconds(25, LOUD)
+    driver.session.max_turn_s = 12.0
+    driver.seconds(3, LOUD)
+    assert not [one for one in driver.told if isinstance(one, TurnCommitted)]
+    driver.send(CommitRequested())
+    driver.seconds(13, LOUD)
+    assert len([one for one in driver.told if isinstance(one, TurnCommitted)]) == 2
+
+
 def test_detection_switched_off_leaves_the_turn_open() -> None:
     driver = driven(VAD)
     driver.frames(20, LOUD)

@@ -30,7 +30,7 @@ async def read_json(request: Request, max_s: float) -> dict[str, Any]:
     async with deadline(max_s, "to arrive"):
         body = b"".join([piece async for piece in request.stream()])  # `request.body()` would keep a copy
     try:
-        data = _loads(body)
+        data = loads(body.decode(json.detect_encoding(body)))
     except (ValueError, RecursionError):
         raise InvalidRequest("The body is not valid JSON.") from None
     if not isinstance(data, dict):
@@ -38,10 +38,13 @@ async def read_json(request: Request, max_s: float) -> dict[str, Any]:
     return data
 
 
-def _loads(body: bytes) -> Any:
+def loads(text: str) -> Any:
     """JSON can write half of a surrogate pair, as of an emoji that was cut through; no UTF-8 could carry it further, so
-    it becomes "?"."""
-    text = body.decode(json.detect_encoding(body))
+    it becomes "?".
+
+    Raises:
+        ValueError, RecursionError: it is no JSON.
+    """
     data = json.loads(text)
     if HALF_PAIR.search(text):
         data = json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))

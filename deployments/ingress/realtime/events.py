@@ -1,6 +1,5 @@
 """Events between the wire and the session: a client's text to what it asks for, what a session tells to JSON."""
 
-import json
 from typing import Any
 from uuid import uuid4
 
@@ -8,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from deployments.ingress.catalogue import ServedModel
 from deployments.ingress.http.errors import envelope
-from deployments.ingress.http.json_body import to_mistake
+from deployments.ingress.http.json_body import loads, to_mistake
 from deployments.ingress.realtime.schema import CLIENT_EVENTS, ClientEvent
 from deployments.ingress.transcription.render import duration_usage, languages_of, logprobs_of, token_usage
 from deployments.ingress.transcription.schema import as_json
@@ -59,7 +58,7 @@ def parse_event(text: str) -> ClientEvent:
     if len(text) > MAX_EVENT_BYTES:
         raise WrongEvent(InvalidRequest(f"An event may have at most {MAX_EVENT_BYTES} bytes."), None)
     try:
-        data = json.loads(text)
+        data = loads(text)
     except (ValueError, RecursionError):
         raise WrongEvent(InvalidRequest("The event is not valid JSON.", None, "invalid_json"), None) from None
     event_id = data.get("event_id") if isinstance(data, dict) else None

@@ -107,7 +107,7 @@ class Connection:
         writing = asyncio.create_task(self._write())
         code = None
         try:
-            code = await self._first_end()
+            code = await self._first_end(writing)
             await self._flush(writing)
         finally:
             writing.cancel()
@@ -119,12 +119,12 @@ class Connection:
             numbers = {"session": self._session.id, "seconds": round(time.monotonic() - started_at, 3), "code": code}
             logger.info("A realtime session ended: %s", numbers, extra=numbers)
 
-    async def _first_end(self) -> int | None:
-        """The code to close with; none where the client has gone."""
+    async def _first_end(self, writing: "asyncio.Task[None]") -> int | None:
+        """The code to close with; none where the client has gone, as reading or writing tells."""
         ends = [asyncio.create_task(end) for end in (self._read(), self._expire(), self._watch())]
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            return next(end for end in ends if end.done()).result()
+            await asyncio.wait([*ends, writing], return_when=asyncio.FIRST_COMPLETED)
+            return next((end.result() for end in ends if end.done()), None)
         finally:
             for end in ends:
                 end.cancel()

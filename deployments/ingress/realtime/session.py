@@ -48,8 +48,8 @@ MAX_PENDING_S = 600.0
 EXPECTED_SHARE = 0.25
 """Of a turn's length, that its transcription may take."""
 
-LARGE_BYTES = 65_536
-"""More is judged beside the event loop, for which others wait."""
+LARGE_BYTES, PIECE_BYTES = 65_536, 1_048_576
+"""More is judged beside the event loop, for which others wait, and in pieces."""
 
 
 @dataclass(slots=True)
@@ -148,10 +148,11 @@ class Session:
             data = base64.b64decode(audio, validate=True)
         except (binascii.Error, ValueError):
             raise InvalidRequest("The audio is not valid base64.", "audio") from None
-        if len(data) > LARGE_BYTES:
-            self._receive(await asyncio.to_thread(self._ear.hear, data))
-        else:
+        if len(data) <= LARGE_BYTES:
             self._receive(self._ear.hear(data))
+            return
+        for first in range(0, len(data), PIECE_BYTES):
+            self._receive(await asyncio.to_thread(self._ear.hear, data[first : first + PIECE_BYTES]))
 
     async def _update(self, given: dict[str, Any]) -> None:
         config = self._config.updated(given)
@@ -167,7 +168,7 @@ class Session:
             self._receive(self._ear.change(config.audio.input.format.type))
         if config.audio.input.turn_detection != before.audio.input.turn_detection:
             self._receive(DetectionChanged(to_turn_detection(config)))
-        self._machine.tells_early = self._tells_early()
+        self._machine.tells_early, self._machine.max_turn_s = self._tells_early(), max_turn_s(model)
         self._emit(session_event("session.updated", self.on_wire()))
 
     def _tells_early(self) -> bool:

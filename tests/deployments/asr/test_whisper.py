@@ -614,3 +614,14 @@ def test_a_draft_is_tried_once(engine: WhisperEngine, speech: Speech, monkeypatc
     assert temperatures == [0.0]
     alone(engine, (chunk_of(speech["en-00"]), DecodingOptions()))
     assert len(temperatures) == 1 + len(TEMPERATURE_LADDER)
+
+
+def test_a_prompt_that_is_no_text_fails_alone(engine: WhisperEngine, speech: Speech) -> None:
+    fine = chunk_of(speech["en-00"]), DecodingOptions()
+    expected = alone(engine, fine)
+    engine.add("fine", *fine)
+    engine.add("broken", fine[0], DecodingOptions(prompt="half a pair: \ud800"))
+    answers: dict[str, ChunkTranscript] = {}
+    finish(engine, answers, 2)
+    assert isinstance(answers["broken"], ModelUnavailable)
+    check_equal([answers["fine"]], [expected])

@@ -10,13 +10,18 @@ from typing import Any
 import httpx
 import pytest
 import soundfile
+from starlette.datastructures import Headers
+from starlette.websockets import WebSocketDisconnect, WebSocketState
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from deployments.ingress.realtime.admission import MAX_OVERDUE_S
+from deployments.ingress.realtime.route import Connection
+from deployments.ingress.realtime.schema import SessionConfig
 from deployments.ingress.realtime.session import Session
 from deployments.settings import LimitsConfig
 from tests.conformance.realtime import connected, opened, pcm, with_pauses
 from tests.conftest import DATA, Server
+from tests.deployments.ingress.realtime.test_session import MODEL, services
 from tests.scripted.server import served
 from tests.support.api import api
 from tests.support.fakes import FakeRecognizer
@@ -159,6 +164,30 @@ def test_whoever_reads_nothing_is_not_heard() -> None:
         while errors < 3_000:
             errors += session.next()["type"] == "error"
         session.answers()
+
+
+async def test_whoever_leaves_with_much_unread_has_left() -> None:
+    """Nothing can be written any more, and nobody reads: the session ends all the same."""
+
+    class Socket:
+        application_state = WebSocketState.CONNECTED
+        headers = Headers()
+
+        async def accept(self, protocol: str | None) -> None: ...
+
+        async def receive(self) -> dict[str, Any]:
+            await asyncio.sleep(0)
+            return {"type": "websocket.receive", "text": "{}"}
+
+        async def send_text(self, text: str) -> None:
+            await asyncio.sleep(0.2)
+            raise WebSocketDisconnect(1006)
+
+        async def close(self, code: int) -> None:
+            raise RuntimeError("it is closed")
+
+    session = Session(services(FakeRecognizer()), SessionConfig.of_model(MODEL), 0)
+    await asyncio.wait_for(Connection(Socket(), session, session._services).run(), 5)  # type: ignore[arg-type]
 
 
 def speech() -> bytes:
