@@ -18,6 +18,12 @@ PROGRAM = next((path for name in PROGRAMS if (path := shutil.which(name))), None
 
 Visit = Callable[..., Page]
 
+KEEP_STREAM = """() => {
+    const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async (wanted) => (window.stream = await open(wanted));
+}"""
+"""So that a test can look at what the microphone gives."""
+
 
 def arguments(spoken: Path) -> list[str]:
     """Of a browser whose microphone hears `spoken`, once."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from base64 import b64decode
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,18 @@ SECRET = "ek_scripted"
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 CARD = {"id": "whisper", "root": "whisper", "task": "transcription", "family": "whisper", "tasks": ["transcribe"]}
 
+SPEAK_TIMEOUT_S = 30
+
 Script = list[dict[str, Any]]
+
+
+def page_app() -> FastAPI:
+    """The page, and what it looks at all the time."""
+    app = FastAPI()
+    app.include_router(page_router())
+    app.get("/health")(lambda: {"status": "healthy"})
+    app.get("/metrics")(lambda: "")
+    return app
 
 
 @dataclass
@@ -26,19 +38,32 @@ class ScriptedRealtime:
     script: Script
     last_words: Script = field(default_factory=list)
     hangs_up: bool = False
+    num_commits: int = 0
     sessions: list[Any] = field(default_factory=list)
     protocols: list[str] = field(default_factory=list)
     pcm: bytes = b""
+    _loop: asyncio.AbstractEventLoop | None = None
+    _socket: WebSocket | None = None
 
     def app(self) -> FastAPI:
-        app = FastAPI()
-        app.include_router(page_router())
+        app = page_app()
         app.get("/v1/models")(lambda: {"data": [CARD]})
-        app.get("/health")(lambda: {"status": "healthy"})
-        app.get("/metrics")(lambda: "")
         app.post("/v1/realtime/client_secrets")(self._secret)
         app.websocket("/v1/realtime")(self._talk)
         return app
+
+    def say(self, *script: dict[str, Any]) -> None:
+        """Now, from the test's thread."""
+        assert self._socket
+        self._do(_say(self._socket, list(script)))
+
+    def hang_up(self) -> None:
+        assert self._socket
+        self._do(self._socket.close())
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        assert self._loop
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(SPEAK_TIMEOUT_S)
 
     async def _secret(self, request: Request) -> dict[str, Any]:
         self.sessions.append(await request.json())
@@ -47,6 +72,7 @@ class ScriptedRealtime:
     async def _talk(self, socket: WebSocket) -> None:
         self.protocols = socket.scope["subprotocols"]
         await socket.accept("realtime")
+        self._loop, self._socket = asyncio.get_running_loop(), socket
         await socket.send_json({"type": "session.created"})
         async for event in socket.iter_json():
             is_first = not self.pcm
@@ -54,6 +80,7 @@ class ScriptedRealtime:
                 self.pcm += b64decode(event["audio"])
             else:
                 assert event == {"type": "input_audio_buffer.commit"}
+                self.num_commits += 1
                 await _say(socket, self.last_words)
             if is_first:
                 await _say(socket, self.script)
@@ -72,12 +99,20 @@ def started(item: str) -> dict[str, Any]:
     return {"type": "input_audio_buffer.speech_started", "item_id": item}
 
 
+def stopped(item: str) -> dict[str, Any]:
+    return {"type": "input_audio_buffer.speech_stopped", "item_id": item}
+
+
 def committed(item: str) -> dict[str, Any]:
     return {"type": "input_audio_buffer.committed", "item_id": item}
 
 
 def delta(item: str, text: str) -> dict[str, Any]:
     return {"type": f"{TRANSCRIPTION}.delta", "item_id": item, "delta": text}
+
+
+def segment(item: str, speaker: str, text: str) -> dict[str, Any]:
+    return {"type": f"{TRANSCRIPTION}.segment", "item_id": item, "speaker": speaker, "text": text, "start": 0, "end": 1}
 
 
 def completed(item: str, text: str) -> dict[str, Any]:

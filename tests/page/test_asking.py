@@ -61,4 +61,6 @@ def test_of_a_big_file_the_transcript_is_sent(page: Page, clip: Clip, tmp_path: 
     page.locator("#file").set_input_files(path)
     (message,) = ask(page, "What is it?")
     assert clip.text in message["content"]
-    assert "input_audio" not in page.locator("#curl").inner_text() + page.locator("#python").inner_text()
+    curl = page.locator("#curl").inner_text()
+    assert "/v1/chat/completions" in curl
+    assert "input_audio" not in curl + page.locator("#python").inner_text()

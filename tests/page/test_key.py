@@ -42,6 +42,16 @@ def test_the_key_is_asked_for_only_as_needed(visit: Visit, closed_server: Server
     assert 'os.environ["OPENAI_API_KEY"]' in shown
 
 
+def test_a_key_that_no_header_can_carry(visit: Visit, closed_server: Server) -> None:
+    """The tab goes on: it is not kept."""
+    page = visit(closed_server.url)
+    use_key(page, "schlüssel")
+    assert "ASCII" in page.locator("#key").evaluate("field => field.validationMessage")
+    assert page.evaluate("sessionStorage.length") == 0
+    use_key(page, KEY)
+    expect(page.locator("#model")).to_be_enabled()
+
+
 def test_a_key_that_no_longer_fits(visit: Visit, closed_server: Server, clip: Clip) -> None:
     page = visit(closed_server.url)
     use_key(page, KEY)

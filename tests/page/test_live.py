@@ -9,13 +9,24 @@ import pytest
 from playwright.sync_api import Page, WebSocket, expect
 
 from tests.conftest import Server
-from tests.page.conftest import Visit, assert_accessible
-from tests.page.scripted_realtime import SECRET, TRANSCRIPTION, ScriptedRealtime, committed, completed, delta, started
+from tests.page.conftest import KEEP_STREAM, Visit, assert_accessible
+from tests.page.scripted_realtime import (
+    SECRET,
+    TRANSCRIPTION,
+    ScriptedRealtime,
+    committed,
+    completed,
+    delta,
+    segment,
+    started,
+    stopped,
+)
 from tests.scripted.server import served
 
 pytestmark = pytest.mark.xdist_group("real")
 
 TIMEOUT_MS = 60_000
+ENDED = "The server ended the live connection."
 
 
 def listen(page: Page) -> None:
@@ -27,9 +38,11 @@ def listen(page: Page) -> None:
 def listening(visit: Visit, server: ScriptedRealtime) -> Iterator[Page]:
     with served(server.app()) as running:
         page = visit(running.url)
-        listen(page)
-        yield page
-        page.close()  # it would go on to ask a server that is no more
+        try:
+            listen(page)
+            yield page
+        finally:
+            page.close()  # it would go on to ask a server that is no more
 
 
 def test_the_protocol(visit: Visit) -> None:
@@ -53,9 +66,11 @@ def test_the_protocol(visit: Visit) -> None:
 
 
 def test_speakers(visit: Visit) -> None:
-    said = {"type": f"{TRANSCRIPTION}.segment", "speaker": "A", "start": 0, "end": 1, "text": "Hello."}
-    with listening(visit, ScriptedRealtime([said])) as page:
-        expect(page.locator("#captions")).to_have_text("Speaker AHello.")
+    """Whose turn is told once: the whole transcript that follows says nothing new."""
+    turn = [committed("a"), segment("a", "A", "Hello."), segment("a", "B", "Hi."), completed("a", "Hello. Hi.")]
+    with listening(visit, ScriptedRealtime([started("a"), *turn, started("b"), delta("b", "And")])) as page:
+        expect(page.locator("#partial")).to_have_text("And")
+        assert page.locator("#captions p").all_text_contents() == ["Speaker AHello.", "Speaker BHi."]
 
 
 def test_what_goes_wrong_is_said_in_the_server_s_words(visit: Visit) -> None:
@@ -66,8 +81,53 @@ def test_what_goes_wrong_is_said_in_the_server_s_words(visit: Visit) -> None:
 
 def test_a_connection_that_ends(visit: Visit) -> None:
     with listening(visit, ScriptedRealtime([], hangs_up=True)) as page:
-        expect(page.locator("#live-problem")).to_have_text("The server ended the live connection.")
+        expect(page.locator("#live-problem")).to_have_text(ENDED)
         expect(page.locator("#listen-text")).to_have_text("Start listening")
+
+
+def test_words_outlive_a_lost_connection(visit: Visit) -> None:
+    with listening(visit, ScriptedRealtime([started("a"), delta("a", "One")], hangs_up=True)) as page:
+        expect(page.locator("#live-problem")).to_have_text(ENDED)
+        expect(page.locator("#captions")).to_have_text("One")
+        expect(page.locator("#partial")).to_be_empty()
+
+
+def test_a_connection_that_ends_before_the_last_words(visit: Visit) -> None:
+    server = ScriptedRealtime([started("a"), delta("a", "One")])
+    with listening(visit, server) as page:
+        expect(page.locator("#partial")).to_have_text("One")
+        page.locator("#listen").click()
+        server.hang_up()
+        expect(page.locator("#live-problem")).to_have_text(ENDED)
+        expect(page.locator("#captions")).to_have_text("One")
+        expect(page.locator("#save-captions")).to_be_visible()
+
+
+def test_speech_that_begins_as_it_stops(visit: Visit) -> None:
+    """It was on its way when the button was pressed: it is waited for, too."""
+    server = ScriptedRealtime([started("a"), committed("a"), delta("a", "One")])
+    with listening(visit, server) as page:
+        expect(page.locator("#partial")).to_have_text("One")
+        page.locator("#listen").click()
+        server.say(started("b"), stopped("b"), completed("a", "One."))
+        expect(page.locator("#captions")).to_have_text("One.")
+        expect(page.locator("#live-state")).to_have_text("Waiting for the last words")
+        server.say(committed("b"), completed("b", "Two."))
+        expect(page.locator("#listen-text")).to_have_text("Start listening")
+        assert page.locator("#captions p").all_inner_texts() == ["One.", "Two."]
+        expect(page.locator("#live-problem")).to_be_empty()
+    assert server.num_commits == 1
+
+
+def test_a_microphone_that_cannot_be_used_is_let_go(visit: Visit) -> None:
+    with served(ScriptedRealtime([]).app()) as running:
+        page = visit(running.url)
+        page.evaluate(KEEP_STREAM)
+        page.evaluate("() => { AudioWorklet.prototype.addModule = () => Promise.reject(new Error('No worklet.')); }")
+        listen(page)
+        expect(page.locator("#live-problem")).to_have_text("No worklet.")
+        assert page.evaluate("window.stream.getTracks().map((track) => track.readyState)") == ["ended"]
+        page.close()
 
 
 def test_captions(visit: Visit, real_server: Server) -> None:

@@ -3,12 +3,13 @@
 import shutil
 import subprocess
 from base64 import b64encode
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.conftest import DATA, JFK, ROOT, Server
 from tests.page.conftest import Visit, assert_accessible
@@ -77,24 +78,37 @@ def test_the_words_of_a_dropped_file_are_the_api_s(page: Page, real_server: Serv
     assert starts == [word["start"] for word in answer["words"]]
 
 
-def test_a_word_leads_to_its_moment_and_lights_up(page: Page) -> None:
+@pytest.fixture
+def still(page: Page) -> Iterator[Locator]:
+    """The player, which stands where it is put, though it plays: what is seen then does not hang on anybody's speed."""
+    player = page.locator("#player")
+    player.evaluate("player => { player.playbackRate = 0; }")
+    yield player
+    player.evaluate("player => { player.pause(); player.playbackRate = 1; }")
+
+
+def test_a_word_leads_to_its_moment_and_lights_up(page: Page, still: Locator) -> None:
     word = page.locator(".word", has_text="country").first
     word.click()
     expect(word).to_have_class("word current")
     start = float(word.get_attribute("data-start") or "nan")
-    assert 0 <= page.locator("#player").evaluate("player => player.currentTime") - start < 1
+    time, is_paused = still.evaluate("player => [player.currentTime, player.paused]")
+    assert time == pytest.approx(start, abs=0.01)
+    assert not is_paused
 
 
-def test_words_light_up_while_it_plays(page: Page) -> None:
-    """One at a time, in their order."""
+def test_words_light_up_while_it_plays(page: Page, still: Locator) -> None:
+    """One at a time, in their order; a slow machine may not get to draw all of them."""
     page.evaluate(WATCH)
     page.locator(".word").first.click()
+    expect(page.locator(".word").first).to_have_class("word current")
     expect(page.locator(".line").first).to_have_class("line current")
+    still.evaluate("player => { player.playbackRate = 0.5; }")
     expect(page.locator(".line").nth(1)).to_have_class("line current", timeout=TIMEOUT_MS)
     lit = page.evaluate("window.lit")
-    words = page.locator(".word").all_inner_texts()
+    remaining = iter(page.locator(".word").all_inner_texts())
     assert len(lit) >= 4
-    assert lit == words[: len(lit)]
+    assert all(word in remaining for word in lit)
 
 
 def test_arrows_go_from_word_to_word(page: Page) -> None:
@@ -140,12 +154,15 @@ def test_a_question_about_it(page: Page, capsys: pytest.CaptureFixture[str]) -> 
     page.locator("#send").click()
     reply = page.locator(".said.assistant")
     expect(reply).not_to_have_text("…", timeout=TIMEOUT_MS)
-    page.locator("#stop").click()
-    expect(page.locator("#send")).to_be_enabled()
+    page.locator("#stop").dispatch_event("click")  # which a quick machine has hidden already
+    expect(page.locator("#send")).to_be_enabled(timeout=TIMEOUT_MS)
     curl = page.locator("#curl").inner_text().replace(": 400,", ": 3,")
     assert '"finish_reason":"length"' in run_curl(curl).replace(" ", "")
     exec(compile(python_lines(page).replace("=400", "=3"), "page", "exec"), {})
-    assert capsys.readouterr().out.split()[:1] == reply.inner_text().split()[:1]
+    printed, shown = (" ".join(text.split()) for text in (capsys.readouterr().out, reply.inner_text()))
+    length = min(len(printed), len(shown))  # either may have been stopped within a word
+    assert length > 0
+    assert printed[:length] == shown[:length]
 
 
 def test_a_translation(visit: Visit, real_server: Server) -> None:

@@ -42,7 +42,13 @@ export function postForm(path, fields, { signal, onSent, onText }) {
     for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
     request.upload.onprogress = ({ loaded, total }) => onSent?.(loaded / total);
     request.onprogress = () => {
-      if (request.status === 200) onText?.(request.responseText);
+      if (request.status !== 200) return;
+      try {
+        onText?.(request.responseText);
+      } catch (error) {
+        reject(error); // an event handler's own would go nowhere
+        request.abort();
+      }
     };
     request.onload = () => {
       if (request.status === 200) resolve(request.responseText);

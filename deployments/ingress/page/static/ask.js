@@ -119,8 +119,10 @@ async function read(body, reply) {
   const events = new EventReader();
   let text = "";
   for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
-    text += events.read(piece.value).map((event) => event.choices[0]?.delta.content ?? "").join("");
-    if (text) reply.textContent = text;
+    for (const event of events.read(piece.value)) {
+      text += event.choices[0]?.delta.content ?? "";
+      if (text) reply.textContent = text;
+    }
   }
   return text;
 }

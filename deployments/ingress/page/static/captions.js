@@ -4,11 +4,13 @@ import { byId, element } from "./dom.js";
 import { newVoices } from "./voices.js";
 
 const partials = new Map(); // item to its paragraph
+const withSpeakers = new Set(); // items that came as segments
 
 let voiceOf = newVoices();
 
 export function clearCaptions() {
   partials.clear();
+  withSpeakers.clear();
   voiceOf = newVoices();
   byId("captions").replaceChildren();
   byId("partial").replaceChildren();
@@ -29,11 +31,18 @@ export function addDelta(item, text) {
 export function finish(item, text) {
   partials.get(item)?.remove();
   partials.delete(item);
-  if (text.trim()) byId("captions").append(element("p", { dir: "auto", textContent: text.trim() }));
+  const isNew = !withSpeakers.delete(item); // else its segments have said it all
+  if (isNew && text.trim()) byId("captions").append(element("p", { dir: "auto", textContent: text.trim() }));
   keepEndInView();
 }
 
-export function addSpeaker({ speaker, text }) {
+// As far as it was heard: the rest will not come.
+export function finishPartials() {
+  for (const [item, { textContent }] of [...partials]) finish(item, textContent);
+}
+
+export function addSpeaker({ item_id, speaker, text }) {
+  withSpeakers.add(item_id);
   const name = element("span", { className: `speaker ${voiceOf(speaker)}`, textContent: `Speaker ${speaker}` });
   byId("captions").append(element("p", { dir: "auto" }, name, text.trim()));
   keepEndInView();

@@ -11,8 +11,12 @@ export function offerCopy(button, textOf) {
     byId("copied").textContent = spoken;
   };
   button.addEventListener("click", async () => {
-    await copy(textOf());
-    notice("Copied", "Copied.");
+    try {
+      await copy(textOf());
+      notice("Copied", "Copied.");
+    } catch {
+      notice("Not copied", "It could not be copied.");
+    }
     setTimeout(() => notice(name, ""), NOTICE_MS);
   });
 }
@@ -23,6 +27,7 @@ async function copy(text) {
   const area = element("textarea", { value: text });
   document.body.append(area);
   area.select();
-  document.execCommand("copy");
+  const isCopied = document.execCommand("copy");
   area.remove();
+  if (!isCopied) throw new Error("The browser refused.");
 }

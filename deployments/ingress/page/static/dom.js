@@ -2,6 +2,11 @@
 
 export const byId = (id) => document.getElementById(id);
 
+// A text that stays is not set again: a screen reader would read it again.
+export function setText(id, text) {
+  if (byId(id).textContent !== text) byId(id).textContent = text;
+}
+
 export function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);

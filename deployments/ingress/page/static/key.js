@@ -3,6 +3,7 @@
 import { byId } from "./dom.js";
 
 const PLACE = "auricle-key";
+const CHARACTERS = /^[\x21-\x7e]+$/; // of others no header can be made
 
 export const hasKey = () => sessionStorage.getItem(PLACE) !== null;
 
@@ -22,10 +23,18 @@ export function askForKey(message) {
 export function startKey(onKey) {
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    sessionStorage.setItem(PLACE, byId("key").value.trim());
+    const key = byId("key").value.trim();
+    if (!CHARACTERS.test(key)) return refuse();
+    sessionStorage.setItem(PLACE, key);
     byId("key").value = "";
     byId("key-form").hidden = true;
     byId("recording-title").focus();
     onKey();
   });
+  byId("key").addEventListener("input", () => byId("key").setCustomValidity(""));
+}
+
+function refuse() {
+  byId("key").setCustomValidity("A key has only letters, digits and signs of ASCII, and no spaces.");
+  byId("key").reportValidity();
 }

@@ -1,6 +1,6 @@
 // The card of live captions: the microphone to /v1/realtime, captions back.
 
-import { addDelta, addSpeaker, captionsText, clearCaptions, finish } from "./captions.js";
+import { addDelta, addSpeaker, captionsText, clearCaptions, finish, finishPartials } from "./captions.js";
 import { byId, save } from "./dom.js";
 import { listen } from "./microphone.js";
 import { chosenLanguage, chosenModel } from "./models.js";
@@ -10,8 +10,8 @@ import { showSession } from "./snippets.js";
 const TRANSCRIPTION = "conversation.item.input_audio_transcription";
 
 const EVENTS = {
-  "input_audio_buffer.speech_started": () => say("Hearing you"),
-  "input_audio_buffer.speech_stopped": () => say("Listening"),
+  "input_audio_buffer.speech_started": () => sayWhileListening("Hearing you"),
+  "input_audio_buffer.speech_stopped": () => sayWhileListening("Listening"),
   [`${TRANSCRIPTION}.delta`]: ({ item_id, delta }) => addDelta(item_id, delta),
   [`${TRANSCRIPTION}.completed`]: ({ item_id, transcript }) => finish(item_id, transcript),
   [`${TRANSCRIPTION}.failed`]: ({ item_id, error }) => {
@@ -23,9 +23,11 @@ const EVENTS = {
 };
 
 const say = (text) => (byId("live-state").textContent = text);
+const sayWhileListening = (text) => isEnding || say(text);
 const complain = (text) => (byId("live-problem").textContent = text);
 
 let stop = null; // while it listens
+let isEnding = false; // and only the last words are waited for
 
 export function startLive() {
   byId("listen").addEventListener("click", () => (stop ? stop() : start()));
@@ -58,13 +60,15 @@ async function open(session) {
     silence();
     throw error;
   }
-  realtime.addEventListener("end", ({ detail: isWanted }) => {
+  realtime.addEventListener("end", ({ detail: isWhole }) => {
     silence();
+    finishPartials();
     showStopped();
-    if (!isWanted) complain("The server ended the live connection.");
+    if (!isWhole) complain("The server ended the live connection.");
   });
   showListening(() => {
     silence();
+    isEnding = true;
     say("Waiting for the last words");
     byId("listen").disabled = true;
     realtime.end();
@@ -73,6 +77,7 @@ async function open(session) {
 
 function showListening(end) {
   stop = end;
+  isEnding = false;
   byId("listen").classList.add("active");
   byId("listen-text").textContent = "Stop listening";
   byId("captions-box").hidden = false;

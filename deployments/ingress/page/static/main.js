@@ -1,11 +1,11 @@
 // The page: every card is started, and the models are asked for.
 
 import { refreshAsking, startAsking } from "./ask.js";
-import { byId } from "./dom.js";
+import { byId, setText } from "./dom.js";
 import { startKey } from "./key.js";
 import { fillLanguages } from "./languages.js";
 import { startLive } from "./live.js";
-import { chosenModel, loadModels } from "./models.js";
+import { chosenModel, listedModels, loadModels } from "./models.js";
 import { startRecording } from "./recording.js";
 import { startSnippets } from "./snippets.js";
 import { refreshStatus, startStatus } from "./status.js";
@@ -13,12 +13,17 @@ import { refreshStatus, startStatus } from "./status.js";
 async function refreshModels() {
   try {
     await loadModels();
-    byId("problem").textContent = "";
+    setText("problem", "");
   } catch (error) {
-    if (error.status !== 401) byId("problem").textContent = error.message; // the key's own form tells that
+    if (error.status !== 401) setText("problem", error.message); // the key's own form tells that
   }
   byId("listen").disabled = !chosenModel();
   refreshAsking();
+}
+
+// While the server starts it may not tell them yet. Without a key it never will.
+function retryModels() {
+  if (listedModels().length === 0 && byId("key-form").hidden) refreshModels();
 }
 
 fillLanguages();
@@ -31,4 +36,4 @@ startLive();
 startAsking();
 startSnippets();
 await refreshModels();
-startStatus();
+startStatus(retryModels);

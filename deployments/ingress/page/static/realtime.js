@@ -22,7 +22,8 @@ export class Realtime extends EventTarget {
   #awaited = new Set(); // items whose text is still to come
   #isEnding = false;
 
-  // Resolves when sound may be sent. Every event of the server is dispatched as "event", the end as "end".
+  // Resolves when sound may be sent. Every event of the server is dispatched as "event", the end as "end",
+  // with whether it was wanted and nothing was still to come.
   async connect(secret) {
     const url = new URL("/v1/realtime", location.href);
     url.protocol = url.protocol.replace("http", "ws");
@@ -32,7 +33,7 @@ export class Realtime extends EventTarget {
       this.#socket.onopen = resolve;
       this.#socket.onclose = () => reject(new ApiError("The server did not open a live connection."));
     });
-    this.#socket.onclose = () => this.dispatchEvent(new CustomEvent("end", { detail: this.#isEnding }));
+    this.#socket.onclose = () => this.dispatchEvent(new CustomEvent("end", { detail: this.#isDone }));
   }
 
   // Before the connection is there, sound is dropped.
@@ -44,12 +45,20 @@ export class Realtime extends EventTarget {
   end() {
     this.#isEnding = true;
     setTimeout(() => this.#socket.close(), LAST_WORDS_MS);
-    if (this.#isSpeaking) this.#send({ type: "input_audio_buffer.commit" });
+    if (this.#isSpeaking) this.#commit();
     this.#closeWhenDone();
   }
 
+  #commit() {
+    this.#send({ type: "input_audio_buffer.commit" });
+  }
+
+  get #isDone() {
+    return this.#isEnding && !this.#isSpeaking && this.#awaited.size === 0;
+  }
+
   #closeWhenDone() {
-    if (this.#isEnding && !this.#isSpeaking && this.#awaited.size === 0) this.#socket.close();
+    if (this.#isDone) this.#socket.close();
   }
 
   #send(event) {
@@ -57,7 +66,10 @@ export class Realtime extends EventTarget {
   }
 
   #receive(event) {
-    if (event.type === "input_audio_buffer.speech_started") this.#isSpeaking = true;
+    if (event.type === "input_audio_buffer.speech_started") {
+      this.#isSpeaking = true;
+      if (this.#isEnding) this.#commit(); // it was on its way when the end was asked for
+    }
     if (event.type === "input_audio_buffer.committed") {
       this.#isSpeaking = false;
       this.#awaited.add(event.item_id);

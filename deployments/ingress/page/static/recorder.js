@@ -16,18 +16,29 @@ export const closeMicrophone = (stream) => stream.getTracks().forEach((track) =>
 // A function that ends the recording, and resolves to its file.
 export async function record() {
   const stream = await openMicrophone();
+  try {
+    return startRecorder(stream);
+  } catch (error) {
+    closeMicrophone(stream);
+    throw error;
+  }
+}
+
+function startRecorder(stream) {
   const recorder = new MediaRecorder(stream);
   const pieces = [];
   recorder.addEventListener("dataavailable", ({ data }) => pieces.push(data));
-  recorder.start();
-  return () =>
-    new Promise((resolve) => {
-      recorder.addEventListener("stop", () => {
-        closeMicrophone(stream);
-        resolve(fileOf(pieces, recorder.mimeType));
-      });
-      recorder.stop();
+  const file = new Promise((resolve) => {
+    recorder.addEventListener("stop", () => {
+      closeMicrophone(stream);
+      resolve(fileOf(pieces, recorder.mimeType));
     });
+  });
+  recorder.start();
+  return () => {
+    if (recorder.state !== "inactive") recorder.stop(); // it stops by itself when the microphone is taken away
+    return file;
+  };
 }
 
 function fileOf(pieces, type) {

@@ -5,11 +5,13 @@ import { ApiError } from "./api.js";
 export class EventReader {
   #rest = "";
 
-  // The events that `text` completes.
-  read(text) {
+  // The events that `text` completes, one by one: what came before an error is not lost with it.
+  *read(text) {
     const lines = (this.#rest + text).split("\n");
     this.#rest = lines.pop();
-    return lines.filter((line) => line.startsWith("data: {")).map((line) => eventOf(line.slice(6)));
+    for (const line of lines) {
+      if (line.startsWith("data: {")) yield eventOf(line.slice(6));
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 // What the server does now. Asked for only while somebody looks.
 
-import { byId, element, formatTime } from "./dom.js";
+import { byId, element, formatTime, setText } from "./dom.js";
 import { listedModels } from "./models.js";
 
 const EVERY_MS = 5_000;
@@ -8,10 +8,13 @@ const RUNNING = "vllm:num_requests_running";
 const WAITING = "vllm:num_requests_waiting";
 
 let timer = null;
+let onLook = () => {};
 let drawn = null; // the list of models that the table shows
 const cells = new Map(); // of its numbers
 
-export function startStatus() {
+// `looked` is called whenever the server was asked.
+export function startStatus(looked) {
+  onLook = looked;
   document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : refreshStatus()));
   refreshStatus();
 }
@@ -23,6 +26,7 @@ export async function refreshStatus() {
   } catch {
     showState("away", "Not reachable", "The server does not answer.");
   }
+  onLook();
   clearTimeout(timer); // another one may have been quicker
   if (!document.hidden) timer = setTimeout(refreshStatus, EVERY_MS);
 }
@@ -55,10 +59,6 @@ function showState(kind, short, long) {
   byId("state").className = `state ${kind}`;
   setText("state-text", short);
   setText("server-state", long);
-}
-
-function setText(id, text) {
-  if (byId(id).textContent !== text) byId(id).textContent = text;
 }
 
 function total(samples, wanted) {

@@ -1,8 +1,9 @@
 // A recording to text: first as it is heard, then with the time of every word where the model tells it.
 
-import { postForm } from "./api.js";
+import { ApiError, postForm } from "./api.js";
 import { EventReader } from "./sse.js";
 
+const CUT_OFF = "The server's answer ended before the transcript was whole.";
 const TIMES = [
   ["response_format", "verbose_json"],
   ["timestamp_granularities[]", "word"],
@@ -35,7 +36,7 @@ async function stream({ path, fields }, signal, { onSent, onDelta, onSegment }) 
   const reader = new EventReader();
   const segments = [];
   let read = 0;
-  let text = "";
+  let text = null;
   const take = (body) => {
     const fresh = body.slice(read);
     read = body.length;
@@ -46,6 +47,7 @@ async function stream({ path, fields }, signal, { onSent, onDelta, onSegment }) 
     }
   };
   take(await postForm(path, fields, { signal, onSent, onText: take }));
+  if (text === null) throw new ApiError(CUT_OFF);
   return segments.length ? { text, segments } : { text };
 }
 
