@@ -23,6 +23,7 @@ FAMILY_PATTERNS: dict[str, Family] = {
     "*diarize*": "diarize",
     "gpt-4o-*transcribe*": "4o",
     "gpt-transcribe*": "gpt",
+    "gpt-live-transcribe*": "gpt",
 }
 
 TASKS = ("transcription", "chat")

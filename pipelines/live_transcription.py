@@ -245,11 +245,11 @@ class LiveTranscriber:
             window = Window(utterance.start_s, utterance.start_s + PREFIX_S)
             self._pause_s = self.interval_s
             while await utterance.grown_to(window.tried_until_s + self._pause_s):
-                before, is_same = window.tokens, window.language
+                before, language = window.tokens, window.language
                 if await self._draft(utterance, window):
                     if window.is_full and window.is_doubtful:
                         await self._decode(utterance, window, is_draft=False)
-                    is_same_language = is_same in (None, window.language)
+                    is_same_language = language in (None, window.language)
                     for delta in self._agree(window, before if is_same_language else (), builder):
                         yield delta
                     self._cut(utterance, window, builder)

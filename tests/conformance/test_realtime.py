@@ -96,7 +96,9 @@ def test_the_sdk_transcribes_what_it_says(server: Server, clip: Clip, speech: by
     assert completed.usage.type == "duration"  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("model", ["whisper-1", ASR_MODEL, "gpt-4o-transcribe"])
+@pytest.mark.parametrize(
+    "model", ["whisper-1", ASR_MODEL, "gpt-4o-transcribe", "gpt-live-transcribe", "gpt-realtime-whisper"]
+)
 def test_the_model_of_the_address(server: Server, model: str) -> None:
     with connected(server, f"?model={model}") as session:
         assert session.next()["session"]["audio"]["input"]["transcription"] == {"model": model}

@@ -117,6 +117,8 @@ def test_every_key_of_diarization() -> None:
         ("my/whisper-diarized", "diarize"),
         ("gpt-4o-transcribe", "4o"),
         ("gpt-transcribe", "gpt"),
+        ("gpt-live-transcribe", "gpt"),
+        ("gpt-realtime-whisper", "whisper"),
         ("diary", "whisper"),
     ],
 )
