@@ -345,6 +345,7 @@ def test_every_key_of_a_chat_model() -> None:
         "engine": "deployments.chat.engine:ChatEngine",
         "source": "embedded:smollm2-135m-instruct",
         "device": "cuda",
+        "threads": 3,
         "dtype": "bfloat16",
         "max_context_tokens": 16,
         "max_audios": 0,

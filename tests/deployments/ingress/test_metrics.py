@@ -73,5 +73,8 @@ def test_no_replica_no_numbers() -> None:
 
 def test_metrics_of_one_process_are_apart() -> None:
     first, second = IngressMetrics(), IngressMetrics()
+    untouched = parsed(second)
     first.audio_seconds.labels("tiny", "transcribe").inc(5)
-    assert parsed(second) == {}
+    first.sessions.set(3)
+    assert parsed(first) != untouched
+    assert parsed(second) == untouched
