@@ -9,7 +9,6 @@ from deployments.ingress.http.json_body import to_mistake
 from deployments.ingress.transcription.schema import Keyword, LanguageCode
 from pipelines.audio_types import LIVE_RATES_HZ, LiveFormat
 
-LOGPROBS = "item.input_audio_transcription.logprobs"
 SESSION = "session"
 
 Delay = Literal["minimal", "low", "medium", "high", "xhigh"]
