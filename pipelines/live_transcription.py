@@ -5,11 +5,11 @@ decodings agree on it (`pipelines.agreement`). What was told is never taken back
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, count, pairwise
+from itertools import count
 
 import numpy as np
 
-from pipelines.agreement import agreed_length, text_of
+from pipelines.agreement import agreed_length
 from pipelines.audio_types import (
     MAX_CHUNK_S,
     SAMPLE_RATE_HZ,
@@ -22,12 +22,13 @@ from pipelines.audio_types import (
 )
 from pipelines.errors import RetryableError
 from pipelines.languages import WRITTEN_WITHOUT_SPACES
+from pipelines.live_window import Window, chunk_of, is_poor
 from pipelines.merging import TranscriptBuilder
 from pipelines.ports import Recognizer
-from pipelines.transcript_types import ChunkTranscript, DecodingOptions, Segment, Token
+from pipelines.transcript_types import DecodingOptions, Token
 from pipelines.transcription_events import TextDelta, TranscriptFinished, TranscriptionEvent
+from pipelines.utterance import PREFIX_S, SUFFIX_S, Utterance
 from pipelines.vad import SpeechDetector
-from pipelines.whisper import compression_ratio, needs_fallback
 
 UTTERANCE_SILENCE_MS = 1_000
 """So long a pause inside a turn ends what is decoded together, as the silences of an upload part its chunks."""
@@ -35,130 +36,14 @@ UTTERANCE_SILENCE_MS = 1_000
 CUT_AFTER_S = 12.0
 """A window that is longer is cut where an agreed sentence ends: the shorter, the sooner it is decoded again."""
 
-MUST_CUT_AFTER_S = 26.0
-"""… and wherever a segment ends, agreed or not, before it has no room in Whisper's receptive field."""
-
 PATIENCE_S = 0.5
 """With a draft that hears all of what has ended."""
 
 BUSY_S = 1.0
 """Where a draft takes longer, as long again is left to others before the next one."""
 
-PREFIX_S, SUFFIX_S = 0.3, 0.2
-"""How much silence the detector leaves around speech (`pipelines.vad`)."""
-
 DRAFT_HEAD_START_S, FINAL_HEAD_START_S = 5.0, 20.0
 """Somebody waits for it, so it goes before uploads, but not for ever."""
-
-
-class Utterance:
-    """Speech without a long pause, as it grows; times on its turn's clock."""
-
-    def __init__(self, start_s: float) -> None:
-        self.start_s = start_s
-        self.spoken_until_s = start_s
-        self.ended = asyncio.Event()
-        self._samples: Samples = np.zeros(0, np.float32)
-        self._forgotten = 0
-        self._grown = asyncio.Event()
-
-    @property
-    def end_s(self) -> float:
-        return self.start_s + (self._forgotten + len(self._samples)) / SAMPLE_RATE_HZ
-
-    @property
-    def must_hear_s(self) -> float:
-        """A word's quiet end is still to come where the detector hears no more speech."""
-        return min(self.spoken_until_s + SUFFIX_S, self.end_s)
-
-    @property
-    def kept_s(self) -> float:
-        return len(self._samples) / SAMPLE_RATE_HZ
-
-    def grow(self, samples: Samples, spoken_until_s: float) -> None:
-        self._samples = np.concatenate((self._samples, samples))
-        self.spoken_until_s = spoken_until_s
-        self._grown.set()
-
-    def end(self) -> None:
-        self.ended.set()
-        self._grown.set()
-
-    async def grown_to(self, end_s: float) -> bool:
-        """Wait until it is so long. False when it ends before."""
-        while self.end_s < end_s and not self.ended.is_set():
-            self._grown.clear()
-            await self._grown.wait()
-        return not self.ended.is_set()
-
-    def since(self, start_s: float) -> Samples:
-        return self._samples[self._position(start_s) :]
-
-    def forget(self, until_s: float) -> None:
-        position = self._position(until_s)
-        self._samples = self._samples[position:].copy()
-        self._forgotten += position
-
-    def _position(self, time_s: float) -> int:
-        return max(round((time_s - self.start_s) * SAMPLE_RATE_HZ) - self._forgotten, 0)
-
-
-@dataclass(slots=True)
-class Window:
-    """What is decoded together.
-
-    told: text of it that was told. agreed: its tokens.
-    answer: of the last decoding, which has heard what is before `heard_until_s`.
-    tried_until_s: what is before was decoded, or somebody tried.
-    """
-
-    start_s: float
-    tried_until_s: float
-    agreed: tuple[Token, ...] = ()
-    told: str = ""
-    answer: ChunkTranscript | None = None
-    heard_until_s: float = 0.0
-
-    @property
-    def tokens(self) -> tuple[Token, ...]:
-        """All that the last decoding has written. It begins with what is agreed, or counts for nothing."""
-        return self._written if self._goes_on else self.agreed
-
-    @property
-    def language(self) -> str | None:
-        return self.answer.language if self.answer else None
-
-    @property
-    def is_full(self) -> bool:
-        """It must be cut."""
-        return self.heard_until_s - self.start_s >= MUST_CUT_AFTER_S
-
-    @property
-    def is_doubtful(self) -> bool:
-        """The last decoding has given nothing new, or nothing good."""
-        return self.answer is None or self.tokens == self.agreed or _is_poor(self.answer)
-
-    def is_clean_cut(self, length: int) -> bool:
-        """Whether two texts that are cut behind so many tokens join to what they were."""
-        before, after = text_of(self.tokens[:length]), text_of(self.tokens[length : length + 1])
-        is_spaced = self.language not in WRITTEN_WITHOUT_SPACES
-        return before == before.rstrip() and (not after or not is_spaced or after[0].isspace())
-
-    def boundaries(self) -> list[tuple[int, float]]:
-        """Ends of segments: how many tokens are before, and when."""
-        if self.answer is None or not self.answer.segments or not self._goes_on:
-            return [(len(self.agreed), self.heard_until_s)]
-        ends = accumulate(len(segment.tokens) for segment in self.answer.segments)
-        pauses_s = [(one.end_s + following.start_s) / 2 for one, following in pairwise(self.answer.segments)]
-        return list(zip(ends, [*pauses_s, self.heard_until_s], strict=True))
-
-    @property
-    def _written(self) -> tuple[Token, ...]:
-        return tuple(token for segment in self.answer.segments for token in segment.tokens) if self.answer else ()
-
-    @property
-    def _goes_on(self) -> bool:
-        return [token.id for token in self._written[: len(self.agreed)]] == [token.id for token in self.agreed]
 
 
 @dataclass(slots=True)
@@ -294,7 +179,7 @@ class LiveTranscriber:
     def _tell(self, window: Window, tokens: tuple[Token, ...], builder: TranscriptBuilder) -> list[TextDelta]:
         assert window.answer
         new, window.agreed = tokens[len(window.agreed) :], tokens
-        text = builder.preview(_chunk_of(window.answer, tokens, window.start_s, window.heard_until_s))
+        text = builder.preview(chunk_of(window.answer, tokens, window.start_s, window.heard_until_s))
         delta, window.told = text[len(window.told) :], text
         return [TextDelta(delta, new)] if delta else []
 
@@ -309,17 +194,17 @@ class LiveTranscriber:
             return
         length, cut_s = boundaries[-1]
         done, rest = window.agreed[:length], window.agreed[length:]
-        builder.add(_chunk_of(window.answer, done, window.start_s, cut_s))
-        after = _chunk_of(window.answer, window.tokens[length:], cut_s, window.heard_until_s)
+        builder.add(chunk_of(window.answer, done, window.start_s, cut_s))
+        after = chunk_of(window.answer, window.tokens[length:], cut_s, window.heard_until_s)
         window.start_s, window.agreed, window.answer = cut_s, rest, after
-        window.told = builder.preview(_chunk_of(after, rest, cut_s, window.heard_until_s))
+        window.told = builder.preview(chunk_of(after, rest, cut_s, window.heard_until_s))
         utterance.forget(cut_s)
 
     async def _finish(
         self, utterance: Utterance, window: Window, builder: TranscriptBuilder
     ) -> AsyncGenerator[TextDelta, None]:
         """The last draft's answer is the last word where it has heard all and was not poor."""
-        while window.heard_until_s < utterance.must_hear_s or window.answer is None or _is_poor(window.answer):
+        while window.heard_until_s < utterance.must_hear_s or window.answer is None or is_poor(window.answer):
             await self._decode(utterance, window, is_draft=False)
             if window.heard_until_s >= utterance.end_s:
                 break
@@ -328,7 +213,7 @@ class LiveTranscriber:
             self._cut(utterance, window, builder)
         assert window.answer
         told = window.told
-        chunk = _chunk_of(window.answer, window.tokens, window.start_s, window.heard_until_s)
+        chunk = chunk_of(window.answer, window.tokens, window.start_s, window.heard_until_s)
         text = "".join(delta.text for delta in builder.add(chunk))
         if text[len(told) :]:
             yield TextDelta(text[len(told) :], window.tokens[len(window.agreed) :])
@@ -352,28 +237,3 @@ class LiveTranscriber:
         chunk = AudioChunk(next(self._numbers), window.start_s, Waveform(samples), speech)
         window.answer = await self.recognizer.transcribe(chunk, options, is_first_step=False)
         window.heard_until_s = end_s
-
-
-def _chunk_of(answer: ChunkTranscript, tokens: Sequence[Token], start_s: float, end_s: float) -> ChunkTranscript:
-    """The answer with these tokens as its only segment."""
-    if not tokens:
-        return replace(answer, segments=())
-    text = text_of(tokens)
-    segment = Segment(
-        start_s=start_s,
-        end_s=end_s,
-        text=text,
-        tokens=tuple(tokens),
-        temperature=max((segment.temperature for segment in answer.segments), default=0.0),
-        avg_logprob=sum(token.logprob for token in tokens) / len(tokens),
-        compression_ratio=compression_ratio(text),
-        no_speech_prob=max((segment.no_speech_prob for segment in answer.segments), default=0.0),
-    )
-    return replace(answer, segments=(segment,))
-
-
-def _is_poor(answer: ChunkTranscript) -> bool:
-    return any(
-        needs_fallback(segment.avg_logprob, segment.compression_ratio, segment.no_speech_prob)
-        for segment in answer.segments
-    )

@@ -15,7 +15,8 @@ PIPELINE_FLOORS = [
     {"speaker_types", "chat_types", "transcription_events"},
     {"realtime_types"},
     {"ports", "audio", "vad", "chunking", "whisper", "merging", "turns", "words", "voices", "subtitles"} | {"stops"},
-    {"segmenting", "transcription", "speakers", "chat", "agreement"},
+    {"segmenting", "transcription", "speakers", "chat", "agreement", "utterance"},
+    {"live_window"},
     {"diarization", "hearing", "realtime", "live_transcription"},
     {"turn_transcription"},
 ]
