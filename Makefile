@@ -11,10 +11,10 @@ export RAY_USAGE_STATS_ENABLED = 0
 .PHONY: serve models test lint clean
 
 serve: $(VENV)/.installed ## install what is missing, start the server, say when it is up
-	$(BIN)/python -m deployments $(CONFIG)
+	$(BIN)/auricle serve $(CONFIG)
 
 models: $(VENV)/.installed ## bring the embedded models into the user's cache
-	$(BIN)/python -m models fetch
+	$(BIN)/auricle models fetch
 
 test: $(VENV)/.installed-test models ## the whole suite
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder

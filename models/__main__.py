@@ -13,11 +13,20 @@ from pipelines.errors import ConfigurationError
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m models", description=__doc__)
-    commands = parser.add_subparsers(dest="command")
-    fetching = commands.add_parser("fetch", help="bring models, all of them when none is named")
+    add_arguments(parser)
+    return run(parser.parse_args())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """To `python -m models`, and to `auricle models`."""
+    fetching = parser.add_subparsers(dest="action", metavar="[fetch]").add_parser(
+        "fetch", help="bring models, all of them when none is named"
+    )
     fetching.add_argument("names", nargs="*", metavar="NAME")
-    arguments = parser.parse_args()
-    if arguments.command != "fetch":
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.action != "fetch":
         print_models()
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

@@ -130,16 +130,18 @@ def embedded_config(**args: Any) -> dict[str, Any]:
 
 
 class RunningServer:
-    """`python -m deployments CONFIG` as a process of its own, as a user starts it."""
+    """`python -m deployments CONFIG`, or another program in that directory, as a process of its own."""
 
-    def __init__(self, config: dict[str, Any], directory: Path, **environment: str) -> None:
+    def __init__(
+        self, config: dict[str, Any], directory: Path, program: list[str] | None = None, **environment: str
+    ) -> None:
         path = directory / "config.yaml"
         path.write_text(yaml.safe_dump(config))
         self.log = directory / "server.log"
         self.url = f"http://127.0.0.1:{config['http_options']['port']}"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "deployments", str(path)],
-            cwd=ROOT,
+            program or [sys.executable, "-m", "deployments", str(path)],
+            cwd=directory if program else ROOT,
             env={**os.environ, "RAY_ADDRESS": "local", **environment},
             stdout=self.log.open("w"),
             stderr=subprocess.STDOUT,
