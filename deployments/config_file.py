@@ -98,7 +98,13 @@ def _check_application(application: ServeApplicationSchema) -> None:
 
 
 def _check_openness(application: ServeApplicationSchema, host: str) -> None:
-    if Settings.model_validate(application.args).require_api_key is None and host not in LOOPBACK:
+    settings = Settings.model_validate(application.args)
+    if settings.haproxy and host in LOOPBACK:
+        raise ConfigurationError(
+            f"It listens on {host} only, but HAProxy would show its statistics everywhere (ports 8404, 9101): "
+            "say 'haproxy: false', or let it listen on another host, behind a firewall."
+        )
+    if settings.require_api_key is None and host not in LOOPBACK:
         raise ConfigurationError(
             f"It listens on {host}, where others can ask it: say 'require_api_key: true' in args and set "
             f"{API_KEYS_VARIABLE}, or say 'require_api_key: false'."

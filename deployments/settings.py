@@ -82,6 +82,7 @@ class Settings(Strict):
     limits: LimitsConfig = LimitsConfig()
     require_api_key: bool | None = None
     page: bool = True
+    haproxy: bool = False
 
     @property
     def speech_models(self) -> tuple[SpeechModelConfig, ...]:

@@ -375,3 +375,13 @@ def test_who_listens_to_others_says_whether_they_need_keys(tmp_path: Path, host:
     for answer in (True, False):
         path = written(tmp_path, partial(listening, require_api_key=answer))
         assert load_config(path).http_options.host == host
+
+
+def test_haproxy_s_statistics_are_not_shown_to_others_by_a_server_that_listens_on_loopback(tmp_path: Path) -> None:
+    def behind_haproxy(config: dict[str, Any], host: str) -> None:
+        config["http_options"]["host"] = host
+        config["applications"][0]["args"].update(haproxy=True, require_api_key=True)
+
+    with pytest.raises(ConfigurationError, match=r"on 127\.0\.0\.1 only, but HAProxy would show its statistics"):
+        load_config(written(tmp_path, partial(behind_haproxy, host="127.0.0.1")))
+    assert load_config(written(tmp_path, partial(behind_haproxy, host="0.0.0.0"))).applications
