@@ -72,7 +72,7 @@ class IngressDeployment:
             )
         logger.info("API keys: %s", f"one of {len(keys)} is required" if keys else "none is required")
         self._peers: DeploymentHandle | None = None
-        self._metrics = IngressMetrics()
+        self._metrics = IngressMetrics(serve.get_replica_context().replica_id.unique_id)
         self._metrics.declare_models(model.id for model in settings.models)
 
         def watched(name: str, label: str) -> tuple[DeploymentHandle, Callable[[Work], None]]:
