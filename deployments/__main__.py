@@ -19,9 +19,10 @@ from pathlib import Path
 
 from ray.serve.schema import ServeDeploySchema
 
+from deployments.api_keys import api_keys
 from deployments.compat.serve import PROGRAM
 from deployments.config_file import check_resources, load_config, local_resources
-from deployments.environment import API_KEYS_VARIABLE
+from deployments.environment import API_KEYS_FILE_VARIABLE, API_KEYS_VARIABLE
 from deployments.settings import Settings
 from models.sources import resolve
 from pipelines.errors import ConfigurationError
@@ -43,6 +44,7 @@ def main() -> int:
             print(f"{arguments.config} is fine.")
             return 0
         if os.environ.get("RAY_ADDRESS", "local") == "local":
+            api_keys()  # else the ingress says what is wrong with them, in its log
             check_resources(config, *local_resources())
             _fetch_models(config)
     except ConfigurationError as error:
@@ -74,8 +76,9 @@ def _run(path: Path, config: ServeDeploySchema) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
             signal.signal(number, lambda *_: _stop(server))
     address = _address(config)
-    if environment.get("RAY_ADDRESS", "local") != "local" and API_KEYS_VARIABLE in environment:
-        print(f"{API_KEYS_VARIABLE} of this shell does not reach that cluster: see the README.", file=sys.stderr)
+    if environment.get("RAY_ADDRESS", "local") != "local":
+        for variable in {API_KEYS_VARIABLE, API_KEYS_FILE_VARIABLE} & environment.keys():
+            print(f"{variable} of this shell does not reach that cluster: see the README.", file=sys.stderr)
     print(f"Starting. It will be at {address}", flush=True)
     while server.poll() is None and not (health := _health(address)).is_up:
         if health.failed:

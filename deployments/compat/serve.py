@@ -57,12 +57,12 @@ def is_shutting_down() -> bool:
     return bool(getattr(getattr(actor, "_replica_impl", None), "_shutting_down", False))
 
 
-async def call_all_replicas(handle: DeploymentHandle, method: str) -> list[Any]:
+async def call_all_replicas(handle: DeploymentHandle, method: str, *args: Any) -> list[Any]:
     """What each running replica answers. Alpha.
 
-    When it changes, `/metrics` tells the numbers of one ingress alone.
+    When it changes, `/metrics` tells the numbers of one ingress alone, and each ingress has limits of its own.
     """
-    answers: list[Any] = await handle.broadcast(method).results_async()
+    answers: list[Any] = await handle.broadcast(method, *args).results_async()
     return answers
 
 

@@ -5,8 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from deployments.ingress.catalogue import Catalogue
+from deployments.ingress.http.keys import ApiKey
 from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
 from deployments.ingress.metrics import IngressMetrics
+from deployments.ingress.quotas import Quotas
 from deployments.model_configs import DiarizationConfig
 from deployments.settings import LimitsConfig
 from pipelines.audio_types import LiveFormat
@@ -16,6 +18,7 @@ from pipelines.ports import AudioReader, ChatModel, Diarizer, Ear, Recognizer
 @dataclass(frozen=True, slots=True)
 class Services:
     """
+    api_keys: none where nobody needs one. quotas: what they have used, in this replica's metrics as well.
     recognizers, chat_models: by the real model id.
     unavailable: the deployments that cannot answer now; and why, of those that failed to start.
     metrics_text: the numbers of every ingress replica together.
@@ -29,7 +32,8 @@ class Services:
 
     catalogue: Catalogue
     limits: LimitsConfig
-    api_keys: frozenset[str]
+    api_keys: tuple[ApiKey, ...]
+    quotas: Quotas
     reader: AudioReader
     recognizers: Mapping[str, Recognizer]
     metrics: IngressMetrics
