@@ -95,6 +95,19 @@ def _check_application(application: ServeApplicationSchema) -> None:
         # what is no dict is Serve's own default
         if is_batching and isinstance(deployment.user_config, dict):
             UserConfig.model_validate(deployment.user_config)
+    _refuse_two_scalings(application)
+
+
+def _refuse_two_scalings(application: ServeApplicationSchema) -> None:
+    """Serve would heed neither of them alone: `num_replicas` is ignored beside the code's autoscaling, and an
+    `autoscaling_config` of the file replaces that of the code, which unloads."""
+    given = {override.name: override.model_fields_set for override in application.deployments}
+    for model in Settings.model_validate(application.args).models:
+        for key in ("num_replicas", "autoscaling_config"):
+            if model.unload_after_s is not None and key in given.get(model.deployment_name, ()):
+                raise ConfigurationError(
+                    f"'{model.id}' has 'unload_after_s', so '{model.deployment_name}' cannot have '{key}' as well."
+                )
 
 
 def _check_openness(application: ServeApplicationSchema, host: str) -> None:

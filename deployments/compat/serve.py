@@ -4,13 +4,14 @@
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, get_args
 
 from pydantic import BaseModel
 from ray._private import worker as ray_worker
 from ray.serve import context
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.handle import DeploymentHandle
 
 PROGRAM = "ray.serve.scripts"
@@ -64,6 +65,24 @@ async def call_all_replicas(handle: DeploymentHandle, method: str, *args: Any) -
     """
     answers: list[Any] = await handle.broadcast(method, *args).results_async()
     return answers
+
+
+def none_or_one_replica(policy: Callable[..., Any], **options: Any) -> AutoscalingConfig:
+    """Autoscaling by a policy of one's own, a class that takes `options`; Serve carries it to its controller. The
+    replica is there at first, so that a model which cannot be loaded is known from the beginning.
+
+    Whoever waits for the first replica is only seen with the next regular report of how many requests there are, so
+    these come each second. That interval is deprecated. When it changes, who wakes a model up waits for 10 s longer.
+    """
+    return AutoscalingConfig(
+        min_replicas=0,
+        initial_replicas=1,
+        max_replicas=1,
+        metrics_interval_s=1.0,
+        look_back_period_s=2.0,
+        downscale_to_zero_delay_s=0.0,
+        policy=AutoscalingPolicy(policy_function=policy, policy_kwargs=options),
+    )
 
 
 def schema_fields(schema: type[BaseModel]) -> dict[str, type[BaseModel] | None]:

@@ -71,6 +71,7 @@ class IngressDeployment:
         def watched(name: str, label: str) -> tuple[DeploymentHandle, Callable[[Work], None]]:
             return handles[name], partial(self._metrics.observe_work, label)
 
+        watch = StatusWatch()
         self._services = Services(
             catalogue=Catalogue(settings, created_at),
             limits=settings.limits,
@@ -90,7 +91,8 @@ class IngressDeployment:
             cors_origins=cors_origins(settings.cors.allow_origins),
             page=settings.page,
             metrics=self._metrics,
-            unavailable=StatusWatch().unavailable,
+            unavailable=watch.unavailable,
+            model_states=lambda: {model.id: watch.state_of(model.deployment_name) for model in settings.models},
             metrics_text=self._metrics_text,
             new_ear=_new_ear,
             signing_key=signing_key,

@@ -21,6 +21,8 @@ class Services:
     api_keys: none where nobody needs one. quotas: what they have used, in this replica's metrics as well.
     recognizers, chat_models: by the real model id.
     unavailable: the deployments that cannot answer now; and why, of those that failed to start.
+    model_states: of each real model id "ready", "loading", "unloaded" or "failed", as it was when `unavailable` was
+        answered last.
     metrics_text: the numbers of every ingress replica together.
     new_ear: hears the audio of one realtime session.
     diarizer: None where no speakers are told apart.
@@ -40,6 +42,7 @@ class Services:
     unavailable: Callable[[], Awaitable[Mapping[str, str | None]]]
     metrics_text: Callable[[], Awaitable[bytes]]
     new_ear: Callable[[LiveFormat], Ear]
+    model_states: Callable[[], Mapping[str, str]] = dict
     chat_models: Mapping[str, ChatModel] = field(default_factory=dict)
     fetcher: MediaFetcher = field(default_factory=lambda: MediaFetcher(frozenset(), FetchLimits(max_bytes=26_214_400)))
     diarizer: Diarizer | None = None

@@ -66,6 +66,7 @@ def scripted_api(**changes: Any) -> FastAPI:
         recognizers={model: ScriptedRecognizer(observe(model)) for model in speech},
         metrics=metrics,
         unavailable=nothing_unavailable,
+        model_states=lambda: dict.fromkeys((*speech, *chat), "ready"),
         metrics_text=metrics_text,
         new_ear=partial(LiveEar, SileroModel()),
         chat_models={model: ScriptedChatModel(observe(model)) for model in chat},
