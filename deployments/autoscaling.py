@@ -21,7 +21,7 @@ class AudioBacklogPolicy(BaseModel):
     by speed does. The first term keeps the replicas that a steady load needs when nothing waits, where a policy that
     sees queues alone would let them go and begin again. What waits at handles has the mean length of what was done.
 
-    For deployments that measure audio (`record_autoscaling_stats`). Serve applies its bounds, factors and delays.
+    For deployments that measure audio (`measures_audio`). Serve applies its bounds, factors and delays.
 
     target_wait_s: less than a call takes costs replicas that cannot share it.
     audio_s_per_s: speed of one replica with a full batch (`python -m benchmarks.engine`). By default what replicas

@@ -102,6 +102,7 @@ def _check_application(application: ServeApplicationSchema) -> None:
         if is_batching and isinstance(deployment.user_config, dict):
             UserConfig.model_validate(deployment.user_config)
         _check_policy(deployment, built[deployment.name])
+    _refuse_two_scalings(application)
 
 
 def _check_policy(override: DeploymentSchema, built: Deployment) -> None:
@@ -110,9 +111,21 @@ def _check_policy(override: DeploymentSchema, built: Deployment) -> None:
     policy = autoscaling.get("policy") if isinstance(autoscaling, dict) else None
     if not isinstance(policy, dict) or policy.get("policy_function") != AUDIO_BACKLOG:
         return
-    if not hasattr(built.func_or_class, "record_autoscaling_stats"):
+    if not getattr(built.func_or_class, "measures_audio", False):
         raise ConfigurationError(f"{AUDIO_BACKLOG} is for deployments that hear: '{override.name}' measures no audio.")
     AudioBacklogPolicy.model_validate(policy.get("policy_kwargs", {}))
+
+
+def _refuse_two_scalings(application: ServeApplicationSchema) -> None:
+    """Serve would heed neither of them alone: `num_replicas` is ignored beside the code's autoscaling, and an
+    `autoscaling_config` of the file replaces that of the code, which unloads."""
+    given = {override.name: override.model_fields_set for override in application.deployments}
+    for model in Settings.model_validate(application.args).models:
+        for key in ("num_replicas", "autoscaling_config"):
+            if model.unload_after_s is not None and key in given.get(model.deployment_name, ()):
+                raise ConfigurationError(
+                    f"'{model.id}' has 'unload_after_s', so '{model.deployment_name}' cannot have '{key}' as well."
+                )
 
 
 def _check_openness(application: ServeApplicationSchema, host: str) -> None:

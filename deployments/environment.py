@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 API_KEYS_VARIABLE = "AURICLE_API_KEYS"
+API_KEYS_FILE_VARIABLE = "AURICLE_API_KEYS_FILE"
 ALLOWED_MEDIA_HOSTS_VARIABLE = "AURICLE_ALLOWED_MEDIA_HOSTS"
 CORS_ORIGINS_VARIABLE = "AURICLE_CORS_ORIGINS"
 CLIENT_SECRET_KEY_VARIABLE = "AURICLE_CLIENT_SECRET_KEY"
@@ -11,9 +13,15 @@ HAPROXY_VARIABLE = "RAY_SERVE_ENABLE_HA_PROXY"
 """Of Ray Serve's own: it must be set where Ray is started."""
 
 
-def api_keys() -> frozenset[str]:
-    """Keys that clients must send, from `AURICLE_API_KEYS` (comma separated); none means that anybody may ask."""
-    return frozenset(_named(API_KEYS_VARIABLE))
+def listed_api_keys() -> tuple[str, ...]:
+    """Keys that clients may send, from `AURICLE_API_KEYS` (comma separated), each once."""
+    return tuple(dict.fromkeys(_named(API_KEYS_VARIABLE)))
+
+
+def api_keys_file() -> Path | None:
+    """Where more keys stand, with names and limits, from `AURICLE_API_KEYS_FILE`."""
+    name = os.environ.get(API_KEYS_FILE_VARIABLE, "").strip()
+    return Path(name) if name else None
 
 
 def allowed_media_hosts(configured: Iterable[str]) -> frozenset[str]:

@@ -20,8 +20,11 @@ from ray.serve import Deployment
 from deployments.asr.deployment import AsrDeployment
 from deployments.audio.deployment import AudioDeployment
 from deployments.chat.deployment import ChatDeployment
+from deployments.compat.serve import none_or_one_replica
+from deployments.decoding.unloading import UnloadWhenIdle
 from deployments.diarization.deployment import DiarizationDeployment
 from deployments.ingress.deployment import IngressDeployment
+from deployments.model_configs import ModelConfig
 from deployments.settings import AUDIO, DIARIZATION, INGRESS, Settings
 
 
@@ -42,8 +45,15 @@ def ingress(settings: Settings) -> Part:
 def inner_parts(settings: Settings) -> list[Part]:
     """All but the ingress."""
     parts = [Part(AUDIO, AudioDeployment, (settings.limits.decoding(),))]
-    parts += [Part(model.deployment_name, AsrDeployment, (model,)) for model in settings.speech_models]
-    parts += [Part(model.deployment_name, ChatDeployment, (model,)) for model in settings.chat_models]
+    parts += [_part(model, AsrDeployment) for model in settings.speech_models]
+    parts += [_part(model, ChatDeployment) for model in settings.chat_models]
     if settings.diarization:
         parts.append(Part(DIARIZATION, DiarizationDeployment, (settings.diarization,)))
     return parts
+
+
+def _part(model: ModelConfig, deployment: Deployment) -> Part:
+    if model.unload_after_s is not None:
+        scaling = none_or_one_replica(UnloadWhenIdle, unload_after_s=model.unload_after_s)
+        deployment = deployment.options(autoscaling_config=scaling)
+    return Part(model.deployment_name, deployment, (model,))

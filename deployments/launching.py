@@ -19,10 +19,11 @@ from pathlib import Path
 
 from ray.serve.schema import ServeDeploySchema
 
+from deployments.api_keys import api_keys
 from deployments.compat.haproxy import PROGRAM_VARIABLE
 from deployments.compat.serve import PROGRAM
 from deployments.config_file import check_resources, load_config, local_resources
-from deployments.environment import API_KEYS_VARIABLE, HAPROXY_VARIABLE
+from deployments.environment import API_KEYS_FILE_VARIABLE, API_KEYS_VARIABLE, HAPROXY_VARIABLE
 from deployments.settings import Settings
 from deployments.shipped_configs import find_config
 from models.sources import resolve
@@ -58,6 +59,7 @@ def serve(config: str) -> int:
         loaded = load_config(path)
         refuse_hidden_packages(Path.cwd())
         if os.environ.get("RAY_ADDRESS", "local") == "local":
+            api_keys()  # else the ingress says what is wrong with them, in its log
             check_resources(loaded, *local_resources())
             _fetch_models(loaded)
     except ConfigurationError as error:
@@ -125,8 +127,9 @@ def _run(path: Path, config: ServeDeploySchema, environment: dict[str, str]) -> 
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
             signal.signal(number, lambda *_: _stop(server))
     address = _address(config)
-    if environment.get("RAY_ADDRESS", "local") != "local" and API_KEYS_VARIABLE in environment:
-        print(f"{API_KEYS_VARIABLE} of this shell does not reach that cluster: see the README.", file=sys.stderr)
+    if environment.get("RAY_ADDRESS", "local") != "local":
+        for variable in {API_KEYS_VARIABLE, API_KEYS_FILE_VARIABLE} & environment.keys():
+            print(f"{variable} of this shell does not reach that cluster: see the README.", file=sys.stderr)
     print(f"Starting. It will be at {address}", flush=True)
     while server.poll() is None and not (health := _health(address)).is_up:
         if health.failed:

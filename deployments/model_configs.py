@@ -66,6 +66,7 @@ class _ModelConfig(_Named):
     threads: of a CPU that one replica uses; by default as many as its `num_cpus`, and at least one.
     dtype: torch's word; "auto" is half precision on a GPU (float16 for Whisper, bfloat16 for chat), and on a CPU int8
         where that has instructions for it, else float32.
+    unload_after_s: idle, its only replica goes, and comes back with the next request; by default it stays.
     """
 
     engines: ClassVar[Mapping[str, str]]
@@ -78,6 +79,7 @@ class _ModelConfig(_Named):
     source: str = ""
     device: str = "auto"
     threads: int | None = Field(default=None, ge=1)
+    unload_after_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     dtype: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto"
 
     @field_validator("aliases", mode="before")

@@ -104,7 +104,7 @@ class Settings(Strict):
         try:
             settings = validate(data)
         except ValidationError as error:
-            raise ConfigurationError(_sentence(error)) from None
+            raise ConfigurationError(sentence_of(error, "args")) from None
         names = [name for model in settings.models for name in model.names]
         _refuse_twice("id", [name.id for name in names])
         _refuse_twice("deployment", [model.deployment_name for model in settings.models])
@@ -138,9 +138,10 @@ def _keys(loc: tuple[int | str, ...]) -> list[str]:
     return [str(step) for place, step in enumerate(loc) if not (is_tagged and place == 2)]
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence_of(error: ValidationError, whole: str) -> str:
+    """`whole`: what to call that which is wrong as a whole."""
     mistake = error.errors()[0]
-    place = ".".join(_keys(mistake["loc"])) or "args"
+    place = ".".join(_keys(mistake["loc"])) or whole
     if mistake["type"] == "extra_forbidden":
         return f"Unknown key '{place}'."
     return f"{place}: {mistake['msg'].removeprefix('Value error, ')}."

@@ -29,6 +29,8 @@ logger = logging.getLogger("ray.serve")
     user_config=UserConfig().model_dump(),
 )
 class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
+    measures_audio = True
+
     def __init__(self, model: SpeechModelConfig) -> None:
         started_at_s = time.monotonic()
         self._backlog = Backlog()
@@ -56,5 +58,5 @@ class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
         return transcript, work
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """What `AudioBacklogPolicy` goes by; Serve asks."""
-        return self._backlog.stats()
+        """Also what `AudioBacklogPolicy` goes by; Serve asks."""
+        return {**await super().record_autoscaling_stats(), **self._backlog.stats()}

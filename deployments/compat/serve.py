@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from ray._private import worker as ray_worker
 from ray.serve import autoscaling_policy, context
-from ray.serve.config import AutoscalingConfig, AutoscalingContext
+from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 from ray.serve.handle import DeploymentHandle
 
 PROGRAM = "ray.serve.scripts"
@@ -58,13 +58,31 @@ def is_shutting_down() -> bool:
     return bool(getattr(getattr(actor, "_replica_impl", None), "_shutting_down", False))
 
 
-async def call_all_replicas(handle: DeploymentHandle, method: str) -> list[Any]:
+async def call_all_replicas(handle: DeploymentHandle, method: str, *args: Any) -> list[Any]:
     """What each running replica answers. Alpha.
 
-    When it changes, `/metrics` tells the numbers of one ingress alone.
+    When it changes, `/metrics` tells the numbers of one ingress alone, and each ingress has limits of its own.
     """
-    answers: list[Any] = await handle.broadcast(method).results_async()
+    answers: list[Any] = await handle.broadcast(method, *args).results_async()
     return answers
+
+
+def none_or_one_replica(policy: Callable[..., Any], **options: Any) -> AutoscalingConfig:
+    """Autoscaling by a policy of one's own, a class that takes `options`; Serve carries it to its controller. The
+    replica is there at first, so that a model which cannot be loaded is known from the beginning.
+
+    Whoever waits for the first replica is only seen with the next regular report of how many requests there are, so
+    these come each second. That interval is deprecated. When it changes, who wakes a model up waits for 10 s longer.
+    """
+    return AutoscalingConfig(
+        min_replicas=0,
+        initial_replicas=1,
+        max_replicas=1,
+        metrics_interval_s=1.0,
+        look_back_period_s=2.0,
+        downscale_to_zero_delay_s=0.0,
+        policy=AutoscalingPolicy(policy_function=policy, policy_kwargs=options),
+    )
 
 
 def schema_fields(schema: type[BaseModel]) -> dict[str, type[BaseModel] | None]:

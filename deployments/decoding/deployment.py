@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.compat.glibc import trim_heap
 from deployments.decoding.loop import Engine, EngineLoop
+from deployments.decoding.unloading import IDLE_S
 
 logger = logging.getLogger("ray.serve")
 
@@ -48,12 +49,16 @@ class EngineDeployment(Generic[InfoT, ResultT]):
     ) -> None:
         trim_heap()  # of what loading took, glibc keeps hundreds of megabytes
         self._info = engine.info
+        self._source = source
         self._loop: EngineLoop[ResultT] = EngineLoop(engine, **UserConfig().model_dump(), is_serial=is_serial)
         logger.info("Loaded %s in %.1f s on %s", source, time.monotonic() - started_at_s, device)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         config = UserConfig.model_validate(user_config)
         self._loop.max_batch_size, self._loop.max_step_s = config.max_batch_size, config.max_step_s
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        return {IDLE_S: self._loop.idle_s}
 
     async def info(self) -> InfoT:
         return self._info
@@ -65,3 +70,4 @@ class EngineDeployment(Generic[InfoT, ResultT]):
     def __del__(self) -> None:
         if hasattr(self, "_loop"):  # else the engine could not be loaded
             self._loop.stop()
+            logger.info("Unloaded %s, which had been idle for %.0f s", self._source, self._loop.idle_s)

@@ -98,6 +98,8 @@ class EngineLoop(Generic[ResultT]):
         self._aboard: dict[str, _Passenger] = {}
         self._is_stopped = False
         self._num_failed_steps = 0
+        self._num_inside = 0
+        self._left_at_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -108,6 +110,11 @@ class EngineLoop(Generic[ResultT]):
         since_s = self._step_since_s
         hangs = since_s is not None and time.monotonic() - since_s > self.max_step_s
         return self._thread.is_alive() and self._num_failed_steps < MAX_FAILED_STEPS and not hangs
+
+    @property
+    def idle_s(self) -> float:
+        """How long there has been nothing to do."""
+        return 0.0 if self._num_inside else time.monotonic() - self._left_at_s
 
     async def run(self, *request: Any, head_start_s: float = 0.0) -> tuple[ResultT, Work]:
         """Wait for the engine's last answer; raises as `stream`."""
@@ -131,6 +138,7 @@ class EngineLoop(Generic[ResultT]):
         """
         passenger = _Passenger(str(next(self._ids)), request, head_start_s)
         with self._changed:
+            self._num_inside += 1
             self._waiting.append(passenger)
             self._changed.notify()
         has_ended = False
@@ -146,8 +154,7 @@ class EngineLoop(Generic[ResultT]):
                 if isinstance(outcomes[-1].result, Exception):
                     raise outcomes[-1].result
         finally:
-            if not has_ended:
-                self._leave(passenger.request_id)
+            self._leave(passenger.request_id, has_ended)
 
     def stop(self) -> None:
         with self._changed:
@@ -155,10 +162,13 @@ class EngineLoop(Generic[ResultT]):
             self._changed.notify()
         self._thread.join()
 
-    def _leave(self, request_id: str) -> None:
+    def _leave(self, request_id: str, has_ended: bool) -> None:
         with self._changed:
-            self._left.append(request_id)
-            self._changed.notify()
+            self._num_inside -= 1
+            self._left_at_s = time.monotonic()
+            if not has_ended:
+                self._left.append(request_id)
+                self._changed.notify()
 
     def _run(self) -> None:
         while True:

@@ -41,6 +41,8 @@ class DiarizationDeployment:
     the stretches of a long recording. More at once takes more replicas, which may share a GPU.
     """
 
+    measures_audio = True
+
     def __init__(self, config: DiarizationConfig) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="diarizer")
         started_at = time.monotonic()

@@ -13,19 +13,22 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from deployments.api_keys import api_keys
 from deployments.compat.serve import call_all_replicas, is_shutting_down
 from deployments.environment import (
+    API_KEYS_FILE_VARIABLE,
     API_KEYS_VARIABLE,
     HAPROXY_VARIABLE,
     allowed_media_hosts,
-    api_keys,
     cors_origins,
     haproxy_is_on,
 )
 from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
+from deployments.ingress.ledger import Report
 from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
 from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
+from deployments.ingress.quotas import Quotas
 from deployments.ingress.services import Services
 from deployments.remote.audio import RemoteAudioReader
 from deployments.remote.chat_model import RemoteChatModel
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ray.serve")
 
-METRICS_TIMEOUT_S = 2.0
+PEERS_TIMEOUT_S = 2.0
 
 
 @serve.deployment(
@@ -63,8 +66,8 @@ class IngressDeployment:
         keys = api_keys()
         if settings.require_api_key and not keys:
             raise ConfigurationError(
-                f"require_api_key is set, but {API_KEYS_VARIABLE} is empty where the ingress runs: "
-                "set it where Ray is started on the nodes, or in the application's runtime_env."
+                f"require_api_key is set, but {API_KEYS_VARIABLE} and {API_KEYS_FILE_VARIABLE} are empty where the "
+                "ingress runs: set one where Ray is started on the nodes, or in the application's runtime_env."
             )
         if settings.haproxy and not haproxy_is_on():
             raise ConfigurationError(
@@ -74,14 +77,17 @@ class IngressDeployment:
         self._peers: DeploymentHandle | None = None
         self._metrics = IngressMetrics(serve.get_replica_context().replica_id.unique_id)
         self._metrics.declare_models(model.id for model in settings.models)
+        self._quotas = Quotas(self._metrics, ask_peers=self._ask_for_reports)
 
         def watched(name: str, label: str) -> tuple[DeploymentHandle, Callable[[Work], None]]:
             return handles[name], partial(self._metrics.observe_work, label)
 
+        watch = StatusWatch()
         self._services = Services(
             catalogue=Catalogue(settings, created_at),
             limits=settings.limits,
             api_keys=keys,
+            quotas=self._quotas,
             reader=RemoteAudioReader(handles[AUDIO]),
             recognizers={
                 model.id: RemoteRecognizer(*watched(model.deployment_name, model.id))
@@ -96,7 +102,8 @@ class IngressDeployment:
             cors_origins=cors_origins(settings.cors.allow_origins),
             page=settings.page,
             metrics=self._metrics,
-            unavailable=StatusWatch().unavailable,
+            unavailable=watch.unavailable,
+            model_states=lambda: {model.id: watch.state_of(model.deployment_name) for model in settings.models},
             metrics_text=self._metrics_text,
             new_ear=_new_ear,
             signing_key=signing_key,
@@ -109,17 +116,28 @@ class IngressDeployment:
     async def metrics_snapshot(self) -> list[Metric]:
         return self._metrics.snapshot()
 
+    async def quota_report(self, since_slot: int) -> Report:
+        return self._quotas.report(since_slot)
+
     async def _metrics_text(self) -> bytes:
         """A scrape reaches any one replica, so each answers for all."""
+        snapshots = await self._ask_all("metrics_snapshot")
+        return to_prometheus_text([self._metrics.snapshot()] if snapshots is None else snapshots)
+
+    async def _ask_for_reports(self, since_slot: int) -> list[Report] | None:
+        return await self._ask_all("quota_report", since_slot)
+
+    async def _ask_all(self, method: str, *args: Any) -> list[Any] | None:
+        """What every ingress replica answers, this one as well; None where they do not."""
         if self._peers is None:
             context = serve.get_replica_context()
             self._peers = serve.get_deployment_handle(context.deployment, context.app_name)
         try:
-            async with asyncio.timeout(METRICS_TIMEOUT_S):
-                snapshots: list[Any] = await call_all_replicas(self._peers, "metrics_snapshot")
-        except (TimeoutError, RayError, RayServeException):
-            snapshots = [self._metrics.snapshot()]
-        return to_prometheus_text(snapshots)
+            async with asyncio.timeout(PEERS_TIMEOUT_S):
+                return await call_all_replicas(self._peers, method, *args)
+        except (TimeoutError, RayError, RayServeException) as error:
+            logger.warning("The other ingress replicas could not be asked for %s: %s", method, type(error).__name__)
+            return None
 
 
 def _new_ear(format: LiveFormat) -> Ear:

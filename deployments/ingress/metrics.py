@@ -61,6 +61,18 @@ class IngressMetrics:
         self.audio_seconds = Counter(
             "auricle_audio_seconds", "Seconds of audio taken in", ["model", "task"], registry=registry
         )
+        self.key_requests = Counter(
+            "auricle_key_requests", "Requests and realtime sessions of an API key", ["key"], registry=registry
+        )
+        self.key_audio_seconds = Counter(
+            "auricle_key_audio_seconds", "Seconds of audio heard for an API key", ["key"], registry=registry
+        )
+        self.key_refusals = Counter(
+            "auricle_key_refusals",
+            "What an API key was refused by its limit of requests, audio or sessions",
+            ["key", "limit"],
+            registry=registry,
+        )
         self.tokens = Counter(
             "auricle_tokens",
             "Tokens of chats, read (prompt) and written (completion)",

@@ -5,8 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from deployments.ingress.catalogue import Catalogue
+from deployments.ingress.http.keys import ApiKey
 from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
 from deployments.ingress.metrics import IngressMetrics
+from deployments.ingress.quotas import Quotas
 from deployments.model_configs import DiarizationConfig
 from deployments.settings import LimitsConfig
 from pipelines.audio_types import LiveFormat
@@ -16,8 +18,11 @@ from pipelines.ports import AudioReader, ChatModel, Diarizer, Ear, Recognizer
 @dataclass(frozen=True, slots=True)
 class Services:
     """
+    api_keys: none where nobody needs one. quotas: what they have used, in this replica's metrics as well.
     recognizers, chat_models: by the real model id.
     unavailable: the deployments that cannot answer now; and why, of those that failed to start.
+    model_states: of each real model id "ready", "loading", "unloaded" or "failed", as it was when `unavailable` was
+        answered last.
     metrics_text: the numbers of every ingress replica together.
     new_ear: hears the audio of one realtime session.
     diarizer: None where no speakers are told apart.
@@ -29,13 +34,15 @@ class Services:
 
     catalogue: Catalogue
     limits: LimitsConfig
-    api_keys: frozenset[str]
+    api_keys: tuple[ApiKey, ...]
+    quotas: Quotas
     reader: AudioReader
     recognizers: Mapping[str, Recognizer]
     metrics: IngressMetrics
     unavailable: Callable[[], Awaitable[Mapping[str, str | None]]]
     metrics_text: Callable[[], Awaitable[bytes]]
     new_ear: Callable[[LiveFormat], Ear]
+    model_states: Callable[[], Mapping[str, str]] = dict
     chat_models: Mapping[str, ChatModel] = field(default_factory=dict)
     fetcher: MediaFetcher = field(default_factory=lambda: MediaFetcher(frozenset(), FetchLimits(max_bytes=26_214_400)))
     diarizer: Diarizer | None = None

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from typing import Literal
 
 from ray import serve
 from ray.serve.schema import (
@@ -17,6 +18,8 @@ from deployments.compat.serve import configuration_error_in
 
 logger = logging.getLogger("ray.serve")
 
+DeploymentState = Literal["ready", "loading", "unloaded", "failed"]
+
 STATUS_TIMEOUT_S = 0.5
 STATUS_FRESH_S = 0.5
 STATUS_STALE_S = 15.0
@@ -30,6 +33,7 @@ class StatusWatch:
 
     def __init__(self) -> None:
         self._unavailable: dict[str, str | None] = {"controller": None}
+        self._states: dict[str, DeploymentState] = {}
         self._known_at = float("-inf")
         self._silent_since: float | None = None
         self._refresh: asyncio.Task[None] | None = None
@@ -46,6 +50,10 @@ class StatusWatch:
         is_lost = self._silent_since is not None and time.monotonic() - self._silent_since > STATUS_STALE_S
         return {"controller": None} if is_lost else self._unavailable
 
+    def state_of(self, deployment: str) -> DeploymentState:
+        """As it was when `unavailable` was answered last."""
+        return self._states.get(deployment, "loading")
+
     async def _ask(self) -> None:
         app_name = serve.get_replica_context().app_name
         try:
@@ -55,6 +63,8 @@ class StatusWatch:
             logger.warning("Serve's controller could not be asked", exc_info=True)
             return
         self._unavailable = _unavailable(status, app_name)
+        app = status.applications.get(app_name)
+        self._states = {name: _state(one) for name, one in app.deployments.items()} if app else {}
         self._known_at, self._silent_since = time.monotonic(), None
 
 
@@ -70,6 +80,18 @@ def _unavailable(status: ServeStatus, app_name: str) -> dict[str, str | None]:
         and deployment.status not in (DeploymentStatus.UPSCALING, DeploymentStatus.DOWNSCALING)
         and not (deployment.status == DeploymentStatus.HEALTHY and not sum(deployment.replica_states.values()))
     }
+
+
+def _state(deployment: DeploymentStatusOverview) -> DeploymentState:
+    """A replica that only finishes what it has is as good as gone, and one that is replaced is loading."""
+    replicas = deployment.replica_states
+    if replicas.get(ReplicaState.RUNNING):
+        return "ready"
+    if _reason(deployment) is not None:
+        return "failed"
+    is_stopping = replicas.get(ReplicaState.STOPPING, 0) == sum(replicas.values())
+    is_calm = deployment.status in (DeploymentStatus.HEALTHY, DeploymentStatus.DOWNSCALING)
+    return "unloaded" if is_stopping and is_calm else "loading"
 
 
 def _reason(deployment: DeploymentStatusOverview) -> str | None:

@@ -17,7 +17,9 @@ PROBE_TIMEOUT_S = 10
 @pytest.mark.parametrize("path", ["/health", "/v1/health"])
 def test_ops_01_health(api: Api, path: str) -> None:
     response = api.get(path)
-    assert (response.status_code, response.json()) == (200, {"status": "healthy"})
+    models = dict.fromkeys((ASR_MODEL, MODEL), "ready")
+    assert (response.status_code, response.json()["status"]) == (200, "healthy")
+    assert response.json()["models"].items() >= models.items()
 
 
 @pytest.mark.real

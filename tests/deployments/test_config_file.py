@@ -107,6 +107,17 @@ def with_chat(config: dict[str, Any], **options: Any) -> None:
         application(config)["deployments"].append({"name": "chat-org-Chat-1B", **options})
 
 
+def unloading(config: dict[str, Any]) -> None:
+    application(config)["args"]["models"][0].update(unload_after_s=300)
+
+
+def test_a_model_that_is_unloaded_is_there_at_first(tmp_path: Path) -> None:
+    """So its replica counts among what must fit."""
+    needs(tmp_path, unloading, 2.25, 0.5)
+    with pytest.raises(ConfigurationError, match=r"needs 2\.25 CPUs"):
+        needs(tmp_path, unloading, 2, 0.5)
+
+
 def test_a_model_that_chats_is_a_deployment_of_its_own(tmp_path: Path) -> None:
     options = {"num_replicas": 2, "max_queued_requests": 8, "user_config": {"max_batch_size": 16}}
     loaded = load_config(written(tmp_path, lambda c: with_chat(c, **options))).applications[0].deployments[-1]
@@ -245,6 +256,14 @@ MISTAKES: list[tuple[Change, str]] = [
     (
         lambda c: with_chat(c, autoscaling_config={"policy": by_audio(target_wait_s=20)}),
         f"{AUDIO_BACKLOG} is for deployments that hear: 'chat-org-Chat-1B' measures no audio.",
+    ),
+    (
+        lambda c: (unloading(c), deployment(c, 2).update(num_replicas=1)),
+        "'tiny' has 'unload_after_s', so 'asr-tiny' cannot have 'num_replicas' as well.",
+    ),
+    (
+        lambda c: (unloading(c), deployment(c, 2).update(autoscaling_config={"min_replicas": 0})),
+        "'tiny' has 'unload_after_s', so 'asr-tiny' cannot have 'autoscaling_config' as well.",
     ),
     (lambda c: application(c)["args"].update(media={"hosts": ["a"]}), "Unknown key 'media.hosts'."),
     (lambda c: c.pop("applications"), "applications: Field required."),

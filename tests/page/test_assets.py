@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
+from deployments.ingress.http.keys import unnamed
 from deployments.ingress.page.assets import load_assets
 from deployments.ingress.page.route import HEADERS
 from deployments.settings import Settings
@@ -80,7 +81,7 @@ def test_there_is_nothing_else(client: TestClient, path: str) -> None:
 
 
 def test_the_page_needs_no_key() -> None:
-    with TestClient(scripted_api(api_keys=frozenset({"secret"}))) as client:
+    with TestClient(scripted_api(api_keys=unnamed(["secret"]))) as client:
         assert {client.get(path).status_code for path in PATHS} == {200}
         assert client.get("/v1/models").status_code == 401
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
+from deployments.ingress.http.keys import unnamed
 from tests.conftest import Clip, Server
 from tests.page.conftest import Visit
 from tests.scripted.server import scripted_api, served
@@ -14,7 +15,7 @@ KEY = "the-right-key"
 
 @pytest.fixture(scope="module")
 def closed_server() -> Iterator[Server]:
-    with served(scripted_api(api_keys=frozenset({KEY}))) as server:
+    with served(scripted_api(api_keys=unnamed([KEY]))) as server:
         yield server
 
 

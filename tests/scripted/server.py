@@ -22,6 +22,7 @@ from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
 from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
 from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
+from deployments.ingress.quotas import Quotas
 from deployments.ingress.services import Services
 from deployments.settings import Settings
 from tests.conftest import Server, embedded_config, free_port
@@ -59,11 +60,13 @@ def scripted_api(**changes: Any) -> FastAPI:
     services = Services(
         catalogue=Catalogue(settings, int(time.time())),
         limits=settings.limits,
-        api_keys=frozenset(),
+        api_keys=(),
+        quotas=Quotas(metrics),
         reader=LocalReader(settings.limits.decoding()),
         recognizers={model: ScriptedRecognizer(observe(model)) for model in speech},
         metrics=metrics,
         unavailable=nothing_unavailable,
+        model_states=lambda: dict.fromkeys((*speech, *chat), "ready"),
         metrics_text=metrics_text,
         new_ear=partial(LiveEar, SileroModel()),
         chat_models={model: ScriptedChatModel(observe(model)) for model in chat},

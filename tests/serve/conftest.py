@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.conftest import RunningServer, Server, free_port
 from tests.serve.coded_audio import CodedAudio, join, pause, speech_clips, ten_minutes
@@ -17,6 +18,9 @@ CHAT = "tests.serve.scripted_chat:Counter"
 CHAT_MODELS = ("counter", "narrow-chat", "elastic-chat")
 MAX_AUDIO_S = 900.0
 MAX_WINDOW_S = 60.0
+LIMITED_KEY, FREE_KEY = "sk-limited", "sk-free"
+REQUESTS_PER_HOUR = 30
+UNLOAD_AFTER_S = 6
 
 
 def scripted_model(name: str, engine: str, seconds: float) -> dict[str, Any]:
@@ -103,6 +107,38 @@ def records_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def scripted_server(tmp_path_factory: pytest.TempPathFactory, records_directory: Path) -> Iterator[Server]:
     with RunningServer(scripted_config(records_directory), tmp_path_factory.mktemp("scripted")) as running:
+        yield running
+
+
+def napping_config(records: Path) -> dict[str, Any]:
+    """Two ingress replicas, and two models that are unloaded while nobody asks."""
+    models = [
+        {**scripted_model("nap", "CodeReader", 0), "unload_after_s": UNLOAD_AFTER_S},
+        {"id": "chat-nap", "task": "chat", "engine": CHAT, "source": str(records), "unload_after_s": UNLOAD_AFTER_S},
+    ]
+    deployments = [
+        light("ingress", num_replicas=2),
+        light("audio", max_ongoing_requests=16),
+        light("asr-nap"),
+        light("chat-chat-nap"),
+    ]
+    return serve_config(models, deployments)
+
+
+@pytest.fixture(scope="session")
+def napping_logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("napping-logs")
+
+
+@pytest.fixture(scope="session")
+def napping(tmp_path_factory: pytest.TempPathFactory, records_directory: Path, napping_logs: Path) -> Iterator[Server]:
+    directory = tmp_path_factory.mktemp("napping")
+    keys = [{"name": "limited", "key": LIMITED_KEY, "requests_per_hour": REQUESTS_PER_HOUR}]
+    (directory / "keys.yaml").write_text(yaml.safe_dump({"keys": keys}))
+    config = napping_config(records_directory)
+    config["logging_config"] = {"logs_dir": str(napping_logs)}
+    environment = {"AURICLE_API_KEYS": FREE_KEY, "AURICLE_API_KEYS_FILE": str(directory / "keys.yaml")}
+    with RunningServer(config, directory, **environment) as running:
         yield running
 
 

@@ -1,6 +1,6 @@
 """The API in this process, over fakes in the places of the audio, ASR and chat deployments."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,9 @@ from deployments.audio.live import LiveEar
 from deployments.audio.silero import SileroModel
 from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
+from deployments.ingress.http.keys import ApiKey, unnamed
 from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
+from deployments.ingress.quotas import Quotas
 from deployments.ingress.services import Services
 from deployments.settings import LimitsConfig, Settings
 from pipelines.ports import AudioReader, ChatModel, Recognizer
@@ -26,7 +28,7 @@ def api(
     reader: AudioReader | None = None,
     recognizer: Recognizer | None = None,
     chat_model: ChatModel | None = None,
-    api_keys: frozenset[str] = frozenset(),
+    api_keys: Iterable[str | ApiKey] = (),
     limits: LimitsConfig | None = None,
     cors_origins: frozenset[str] = frozenset(),
     is_shutting_down: Callable[[], bool] = lambda: False,
@@ -45,7 +47,8 @@ def api(
         Services(
             catalogue=Catalogue(Settings.model_validate({"models": models}), created_at=0),
             limits=limits or LimitsConfig(),
-            api_keys=api_keys,
+            api_keys=named(api_keys),
+            quotas=Quotas(metrics),
             reader=reader or FakeReader(),
             recognizers={MODEL: recognizer or FakeRecognizer()},
             chat_models={CHAT_MODEL: chat_model or FakeChatModel()},
@@ -59,10 +62,14 @@ def api(
     )
 
 
+def named(keys: Iterable[str | ApiKey]) -> tuple[ApiKey, ...]:
+    return tuple(key if isinstance(key, ApiKey) else unnamed([key])[0] for key in keys)
+
+
 def api_client(
     reader: AudioReader | None = None,
     recognizer: Recognizer | None = None,
-    api_keys: frozenset[str] = frozenset(),
+    api_keys: Iterable[str | ApiKey] = (),
     chat_model: ChatModel | None = None,
     limits: LimitsConfig | None = None,
     cors_origins: frozenset[str] = frozenset(),

@@ -23,8 +23,8 @@ from pipelines.errors import InvalidRequest
 AudioContent = InputAudioContent | AudioUrlContent
 
 
-def check_audio(request: ChatRequest, model: ChatModelConfig) -> None:
-    """What can be told without the model.
+def check_audio(request: ChatRequest, model: ChatModelConfig) -> int:
+    """How many audios there are, and what can be told of them without the model.
 
     Raises:
         InvalidRequest: audio where none may be (CHT-08), or too many.
@@ -38,6 +38,7 @@ def check_audio(request: ChatRequest, model: ChatModelConfig) -> None:
             )
     if num_audios > model.max_audios:
         raise InvalidRequest(f"At most {model.max_audios} audios are supported; there are {num_audios}.", "messages")
+    return num_audios
 
 
 def audio_parts(request: ChatRequest) -> Iterator[tuple[str, ChatMessage, AudioContent]]:

@@ -17,6 +17,7 @@ from deployments.ingress.chat.schema import UNION_TAGS, ChatRequest
 from deployments.ingress.http.admission import Admission
 from deployments.ingress.http.deadlines import until_deadline
 from deployments.ingress.http.json_body import inlined_schema, parse, read_json
+from deployments.ingress.http.keys import ApiKey
 from deployments.ingress.http.streams import open_stream
 from deployments.ingress.http.together import together
 from deployments.ingress.services import Services
@@ -45,8 +46,10 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
         del data  # megabytes of audio in base64
         model = services.catalogue.chat_model(request.model)
         check_chat(request)
-        check_audio(request, model)
-        events = until_deadline(_events(services, request, model), services.limits.max_request_s)
+        key = http_request.state.api_key
+        if check_audio(request, model):
+            services.quotas.check_audio(key)
+        events = until_deadline(_events(services, request, model, key), services.limits.max_request_s)
         request = _without_messages(request)
         renderer = ChatRenderer(request)
         if request.stream:
@@ -63,12 +66,12 @@ def _without_messages(request: ChatRequest) -> ChatRequest:
 
 
 async def _events(
-    services: Services, request: ChatRequest, model: ChatModelConfig
+    services: Services, request: ChatRequest, model: ChatModelConfig, key: ApiKey | None
 ) -> AsyncGenerator[ChoiceDelta, None]:
     """The messages read, then the pipeline's deltas; both counted."""
     metrics, started_at = services.metrics, time.monotonic()
     with _counted(metrics.waiting.labels(model.id)):
-        messages, options, num_heard_tokens = await _read(request, model, services)
+        messages, options, num_heard_tokens = await _read(request, model, services, key)
         request = _without_messages(request)
     pipeline = ChatPipeline(services.chat_models[model.id])
     work = pipeline.run(messages, options, request.n, request.stream, num_heard_tokens)
@@ -85,7 +88,7 @@ async def _events(
 
 
 async def _read(
-    request: ChatRequest, model: ChatModelConfig, services: Services
+    request: ChatRequest, model: ChatModelConfig, services: Services, key: ApiKey | None
 ) -> tuple[list[Message], SamplingOptions, int]:
     """The last are tokens that the model does not count itself. It tells what it is while its messages are heard: it
     may have to be loaded first."""
@@ -93,6 +96,7 @@ async def _read(
     reader = ConversationReader(ears, services.fetcher, model, services.limits.max_upload_bytes)
     messages, info = await together(reader.read(request), services.chat_models[model.id].info())
     services.metrics.audio_seconds.labels(model.id, "chat").inc(reader.audio_s)
+    services.quotas.charge_audio(key, reader.audio_s)
     return messages, to_options(request, said(model.sampling, info.sampling)), reader.num_audio_tokens
 
 

@@ -45,6 +45,9 @@ TABLE: dict[type[AudioServerError], tuple[int, str, str | None]] = {
     AudioServerError: (500, "server_error", "internal_error"),
 }
 
+MAX_OBEYED_S = 60.0
+"""OpenAI's SDKs wait for so long; some versions try again at once where they should wait for longer."""
+
 UNEXPECTED = AudioServerError("The server had an error while processing your request.")
 
 
@@ -67,6 +70,8 @@ def error_response(error: AudioServerError) -> JSONResponse:
     headers = {}
     if isinstance(error, RetryableError):
         headers["Retry-After"] = str(max(ceil(error.retry_after_s), 1))
+        if error.retry_after_s > MAX_OBEYED_S:
+            headers["x-should-retry"] = "false"
     elif status_of(error) >= 500:  # it would go wrong again: OpenAI's SDK does not retry then
         headers["x-should-retry"] = "false"
     if isinstance(error, DeadlineExceeded):

@@ -16,11 +16,12 @@ def operations_router(services: Services) -> APIRouter:
     @router.get("/v1/health")
     async def health() -> JSONResponse:
         unavailable = await services.unavailable()
+        models = dict(services.model_states())
         if unavailable:
             failed = {name: reason for name, reason in unavailable.items() if reason is not None}
-            body = {"status": "unhealthy", "unavailable": list(unavailable), "failed": failed}
+            body = {"status": "unhealthy", "unavailable": list(unavailable), "failed": failed, "models": models}
             return JSONResponse(body, 503, {"Retry-After": "2"})
-        return JSONResponse({"status": "healthy"})
+        return JSONResponse({"status": "healthy", "models": models})
 
     @router.get("/metrics")
     async def metrics() -> Response:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from starlette.websockets import WebSocket
 
 from deployments.ingress.http.errors import ForbiddenOrigin, InvalidApiKey
-from deployments.ingress.http.keys import bearer_token, check_key, owner_of
+from deployments.ingress.http.keys import ApiKey, bearer_token, check_key
 from deployments.ingress.realtime.client_secrets import Claims, ClientSecrets, is_client_secret
 from deployments.ingress.realtime.session import Session
 from deployments.ingress.services import Services
@@ -31,8 +31,9 @@ def sent_key(websocket: WebSocket) -> str:
     return bearer_token(websocket.headers) or (named[0] if named else "")
 
 
-def identify(websocket: WebSocket, services: Services) -> Claims:
-    """
+def identify(websocket: WebSocket, services: Services) -> tuple[Claims, ApiKey | None]:
+    """What a client secret says, and whose key it is that was sent, or is behind the secret.
+
     Raises:
         InvalidApiKey
         ForbiddenOrigin: browsers let every page open a socket to any host, and nothing here says that it may.
@@ -40,12 +41,13 @@ def identify(websocket: WebSocket, services: Services) -> Claims:
     sent = sent_key(websocket)
     if is_client_secret(sent):
         claims = ClientSecrets(services.signing_key).open(sent)
-        if services.api_keys and claims.owner not in {owner_of(key) for key in services.api_keys}:
+        owner = next((key for key in services.api_keys if key.owner == claims.owner), None)
+        if services.api_keys and owner is None:
             raise InvalidApiKey("The API key behind the client secret is no longer known.")
-        return claims
+        return claims, owner
     if not services.api_keys and not _is_own_page(websocket, services.cors_origins):
         raise ForbiddenOrigin("Pages of this origin may not open sessions here: see cors.allow_origins.")
-    return Claims(check_key(sent, services.api_keys), 0, {})
+    return Claims("", 0, {}), check_key(sent, services.api_keys)
 
 
 def _is_own_page(websocket: WebSocket, allowed: frozenset[str]) -> bool:
@@ -60,9 +62,9 @@ class OpenSessions:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._sessions: dict[Session, str] = {}
+        self._sessions: dict[Session, ApiKey | None] = {}
 
-    def check(self, owner: str) -> None:
+    def check(self, key: ApiKey | None) -> None:
         """
         Raises:
             Overloaded, ModelUnavailable: one more cannot be served well.
@@ -72,15 +74,16 @@ class OpenSessions:
             raise ModelUnavailable("The server is shutting down.", RETRY_AFTER_S)
         if len(self._sessions) >= limits.max_sessions:
             raise Overloaded("Too many realtime sessions are open. Try again later.", RETRY_AFTER_S)
-        most = limits.max_sessions_per_key
-        if most is not None and Counter(self._sessions.values())[owner] >= most:
+        most = limits.max_sessions_per_key if key is None or key.max_sessions is None else key.max_sessions
+        if most is not None and Counter(self._sessions.values())[key] >= most:
+            self._services.quotas.count_refusal(key, "sessions")
             raise Overloaded(f"At most {most} realtime sessions may be open with one key.", RETRY_AFTER_S)
         if any(session.overdue_s > MAX_OVERDUE_S for session in self._sessions):
             raise Overloaded("The server falls behind in the sessions that are open. Try again later.", RETRY_AFTER_S)
 
     @contextmanager
-    def hold(self, session: Session, owner: str) -> Iterator[None]:
-        self._sessions[session] = owner
+    def hold(self, session: Session, key: ApiKey | None) -> Iterator[None]:
+        self._sessions[session] = key
         self._services.metrics.sessions.set(len(self._sessions))
         try:
             yield

@@ -13,7 +13,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from deployments.ingress.http.errors import error_response
 from deployments.ingress.http.json_body import inlined_schema, parse, read_json
-from deployments.ingress.http.keys import bearer_token, check_key
 from deployments.ingress.realtime.admission import PROTOCOL, OpenSessions, identify, offered_protocols
 from deployments.ingress.realtime.client_secrets import Claims, ClientSecrets
 from deployments.ingress.realtime.events import new_id
@@ -46,7 +45,7 @@ def client_secrets_router(services: Services) -> APIRouter:
         config = initial_config(services, None, body.session)
         check_session(config, services.catalogue)
         expires_at = int(time.time()) + body.expires_after.seconds
-        owner = check_key(bearer_token(request.headers), services.api_keys)
+        owner = request.state.api_key.owner if request.state.api_key else ""
         value = ClientSecrets(services.signing_key).issue(Claims(owner, expires_at, config.on_wire()))
         session = {"id": new_id("sess"), "object": "realtime.transcription_session", "expires_at": expires_at}
         return JSONResponse({"value": value, "expires_at": expires_at, "session": {**session, **config.on_wire()}})
@@ -61,15 +60,17 @@ def realtime_router(services: Services) -> APIRouter:
     @router.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:
         try:
-            claims = identify(websocket, services)
-            sessions.check(claims.owner)
+            claims, key = identify(websocket, services)
+            sessions.check(key)
             config = initial_config(services, websocket.query_params.get("model"), claims.session)
             expires_at = int(time.time() + services.limits.max_session_s)
-            session = Session(services, config, expires_at)
+            session = Session(services, config, expires_at, key)
+            services.quotas.check_audio(key)
+            services.quotas.take_request(key)
         except AudioServerError as error:
             await websocket.send_denial_response(error_response(error))
             return
-        with sessions.hold(session, claims.owner):
+        with sessions.hold(session, key):
             await Connection(websocket, session, services).run()
 
     return router

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from deployments.ingress.http.errors import UNEXPECTED
+from deployments.ingress.http.keys import ApiKey
 from deployments.ingress.realtime.events import WrongEvent, error_event, new_id, on_wire, parse_event, session_event
 from deployments.ingress.realtime.options import to_turn_detection
 from deployments.ingress.realtime.rules import TRANSCRIPTION, check_session
@@ -24,6 +25,7 @@ from pipelines.audio_types import SAMPLE_RATE_HZ
 from pipelines.errors import AudioServerError, InvalidRequest, Overloaded, UnsupportedLanguage
 from pipelines.realtime import RealtimeSession
 from pipelines.realtime_types import (
+    AudioAppended,
     ClearRequested,
     CommitRequested,
     DetectionChanged,
@@ -71,8 +73,9 @@ class Turn:
 
 
 class Session:
-    def __init__(self, services: Services, config: SessionConfig, expires_at: int) -> None:
-        """
+    def __init__(self, services: Services, config: SessionConfig, expires_at: int, key: ApiKey | None = None) -> None:
+        """`key`: whose minutes of audio it uses.
+
         Raises:
             InvalidRequest: it shall do what its model cannot.
         """
@@ -81,6 +84,7 @@ class Session:
         self._services = services
         self._config = config
         self._expires_at = expires_at
+        self._key = key
         self._model = check_session(config, services.catalogue)
         self._machine = RealtimeSession(
             to_turn_detection(config), partial(new_id, "item"), self._tells_early(), max_turn_s(self._model)
@@ -144,6 +148,8 @@ class Session:
                 f"More than {MAX_PENDING_S:.0f} s of audio wait to be transcribed. This audio was not taken: "
                 "send it again later, or at the pace of speech."
             )
+        if all(turn.committed_at is not None for turn in self._turns.values()):  # who speaks may end the turn
+            self._services.quotas.check_audio(self._key)
         try:
             data = base64.b64decode(audio, validate=True)
         except (binascii.Error, ValueError):
@@ -177,6 +183,8 @@ class Session:
     # What the machine tells
 
     def _receive(self, event: SessionInput) -> None:
+        if isinstance(event, AudioAppended):
+            self._services.quotas.charge_audio(self._key, len(event.samples) / SAMPLE_RATE_HZ)
         self._act(self._machine.receive(event))
 
     def _act(self, outputs: Iterable[SessionOutput]) -> None:

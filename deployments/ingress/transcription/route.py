@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from deployments.ingress.catalogue import ServedModel
 from deployments.ingress.http.admission import Admission
 from deployments.ingress.http.deadlines import deadline, until_deadline
+from deployments.ingress.http.keys import ApiKey
 from deployments.ingress.http.streams import open_stream
 from deployments.ingress.http.together import together
 from deployments.ingress.services import Services
@@ -51,6 +52,7 @@ class Job:
     task: Task
     upload: bytes | None
     """None where it is still to be fetched."""
+    api_key: ApiKey | None
 
 
 TRANSCRIPTIONS = Endpoint("transcribe", check_transcription)
@@ -84,7 +86,7 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
         request, model, upload = await _read(http_request, services, admission, endpoint, held)
         clips = known_speaker_clips(request)
         request = request.model_copy(update={"known_speaker_references": []})  # megabytes that nobody needs any more
-        job = Job(request, model, endpoint.task, upload)
+        job = Job(request, model, endpoint.task, upload, http_request.state.api_key)
         events = until_deadline(_events(services, job, clips), services.limits.max_request_s)
         if request.stream:
             renderer = StreamRenderer(request, model, endpoint.task)
@@ -139,6 +141,7 @@ async def _events(services: Services, job: Job, clips: dict[str, bytes]) -> Asyn
         async with AsyncExitStack() as held:
             transcription = await _open(services, job, upload, known_speakers, held)
             metrics.audio_seconds.labels(root, job.task).inc(transcription.info.duration_s)
+            services.quotas.charge_audio(job.api_key, transcription.info.duration_s)
             gauge.dec()
             gauge = metrics.running.labels(root)
             gauge.inc()

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import inspect
+import pickle
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,11 +17,11 @@ from ray import serve
 from ray._private import worker as ray_worker
 from ray.exceptions import RayTaskError
 from ray.serve import context
-from ray.serve._private.common import DeploymentHandleSource, DeploymentID, ReplicaID
+from ray.serve._private.common import DeploymentHandleSource, DeploymentID, ReplicaID, TimeStampedValue
 from ray.serve._private.replica import Replica as ServeReplica
 from ray.serve._private.replica import ReplicaActor
 from ray.serve._private.request_router.common import PendingRequest
-from ray.serve.config import AutoscalingConfig, RequestRouterConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingContext, RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import (
     DeploymentSchema,
@@ -38,8 +39,10 @@ from deployments.compat.serve import (
     configuration_error_in,
     decide,
     is_shutting_down,
+    none_or_one_replica,
     schema_fields,
 )
+from deployments.decoding.unloading import IDLE_S, UnloadWhenIdle
 from pipelines.errors import ConfigurationError
 from tests.support.contracts import contract
 
@@ -122,6 +125,41 @@ async def test_calls_of_one_request_have_ids_of_their_own(handle: DeploymentHand
 async def test_all_replicas_can_be_asked(handle: DeploymentHandle) -> None:
     with kept("a handle's broadcast"):
         assert await call_all_replicas(handle, "greet") == ["Hello all"]
+
+
+async def test_all_replicas_can_be_asked_for_something(handle: DeploymentHandle) -> None:
+    with kept("a handle's broadcast"):
+        assert await call_all_replicas(handle, "greet", "you") == ["Hello you"]
+
+
+def test_a_policy_of_one_s_own_decides_between_none_and_one() -> None:
+    """With what Serve gives a policy, through the bytes by which it reaches the controller."""
+    with kept("the autoscaling of a model that is unloaded"):
+        config = none_or_one_replica(UnloadWhenIdle, unload_after_s=60.0)
+        assert (config.min_replicas, config.initial_replicas, config.max_replicas) == (0, 1, 1)
+        carried = pickle.loads(config.policy.get_serialized_policy_def())
+        policy = carried(**config.policy.policy_kwargs)
+        replica = ReplicaID("a", DeploymentID("asr", "app"))
+        context = AutoscalingContext(
+            deployment_id=DeploymentID("asr", "app"),
+            deployment_name="asr",
+            app_name="app",
+            current_num_replicas=1,
+            target_num_replicas=1,
+            running_replicas=[replica],
+            total_num_requests=0.0,
+            total_queued_requests=0.0,
+            aggregated_metrics={},
+            raw_metrics={IDLE_S: {replica: [TimeStampedValue(1.0, 70.0)]}},
+            capacity_adjusted_min_replicas=0,
+            capacity_adjusted_max_replicas=1,
+            policy_state={},
+            last_scale_up_time=None,
+            last_scale_down_time=None,
+            current_time=1.0,
+            config=config,
+        )
+        assert policy(context) == (0, {})
 
 
 @pytest.mark.parametrize(

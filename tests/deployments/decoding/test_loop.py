@@ -283,6 +283,23 @@ async def test_what_add_refuses_fails_alone() -> None:
         assert [(await good)[0], (await also_good)[0]] == [3, 3]
 
 
+async def test_how_long_it_has_been_idle() -> None:
+    engine = CountingEngine(is_gated=True)
+    async with looping(engine, 1) as loop:
+        await asyncio.sleep(0.02)
+        assert loop.idle_s >= 0.02
+        aboard, leaving = submit(loop, 1, 5)
+        await until(lambda: bool(engine.aboard))
+        leaving.cancel()
+        await settle()
+        assert loop.idle_s == 0
+        engine.allow.release(10)
+        await aboard
+        assert loop.idle_s < 0.02
+        await asyncio.sleep(0.02)
+        assert loop.idle_s >= 0.02
+
+
 @pytest.mark.timeout(20)
 async def test_an_unexpected_error_in_add_fails_alone() -> None:
     async with looping(CountingEngine()) as loop:

@@ -6,7 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.serve.schema import ApplicationStatusOverview, ServeStatus
+from ray.serve.schema import (
+    ApplicationStatusOverview,
+    DeploymentStatus,
+    DeploymentStatusOverview,
+    DeploymentStatusTrigger,
+    ReplicaState,
+    ServeStatus,
+)
 
 from deployments.remote import status
 from deployments.remote.status import StatusWatch
@@ -21,11 +28,12 @@ class Controller:
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.num_asked = 0
+        self.deployments: dict[str, DeploymentStatusOverview] = {}
 
     def status(self) -> ServeStatus:
         self.num_asked += 1
         assert self.may_answer.wait(30)
-        return ServeStatus(applications={"app": ApplicationStatusOverview("RUNNING", "", 0.0, {})})
+        return ServeStatus(applications={"app": ApplicationStatusOverview("RUNNING", "", 0.0, self.deployments)})
 
 
 @pytest.fixture
@@ -92,3 +100,45 @@ async def test_a_controller_that_fails_is_lost_after_a_while(
     assert await watch.unavailable() == {}
     wait(status.STATUS_STALE_S + 1)
     assert await watch.unavailable() == SILENT
+
+
+def deployed(status: DeploymentStatus, message: str = "", **replicas: int) -> DeploymentStatusOverview:
+    return DeploymentStatusOverview(
+        status=status,
+        status_trigger=DeploymentStatusTrigger.UNSPECIFIED,
+        message=message,
+        replica_states={ReplicaState(name): count for name, count in replicas.items()},
+    )
+
+
+@pytest.mark.parametrize(
+    ("deployment", "state", "is_unavailable"),
+    [
+        (deployed(DeploymentStatus.HEALTHY, RUNNING=1), "ready", False),
+        (deployed(DeploymentStatus.UPDATING, RUNNING=1, STARTING=1), "ready", False),
+        (deployed(DeploymentStatus.UPDATING, STARTING=1), "loading", True),
+        (deployed(DeploymentStatus.HEALTHY), "unloaded", False),
+        (deployed(DeploymentStatus.DOWNSCALING, STOPPING=1), "unloaded", False),
+        (deployed(DeploymentStatus.UPSCALING, STARTING=1), "loading", False),
+        (deployed(DeploymentStatus.UPSCALING), "loading", False),
+        (deployed(DeploymentStatus.UPSCALING, STARTING=1, STOPPING=1), "loading", False),
+        (deployed(DeploymentStatus.UNHEALTHY, STARTING=1), "loading", True),
+        (deployed(DeploymentStatus.UNHEALTHY, STOPPING=1), "loading", True),
+        (deployed(DeploymentStatus.DEPLOY_FAILED), "failed", True),
+        (
+            deployed(DeploymentStatus.UPDATING, "\npipelines.errors.ConfigurationError: No.\n", STARTING=1),
+            "failed",
+            True,
+        ),
+    ],
+)
+async def test_what_a_deployment_is(
+    controller: Controller, wait: Any, deployment: DeploymentStatusOverview, state: str, is_unavailable: bool
+) -> None:
+    watch = StatusWatch()
+    assert watch.state_of("asr") == "loading"
+    controller.deployments["asr"] = deployment
+    while (unavailable := await watch.unavailable()) == SILENT:
+        pass
+    assert watch.state_of("asr") == state
+    assert ("asr" in unavailable) == is_unavailable

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from deployments.ingress.http.keys import ApiKey, digest_of
 from deployments.ingress.realtime.admission import MAX_OVERDUE_S
 from deployments.ingress.realtime.route import Connection
 from deployments.ingress.realtime.schema import SessionConfig
@@ -113,6 +114,32 @@ def test_sessions_of_one_key_are_bounded() -> None:
             assert refusal(server, **bearer(secret))[0] == 429
             with connected(server, **bearer("second-key")) as session:
                 session.answers()
+
+
+def test_a_key_may_have_a_number_of_sessions_of_its_own() -> None:
+    keys = [ApiKey(name, digest_of(name), max_sessions=most) for name, most in (("none", 0), ("two", 2), ("any", None))]
+    with serving({"max_sessions_per_key": 1}, api_keys=keys) as server:
+        assert refusal(server, **bearer("none"))[0] == 429
+        with connected(server, **bearer("two")), connected(server, **bearer("two")), connected(server, **bearer("any")):
+            for name in ("two", "any"):
+                status, error = refusal(server, **bearer(name))
+                assert (status, error["code"]) == (429, "rate_limit_exceeded")
+        metrics = httpx.get(f"{server.url}/metrics").text
+        assert 'auricle_key_refusals_total{key="two",limit="sessions"} 1.0' in metrics
+
+
+def test_a_session_is_a_request_of_its_key() -> None:
+    """Also one that a client secret opens; making the secret is none, and a session that is refused is none either."""
+    keys = [ApiKey("anna", digest_of("sk-anna"), requests_per_hour=1)]
+    with serving(api_keys=keys) as server:
+        path = f"{server.url}/v1/realtime/client_secrets"
+        secret = httpx.post(path, json={}, headers=bearer("sk-anna")).json()["value"]
+        assert refusal(server, "?model=none", **bearer("sk-anna"))[0] == 404
+        with connected(server, **bearer(secret)) as session:
+            session.answers()
+        status, error = refusal(server, **bearer("sk-anna"))
+        assert (status, error["type"], error["code"]) == (429, "rate_limit_error", "rate_limit_exceeded")
+        assert int(error["retry-after"]) >= 3_600
 
 
 def test_where_somebody_waits_for_long_nobody_more_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:

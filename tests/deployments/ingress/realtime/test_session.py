@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from deployments.ingress.catalogue import Catalogue
+from deployments.ingress.http.keys import ApiKey
 from deployments.ingress.metrics import IngressMetrics
+from deployments.ingress.quotas import Quotas
 from deployments.ingress.realtime.schema import SessionConfig
 from deployments.ingress.realtime.session import MAX_PENDING_S, Session
 from deployments.ingress.services import Services
@@ -77,13 +79,15 @@ def services(recognizer: FakeRecognizer) -> Services:
     async def no_text() -> bytes:
         return b""
 
+    metrics = IngressMetrics()
     return Services(
         catalogue=Catalogue(Settings.model_validate({"models": [{"id": MODEL}]}), created_at=0),
         limits=LimitsConfig(),
-        api_keys=frozenset(),
+        api_keys=(),
+        quotas=Quotas(metrics),
         reader=FakeReader(),
         recognizers={MODEL: recognizer},
-        metrics=IngressMetrics(),
+        metrics=metrics,
         unavailable=nothing,
         metrics_text=no_text,
         new_ear=FrameEar,
@@ -91,9 +95,11 @@ def services(recognizer: FakeRecognizer) -> Services:
 
 
 @asynccontextmanager
-async def opened(recognizer: FakeRecognizer, detection: dict[str, Any] | None = None) -> AsyncIterator[Client]:
+async def opened(
+    recognizer: FakeRecognizer, detection: dict[str, Any] | None = None, key: ApiKey | None = None
+) -> AsyncIterator[Client]:
     config = SessionConfig.of_model(MODEL).updated({"audio": {"input": {"turn_detection": detection}}})
-    client = Client(Session(services(recognizer), config, expires_at=0))
+    client = Client(Session(services(recognizer), config, 0, key))
     assert kinds(client.news()) == ["session.created"]
     try:
         yield client
@@ -190,6 +196,24 @@ async def test_audio_far_ahead_of_its_text_is_refused_and_the_rest_is_not_lost()
         await client.session.finish()
         completed = client.news() or client.seen
         assert len(completed[-1]["transcript"].split()) >= num_pieces
+
+
+async def test_a_key_that_is_used_up_is_told_when_its_turn_is_over() -> None:
+    """What was begun is heard to its end; then no audio is taken, and the session goes on."""
+    key = ApiKey("anna", "digest", audio_minutes_per_hour=0.1)
+    async with opened(FakeRecognizer(), key=key) as client:
+        assert await client.speak(LOUD * round(5 / FRAME_S)) == []
+        assert await client.speak(LOUD * round(5 / FRAME_S)) == []
+        assert await client.speak(LOUD * round(5 / FRAME_S)) == []
+        completed = (await client.send("input_audio_buffer.commit"))[-1]
+        assert completed["type"] == f"{TRANSCRIPTION}.completed"
+        (refused,) = await client.speak(LOUD * 10)
+        assert (refused["type"], refused["error"]["type"]) == ("error", "rate_limit_error")
+        assert refused["error"]["code"] == "rate_limit_exceeded"
+        assert "'anna'" in refused["error"]["message"]
+        assert kinds(await client.send("input_audio_buffer.clear")) == ["input_audio_buffer.cleared"]
+        charged = client.session._services.metrics.key_audio_seconds.labels("anna")._value.get()
+        assert charged == pytest.approx(3 * round(5 / FRAME_S) * FRAME_S)
 
 
 async def test_how_late_it_is() -> None:

@@ -1,0 +1,236 @@
+"""What a key may ask for in an hour, over the API and the real SDK."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+import pytest
+from openai import AsyncOpenAI, RateLimitError
+from prometheus_client.parser import text_string_to_metric_families
+
+from deployments.ingress.http.keys import ApiKey, digest_of
+from deployments.ingress.http.rate_headers import duration
+from deployments.ingress.ledger import Ledger, Report
+from deployments.ingress.metrics import IngressMetrics
+from deployments.ingress.quotas import EXCHANGE_S, Quotas
+from pipelines.errors import Overloaded
+from tests.support.api import CHAT_MODEL, MODEL, api_client
+from tests.support.fakes import FakeReader
+
+
+def key(name: str = "anna", **limits: Any) -> ApiKey:
+    return ApiKey(name, digest_of(f"sk-{name}"), **limits)
+
+
+def bearer(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer sk-{name}"}
+
+
+async def transcribe(client: httpx.AsyncClient, name: str = "anna", path: str = "transcriptions") -> httpx.Response:
+    files, data = {"file": b"audio"}, {"model": MODEL}
+    return await client.post(f"/v1/audio/{path}", headers=bearer(name), files=files, data=data)
+
+
+async def chat(client: httpx.AsyncClient, *parts: dict[str, Any]) -> httpx.Response:
+    body = {"model": CHAT_MODEL, "messages": [{"role": "user", "content": [*parts, {"type": "text", "text": "Hi"}]}]}
+    return await client.post("/v1/chat/completions", headers=bearer("anna"), json=body)
+
+
+async def samples(client: httpx.AsyncClient) -> dict[tuple[str, ...], float]:
+    """The numbers of keys, by name and labels."""
+    text = (await client.get("/metrics")).text
+    assert "sk-" not in text
+    assert digest_of("sk-anna") not in text
+    return {
+        (sample.name, *(value for label, value in sample.labels.items() if label != "replica")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith("auricle_key_")
+    }
+
+
+AUDIO = {"type": "input_audio", "input_audio": {"data": "YXVkaW8=", "format": "wav"}}
+
+
+async def test_requests_are_counted_and_refused_by_key() -> None:
+    async with api_client(api_keys=[key(requests_per_hour=2), key("ben"), "sk-other"]) as client:
+        answers = [await transcribe(client), await transcribe(client, path="translations"), await transcribe(client)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert [answer.headers["x-ratelimit-limit-requests"] for answer in answers] == ["2", "2", "2"]
+        assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["1", "0", "0"]
+        assert all(answer.headers["x-ratelimit-reset-requests"].startswith("1h0m") for answer in answers)
+        error = answers[-1].json()["error"]
+        assert error.keys() == {"message", "type", "param", "code"}
+        assert (error["type"], error["param"], error["code"]) == ("rate_limit_error", None, "rate_limit_exceeded")
+        assert "'anna'" in error["message"]
+        assert 3_600 <= int(answers[-1].headers["retry-after"]) <= 3_660
+        assert (await chat(client)).status_code == 429
+        others = [await transcribe(client, "ben") for _ in range(3)] + [await transcribe(client, "other")]
+        assert [answer.status_code for answer in others] == [200] * 4
+        assert not any(name.startswith("x-ratelimit") for answer in others for name in answer.headers)
+        assert await samples(client) == {
+            ("auricle_key_requests_total", "anna"): 2,
+            ("auricle_key_requests_total", "ben"): 3,
+            ("auricle_key_requests_total", "key-1"): 1,
+            ("auricle_key_refusals_total", "anna", "requests"): 2,
+            ("auricle_key_audio_seconds_total", "anna"): 2,
+            ("auricle_key_audio_seconds_total", "ben"): 3,
+            ("auricle_key_audio_seconds_total", "key-1"): 1,
+        }
+
+
+async def test_lists_and_operations_use_nothing_up() -> None:
+    async with api_client(api_keys=[key(requests_per_hour=1)]) as client:
+        for _ in range(3):
+            assert (await client.get("/v1/models", headers=bearer("anna"))).status_code == 200
+        assert (await transcribe(client)).status_code == 200
+        assert (await client.get("/v1/models", headers=bearer("anna"))).status_code == 200
+
+
+async def test_who_is_refused_sends_no_body() -> None:
+    """It is refused before anything is read, and so is one that could not be parsed."""
+    async with api_client(api_keys=[key(requests_per_hour=1)]) as client:
+        first = await client.post("/v1/audio/transcriptions", content=b"no form", headers=bearer("anna"))
+        assert first.status_code == 400
+        assert first.headers["x-ratelimit-remaining-requests"] == "0"
+
+        async def body() -> Any:
+            raise AssertionError("the body is read")
+            yield b""
+
+        refused = await client.post("/v1/audio/transcriptions", content=body(), headers=bearer("anna"))
+        assert refused.status_code == 429
+
+
+async def test_a_wrong_key_is_a_401_however_much_it_asks() -> None:
+    async with api_client(api_keys=[key(requests_per_hour=1)]) as client:
+        assert [(await transcribe(client, "ben")).status_code for _ in range(3)] == [401] * 3
+        assert (await transcribe(client)).status_code == 200
+
+
+async def test_minutes_of_audio_end_when_more_than_there_were_is_heard() -> None:
+    reader = FakeReader(duration_s=40.0, chunk_s=40.0)
+    async with api_client(reader, api_keys=[key(audio_minutes_per_hour=1)]) as client:
+        assert [(await transcribe(client)).status_code for _ in range(3)] == [200, 200, 429]
+        assert (await samples(client))["auricle_key_audio_seconds_total", "anna"] == 80
+        assert (await samples(client))["auricle_key_refusals_total", "anna", "audio"] == 1
+        assert (await samples(client))["auricle_key_requests_total", "anna"] == 2
+        assert (await chat(client)).status_code == 200  # it hears nothing
+        refused = await chat(client, AUDIO)
+        assert refused.status_code == 429
+        assert "1 minutes of audio" in refused.json()["error"]["message"]
+
+
+async def test_a_chat_s_audio_is_charged() -> None:
+    reader = FakeReader(duration_s=30.0, chunk_s=30.0)
+    async with api_client(reader, api_keys=[key(audio_minutes_per_hour=0.5)]) as client:
+        assert (await chat(client, AUDIO)).status_code == 200
+        assert (await chat(client, AUDIO)).status_code == 429
+        assert (await transcribe(client)).status_code == 429
+
+
+async def test_a_stream_is_charged_and_tells_what_is_left() -> None:
+    async with api_client(api_keys=[key(requests_per_hour=5)]) as client:
+        files, data = {"file": b"audio"}, {"model": MODEL, "stream": "true"}
+        answer = await client.post("/v1/audio/transcriptions", headers=bearer("anna"), files=files, data=data)
+        assert answer.headers["x-ratelimit-remaining-requests"] == "4"
+        assert (await samples(client))["auricle_key_audio_seconds_total", "anna"] == 1
+
+
+async def test_nobody_is_counted_where_nobody_needs_a_key() -> None:
+    async with api_client() as client:
+        assert (await transcribe(client)).status_code == 200
+        assert await samples(client) == {}
+
+
+async def test_the_sdk_sees_a_rate_limit_error_and_does_not_try_again() -> None:
+    keys = [key(requests_per_hour=1)]
+    async with api_client(api_keys=keys) as http:
+        client = AsyncOpenAI(base_url="http://auricle/v1", api_key="sk-anna", http_client=http, max_retries=2)
+        first = await client.audio.transcriptions.with_raw_response.create(model=MODEL, file=("a.wav", b"audio"))
+        assert first.headers["x-ratelimit-remaining-requests"] == "0"
+        with pytest.raises(RateLimitError) as refused:
+            await client.audio.transcriptions.create(model=MODEL, file=("a.wav", b"audio"))
+        assert int(refused.value.response.headers["retry-after"]) >= 3_600
+        assert refused.value.code == "rate_limit_exceeded"
+        assert (await samples(http))["auricle_key_refusals_total", "anna", "requests"] == 1
+
+
+# Several replicas
+
+
+class Peers:
+    """Ingress replicas that can be asked, at a time of the test's own."""
+
+    def __init__(self, count: int) -> None:
+        self.now = 6_000.0
+        self.can_answer = True
+        self.asked_since: list[int] = []
+        self.quotas = [Quotas(IngressMetrics(), Ledger(lambda: self.now), self.ask) for _ in range(count)]
+
+    async def ask(self, since_slot: int) -> Iterable[Report] | None:
+        self.asked_since.append(since_slot)
+        if not self.can_answer:
+            return None
+        return [one.report(since_slot) for one in self.quotas]
+
+    async def take(self, replica: int, key: ApiKey) -> bool:
+        """As a request that comes a while after the one before it."""
+        quotas = self.quotas[replica]
+        quotas._exchanged_at = float("-inf")
+        try:
+            quotas.take_request(key)
+        except Overloaded:
+            return False
+        finally:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        return True
+
+
+async def test_a_limit_holds_for_all_replicas_together() -> None:
+    peers, limited = Peers(3), key(requests_per_hour=30)
+    admitted = [await peers.take(number % 3, limited) for number in range(90)]
+    assert 30 <= sum(admitted) <= 30 + 2  # each of the others may admit one before it hears
+    assert not any(admitted[36:])
+    peers.now += 3_661
+    assert [await peers.take(replica, limited) for replica in range(3)] == [True] * 3
+
+
+async def test_peers_are_asked_once_in_a_while_and_for_what_is_new() -> None:
+    peers, limited = Peers(1), key(requests_per_hour=1_000)
+    for _ in range(50):
+        peers.quotas[0].take_request(limited)
+        await asyncio.sleep(0)
+    assert len(peers.asked_since) == 1
+    await asyncio.sleep(EXCHANGE_S)
+    peers.quotas[0].take_request(limited)
+    await asyncio.sleep(0)
+    assert peers.asked_since == [-1, 99]  # one minute more, for clocks that differ
+
+
+async def test_peers_are_not_asked_for_keys_without_limits() -> None:
+    peers = Peers(1)
+    peers.quotas[0].take_request(key())
+    peers.quotas[0].take_request(None)
+    await asyncio.sleep(0)
+    assert peers.asked_since == []
+
+
+async def test_what_peers_did_not_tell_they_are_asked_for_again() -> None:
+    peers, limited = Peers(2), key(requests_per_hour=4)
+    peers.can_answer = False
+    assert [await peers.take(1, limited) for _ in range(4)] == [True] * 4
+    peers.now += 600
+    assert await peers.take(0, limited)
+    peers.can_answer = True
+    await peers.take(0, limited)
+    assert not await peers.take(0, limited)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (0.2, "1s"), (59, "59s"), (60, "1m0s"), (3_599.5, "1h0m0s"), (3_661, "1h1m1s")]
+)
+def test_durations_as_openai_writes_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

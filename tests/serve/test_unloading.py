@@ -1,0 +1,73 @@
+"""Models that are unloaded while nobody asks (`unload_after_s`), and come back with a request."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.conftest import Server
+from tests.serve.conftest import FREE_KEY, UNLOAD_AFTER_S
+from tests.serve.tools import TIMEOUT_S, is_healthy, replica_pids, wait_until
+
+HEADERS = {"Authorization": f"Bearer {FREE_KEY}"}
+
+
+def states(server: Server) -> dict[str, str]:
+    answer = httpx.get(f"{server.url}/health", timeout=5)
+    assert answer.status_code == 200, answer.text
+    models: dict[str, str] = answer.json()["models"]
+    return models
+
+
+def transcribe(server: Server, upload: bytes, **fields: str) -> httpx.Response:
+    return httpx.post(
+        f"{server.url}/v1/audio/transcriptions",
+        files={"file": ("audio", upload)},
+        data={"model": "nap", **fields},
+        headers=HEADERS,
+        timeout=TIMEOUT_S,
+    )
+
+
+def chat(server: Server, orders: str, **more: Any) -> httpx.Response:
+    body = {"model": "chat-nap", "messages": [{"role": "user", "content": orders}], **more}
+    return httpx.post(f"{server.url}/v1/chat/completions", json=body, headers=HEADERS, timeout=TIMEOUT_S)
+
+
+def until_unloaded(server: Server) -> None:
+    wait_until(lambda: states(server) == {"nap": "unloaded", "chat-nap": "unloaded"}, "models that are unloaded", 90)
+    for deployment in ("asr-nap", "chat-chat-nap"):
+        wait_until(lambda name=deployment: not replica_pids(server, name), "no replica")  # type: ignore[misc]
+
+
+def test_models_go_and_come_back_with_the_next_request(napping: Server, napping_logs: Path, sentence: bytes) -> None:
+    until_unloaded(napping)
+    assert transcribe(napping, sentence).status_code == 200
+    assert states(napping)["nap"] == "ready"
+    answer = chat(napping, "to=3")
+    assert answer.json()["choices"][0]["message"]["content"].split() == ["0", "1", "2"]
+    assert states(napping)["chat-nap"] == "ready"
+    until_unloaded(napping)
+    # the language is the model's to judge: it is loaded before the answer begins
+    assert "transcript.text.done" in transcribe(napping, sentence, language="en", stream="true").text
+    assert "[DONE]" in chat(napping, "to=3", stream=True).text
+    until_unloaded(napping)
+    logs = "".join(path.read_text() for path in napping_logs.rglob("replica_*asr-nap*"))
+    assert len(re.findall(r"Loaded 0 in [\d.]+ s on cpu", logs)) == 3
+    idle = [int(seconds) for seconds in re.findall(r"Unloaded 0, which had been idle for (\d+) s", logs)]
+    assert len(idle) >= 2
+    assert all(UNLOAD_AFTER_S <= seconds <= UNLOAD_AFTER_S + 30 for seconds in idle)
+
+
+def test_a_model_that_is_asked_now_and_then_stays(napping: Server, sentence: bytes) -> None:
+    """By requests so short that Serve, which looks every few seconds, hardly sees one."""
+    transcribe(napping, sentence)
+    pids = replica_pids(napping, "asr-nap")
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        assert transcribe(napping, sentence).status_code == 200
+        time.sleep(UNLOAD_AFTER_S / 3)
+    assert replica_pids(napping, "asr-nap") == pids
+    assert is_healthy(napping)
