@@ -2,11 +2,18 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-AUDIO, SPEED, LENGTH = "audio_s", "audio_s_per_s", "audio_s_per_call"
-"""Seconds of audio that wait or are worked on; that are done in a second of work; of a call, in the mean."""
+AUDIO, ARRIVING = "audio_s", "arriving_audio_s_per_s"
+"""Seconds of audio that wait or are worked on; that come in a second."""
+
+SPEED, LENGTH = "audio_s_per_s", "audio_s_per_call"
+"""Seconds of audio that are done in a second of work; of a call, in the mean."""
+
+WINDOW_S = 60.0
+"""Of what comes, on the clock: after so much quiet it is exactly nothing, and the last replica may go."""
 
 MEMORY_S = 60.0
 """Seconds of work after which what was done counts for 1/e of what is being done."""
@@ -22,6 +29,7 @@ class Backlog:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._held: list[float] = []
+        self._arrived: deque[tuple[float, float]] = deque()
         self._looked_at = clock()
         self._worked_s = self._done_s = self._num_done = 0.0
 
@@ -38,6 +46,7 @@ class Backlog:
 
     def begin(self, audio_s: float) -> None:
         self._look()
+        self._arrived.append((self._looked_at, audio_s))
         self._held.append(audio_s)
 
     def end(self, audio_s: float, is_done: bool = True) -> None:
@@ -48,7 +57,8 @@ class Backlog:
 
     def stats(self) -> dict[str, float]:
         """Without speed and length before the first call is done."""
-        stats = {AUDIO: sum(self._held)}
+        self._look()
+        stats = {AUDIO: sum(self._held), ARRIVING: sum(audio_s for _, audio_s in self._arrived) / WINDOW_S}
         if self._done_s and self._worked_s:
             stats |= {SPEED: self._done_s / self._worked_s, LENGTH: self._done_s / self._num_done}
         return stats
@@ -56,8 +66,10 @@ class Backlog:
     def _look(self) -> None:
         """Let the time pass that has passed; it is work where something was held."""
         now = self._clock()
-        elapsed_s = (now - self._looked_at) if self._held else 0.0
-        self._looked_at = now
-        kept = math.exp(-elapsed_s / MEMORY_S)
-        self._worked_s = self._worked_s * kept + elapsed_s
-        self._done_s, self._num_done = self._done_s * kept, self._num_done * kept
+        elapsed_s, self._looked_at = now - self._looked_at, now
+        while self._arrived and self._arrived[0][0] <= now - WINDOW_S:
+            self._arrived.popleft()
+        if self._held:
+            kept = math.exp(-elapsed_s / MEMORY_S)
+            self._worked_s = self._worked_s * kept + elapsed_s
+            self._done_s, self._num_done = self._done_s * kept, self._num_done * kept

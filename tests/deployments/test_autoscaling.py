@@ -11,7 +11,7 @@ from ray.serve._private.common import DeploymentID, ReplicaID
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 
 from deployments.autoscaling import AudioBacklogPolicy
-from deployments.backlog import AUDIO, LENGTH, SPEED
+from deployments.backlog import ARRIVING, AUDIO, LENGTH, SPEED
 from deployments.config_file import AUDIO_BACKLOG
 
 NAME = DeploymentID("asr-tiny", "app")
@@ -45,8 +45,8 @@ def context(stats: Sequence[Mapping[str, float]], queued: float = 0, ongoing: fl
     )
 
 
-def busy(audio_s: float, speed: float = 10.0, length_s: float = 20.0) -> dict[str, float]:
-    return {AUDIO: audio_s, SPEED: speed, LENGTH: length_s}
+def busy(audio_s: float, speed: float = 10.0, length_s: float = 20.0, arriving: float = 0.0) -> dict[str, float]:
+    return {AUDIO: audio_s, SPEED: speed, LENGTH: length_s, ARRIVING: arriving}
 
 
 @pytest.fixture
@@ -62,7 +62,9 @@ def policy() -> AudioBacklogPolicy:
         ([busy(600), busy(600)], 0, 4),
         ([busy(300)], 45, 4),  # 45 calls of 20 s at the handles
         ([busy(300, speed=5), busy(300, speed=15)], 0, 2),
-        ([busy(600), {AUDIO: 0.0}], 0, 2),  # the second one has just started
+        ([busy(600), {AUDIO: 0.0, ARRIVING: 0.0}], 0, 2),  # the second one has just started
+        ([busy(0, arriving=15), busy(0, arriving=10)], 0, 2.5),  # nothing waits, and they are needed
+        ([busy(300, arriving=10)], 45, 5),
     ],
 )
 def test_audio_by_what_a_replica_does_in_the_time(
@@ -84,11 +86,19 @@ def test_nothing_changes_while_nobody_knows_the_speed(
     assert policy(context(stats, ongoing=5))[0] == len(stats)
 
 
+def test_a_speed_that_is_told_is_taken_for_what_replicas_measure() -> None:
+    policy = AudioBacklogPolicy(target_wait_s=30, audio_s_per_s=20)
+    assert policy(context([busy(1200, speed=10)]))[0] == 2
+    assert policy(context([{AUDIO: 1200.0}], queued=5, ongoing=6))[0] == 2  # how long those are nobody knows yet
+
+
 def test_who_never_had_work_may_go(policy: AudioBacklogPolicy) -> None:
     assert policy(context([{AUDIO: 0.0}, {AUDIO: 0.0}]))[0] == 0
 
 
-@pytest.mark.parametrize("kwargs", [{}, {"target_wait_s": 0}, {"target_wait_s": 5, "speed": 3}])
+@pytest.mark.parametrize(
+    "kwargs", [{}, {"target_wait_s": 0}, {"target_wait_s": 5, "speed": 3}, {"target_wait_s": 5, "audio_s_per_s": 0}]
+)
 def test_arguments_are_checked(kwargs: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         AudioBacklogPolicy(**kwargs)
