@@ -10,19 +10,22 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from nbclient import NotebookClient
 
+from deployments.config_file import load_config
 from tests.conftest import ROOT, Server
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 README = (ROOT / "README.md").read_text()
+SCALE = (ROOT / "docs" / "scale.md").read_text()
 
 SENTENCE = "ask what you can do for your country"
 """The end of tests/data/jfk.flac, which the first examples transcribe."""
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.name for path in NOTEBOOKS])
@@ -66,6 +69,23 @@ def test_readme_curl_runs(real_server: Server) -> None:
         for _, *words in commands
     ]
     assert any(SENTENCE in answer for answer in answers), answers
+
+
+def test_the_table_of_scale_is_what_its_formula_gives(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks("python", SCALE)
+    exec(compile(code, "scale.md", "exec"), {})
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 6
+    assert [row for row in rows if row not in SCALE] == []
+
+
+def test_the_autoscaling_of_scale_is_that_of_the_cluster(tmp_path: Path) -> None:
+    (shown,) = (yaml.safe_load(block) for block in blocks("yaml", SCALE))
+    config = yaml.safe_load((ROOT / "configs" / "cluster.yaml").read_text())
+    used = [one.get("autoscaling_config") for one in config["applications"][0]["deployments"]]
+    assert shown["autoscaling_config"] in used
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert load_config(tmp_path / "config.yaml")
 
 
 def test_there_are_notebooks() -> None:
