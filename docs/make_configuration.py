@@ -26,8 +26,8 @@ INTRODUCTION = """\
 # Configuration
 
 A configuration is a Serve config file: `auricle config embedded > mine.yaml` prints one to make your own of,
-`auricle check mine.yaml` says whether it is fine, `auricle serve mine.yaml` runs it. An unknown key is refused, and so is
-a value that is not allowed, in one sentence that names the place.
+`auricle check mine.yaml` says whether it is fine, `auricle serve mine.yaml` runs it. An unknown key is refused, and so
+is a value that is not allowed, in one sentence that names the place.
 
 This page is made by `python -m docs.make_configuration` from the code that reads the keys: change it there.
 """
@@ -36,10 +36,10 @@ DEPLOYMENTS = """\
 ## `deployments`
 
 How much of it runs, in [Serve's own words](https://docs.ray.io/en/latest/serve/configure-serve-deployment.html), beside
-`args`. What is left out is as here, and there is one replica of each. `num_replicas` or `autoscaling_config`, `ray_actor_options` (`num_cpus`, fractional
-`num_gpus`), `max_ongoing_requests`, `max_queued_requests`, `graceful_shutdown_timeout_s`, `health_check_period_s`,
-`user_config`. Leave the ingress unbounded: the inner deployments' queues are what turns into a 429. `ray_actor_options`
-take the place of these as a whole: repeat `num_cpus` where you set `num_gpus`.
+`args`: `num_replicas` or `autoscaling_config`, `ray_actor_options` (`num_cpus`, fractional `num_gpus`),
+`max_ongoing_requests`, `max_queued_requests`, `graceful_shutdown_timeout_s`, `health_check_period_s`, `user_config`. What
+is left out is as here, and there is one replica of each. `ray_actor_options` take the place of these as a whole: repeat
+`num_cpus` where you set `num_gpus`. Leave the ingress unbounded: the inner deployments' queues are what turns into a 429.
 """
 
 USER_CONFIG = """\
