@@ -37,9 +37,10 @@ DEPLOYMENTS = """\
 
 How much of it runs, in [Serve's own words](https://docs.ray.io/en/latest/serve/configure-serve-deployment.html), beside
 `args`: `num_replicas` or `autoscaling_config`, `ray_actor_options` (`num_cpus`, fractional `num_gpus`),
-`max_ongoing_requests`, `max_queued_requests`, `graceful_shutdown_timeout_s`, `health_check_period_s`, `user_config`. What
-is left out is as here, and there is one replica of each. `ray_actor_options` take the place of these as a whole: repeat
-`num_cpus` where you set `num_gpus`. Leave the ingress unbounded: the inner deployments' queues are what turns into a 429.
+`max_ongoing_requests`, `max_queued_requests`, `graceful_shutdown_timeout_s`, `health_check_period_s`, `user_config`.
+What is left out is as here, and there is one replica of each. `ray_actor_options` take the place of these as a whole:
+repeat `num_cpus` where you set `num_gpus`. Leave the ingress unbounded: the inner deployments' queues are what turns
+into a 429.
 """
 
 USER_CONFIG = """\
