@@ -14,12 +14,16 @@ from pydantic import BaseModel, ValidationError
 from ray.serve import Deployment
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
+from deployments.autoscaling import AudioBacklogPolicy
 from deployments.compat.serve import schema_fields
 from deployments.decoding.deployment import UserConfig
 from deployments.environment import API_KEYS_VARIABLE
 from deployments.graph import ingress, inner_parts
 from deployments.settings import Settings
 from pipelines.errors import ConfigurationError
+
+AUDIO_BACKLOG = f"{AudioBacklogPolicy.__module__}:{AudioBacklogPolicy.__name__}"
+"""As `policy_function` names it."""
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -48,6 +52,8 @@ def load_config(path: Path) -> ServeDeploySchema:
         mistake = error.errors()[0]
         place = ".".join(str(step) for step in mistake["loc"]) or "the file"
         raise ConfigurationError(f"{path}: {place}: {mistake['msg']}.") from None
+    except ImportError as error:  # Serve imports an autoscaling policy while it reads
+        raise ConfigurationError(f"{path}: autoscaling_config.policy: {error}.") from None
     except (AttributeError, TypeError):  # Serve's own validators trip over what has quite another shape
         raise ConfigurationError(f"{path}: This is not the shape of a Serve config file.") from None
     except ConfigurationError as error:
@@ -95,10 +101,28 @@ def _check_application(application: ServeApplicationSchema) -> None:
         # what is no dict is Serve's own default
         if is_batching and isinstance(deployment.user_config, dict):
             UserConfig.model_validate(deployment.user_config)
+        _check_policy(deployment, built[deployment.name])
+
+
+def _check_policy(override: DeploymentSchema, built: Deployment) -> None:
+    """Serve would find a wrong argument only when it runs the policy."""
+    autoscaling = override.model_dump(exclude_unset=True).get("autoscaling_config")
+    policy = autoscaling.get("policy") if isinstance(autoscaling, dict) else None
+    if not isinstance(policy, dict) or policy.get("policy_function") != AUDIO_BACKLOG:
+        return
+    if not hasattr(built.func_or_class, "record_autoscaling_stats"):
+        raise ConfigurationError(f"{AUDIO_BACKLOG} is for deployments that hear: '{override.name}' measures no audio.")
+    AudioBacklogPolicy.model_validate(policy.get("policy_kwargs", {}))
 
 
 def _check_openness(application: ServeApplicationSchema, host: str) -> None:
-    if Settings.model_validate(application.args).require_api_key is None and host not in LOOPBACK:
+    settings = Settings.model_validate(application.args)
+    if settings.haproxy and host in LOOPBACK:
+        raise ConfigurationError(
+            f"It listens on {host} only, but HAProxy would show its statistics everywhere (ports 8404, 9101): "
+            "say 'haproxy: false', or let it listen on another host, behind a firewall."
+        )
+    if settings.require_api_key is None and host not in LOOPBACK:
         raise ConfigurationError(
             f"It listens on {host}, where others can ask it: say 'require_api_key: true' in args and set "
             f"{API_KEYS_VARIABLE}, or say 'require_api_key: false'."

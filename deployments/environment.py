@@ -7,6 +7,8 @@ API_KEYS_VARIABLE = "AURICLE_API_KEYS"
 ALLOWED_MEDIA_HOSTS_VARIABLE = "AURICLE_ALLOWED_MEDIA_HOSTS"
 CORS_ORIGINS_VARIABLE = "AURICLE_CORS_ORIGINS"
 CLIENT_SECRET_KEY_VARIABLE = "AURICLE_CLIENT_SECRET_KEY"
+HAPROXY_VARIABLE = "RAY_SERVE_ENABLE_HA_PROXY"
+"""Of Ray Serve's own: it must be set where Ray is started."""
 
 
 def api_keys() -> frozenset[str]:
@@ -27,6 +29,11 @@ def cors_origins(configured: Iterable[str]) -> frozenset[str]:
 def client_secret_key() -> bytes | None:
     """What client secrets are signed with, from `AURICLE_CLIENT_SECRET_KEY`: any long text."""
     return os.environ.get(CLIENT_SECRET_KEY_VARIABLE, "").encode() or None
+
+
+def haproxy_is_on() -> bool:
+    """Whether Ray Serve was started with HAProxy in the place of its own proxy."""
+    return os.environ.get(HAPROXY_VARIABLE) == "1"
 
 
 def _named(variable: str) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -18,9 +19,10 @@ from pathlib import Path
 
 from ray.serve.schema import ServeDeploySchema
 
+from deployments.compat.haproxy import PROGRAM_VARIABLE
 from deployments.compat.serve import PROGRAM
 from deployments.config_file import check_resources, load_config, local_resources
-from deployments.environment import API_KEYS_VARIABLE
+from deployments.environment import API_KEYS_VARIABLE, HAPROXY_VARIABLE
 from deployments.settings import Settings
 from deployments.shipped_configs import find_config
 from models.sources import resolve
@@ -60,7 +62,8 @@ def serve(config: str) -> int:
             _fetch_models(loaded)
     except ConfigurationError as error:
         return _refuse(error.message)
-    return _run(path, loaded)
+    with tempfile.TemporaryDirectory(prefix="auricle-", ignore_cleanup_errors=True) as directory:
+        return _run(path, loaded, _environment(loaded, Path(directory)))
 
 
 def refuse_hidden_packages(directory: Path) -> None:
@@ -95,8 +98,25 @@ def _fetch_models(config: ServeDeploySchema) -> None:
             resolve(source)
 
 
-def _run(path: Path, config: ServeDeploySchema) -> int:
-    environment = {"RAY_USAGE_STATS_ENABLED": "0", **os.environ}
+def _environment(config: ServeDeploySchema, directory: Path) -> dict[str, str]:
+    has_haproxy = any(Settings.model_validate(application.args).haproxy for application in config.applications)
+    return {"RAY_USAGE_STATS_ENABLED": "0", **(_haproxy(directory) if has_haproxy else {}), **os.environ}
+
+
+def _haproxy(directory: Path) -> dict[str, str]:
+    """What switches it on, with its files where nobody else can have put some before."""
+    return {
+        HAPROXY_VARIABLE: "1",
+        PROGRAM_VARIABLE: str(Path(sys.executable).parent / "auricle-haproxy"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(directory / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(directory / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(directory / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(directory),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(directory / "server-state"),
+    }
+
+
+def _run(path: Path, config: ServeDeploySchema, environment: dict[str, str]) -> int:
     # A shell's background jobs ignore interruptions, and so would what they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # In a group of its own: a terminal's Ctrl-C would reach it twice, and break off its clean end.

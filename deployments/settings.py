@@ -89,6 +89,8 @@ class Settings(Strict):
     `false` must be said."""
     page: bool = True
     """Whether there is a web page at `/`."""
+    haproxy: bool = False
+    """HAProxy in the place of Serve's own proxy. Not on loopback: its statistics are seen on every interface."""
 
     @property
     def speech_models(self) -> tuple[SpeechModelConfig, ...]:

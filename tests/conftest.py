@@ -133,7 +133,11 @@ class RunningServer:
     """`python -m deployments CONFIG`, or another program in that directory, as a process of its own."""
 
     def __init__(
-        self, config: dict[str, Any], directory: Path, program: list[str] | None = None, **environment: str
+        self,
+        config: dict[str, Any],
+        directory: Path,
+        program: list[str] | None = None,
+        **environment: str,
     ) -> None:
         path = directory / "config.yaml"
         path.write_text(yaml.safe_dump(config))

@@ -18,6 +18,7 @@ import yaml
 from nbclient import NotebookClient
 from prometheus_client.parser import text_string_to_metric_families
 from ray.scripts.scripts import cli as ray_command
+from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 from ray.serve.scripts import cli as serve_command
 
 from deployments.config_file import load_config
@@ -27,9 +28,12 @@ from tests.documents import DOCS, PAGES, Block, blocks, rows, write_files
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 ADDRESS = "http://127.0.0.1:8000"
+SCALE = ROOT / "docs" / "scale.md"
 
 SENTENCE = "ask what you can do for your country"
 """The end of tests/data/jfk.flac, which the first examples transcribe."""
+
+PARSED = "from deployments.command import _parser; _parser().parse_args()"
 
 
 def of(language: str) -> list[Block]:
@@ -42,9 +46,10 @@ def pages_with(language: str) -> Any:
 
 
 def commands() -> list[str]:
-    """All lines of shell, those that go on joined."""
-    code = "".join(block.code for block in of("bash")).replace("\\\n", " ")
-    return [line for line in dict.fromkeys(code.splitlines()) if line and not line.startswith("#")]
+    """All commands of shell, without what becomes of their output."""
+    code = "".join(block.code for block in of("bash")).replace("\\\n", " ").replace(" && ", "\n")
+    lines = [re.split(" > |  +#|^#", line)[0] for line in code.splitlines()]
+    return [line for line in dict.fromkeys(lines) if line]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.name for path in NOTEBOOKS])
@@ -98,15 +103,12 @@ def test_curl_runs(real_server: Server) -> None:
 
 
 @pytest.mark.parametrize("line", [line for line in commands() if not line.startswith("curl")])
-def test_command_is_one(line: str, tmp_path: Path) -> None:
-    """It is run where it starts nothing, else read by its own parser."""
+def test_command_is_one(line: str) -> None:
+    """As its own parser reads it: what it does is for other tests."""
     program, *arguments = shlex.split(line, comments=True)
     match program:
-        case "auricle" if arguments[0] in ("check", "config"):
-            subprocess.run([sys.executable, "-m", "deployments.command", *arguments], cwd=ROOT, check=True)
         case "auricle":
-            help_of = [sys.executable, "-m", "deployments.command", *arguments, "--help"]
-            subprocess.run(help_of, cwd=ROOT, check=True, capture_output=True)
+            subprocess.run([sys.executable, "-c", PARSED, *arguments], cwd=ROOT, check=True)
         case "serve" | "ray":
             _parse(serve_command if program == "serve" else ray_command, arguments)
         case "make":
@@ -114,6 +116,8 @@ def test_command_is_one(line: str, tmp_path: Path) -> None:
         case "python":
             assert arguments[0] == "-m"
             assert find_spec(arguments[1])
+        case "pip":
+            assert re.fullmatch(r"install auricle-[0-9.]+-py3-none-any.whl", " ".join(arguments))
         case _:
             pytest.fail(f"Nothing here knows how to try '{program}'")
 
@@ -138,7 +142,12 @@ def test_yaml_is_a_part_of_a_configuration(block: Block, tmp_path: Path, monkeyp
     if "models" in args:
         application["deployments"] = []
     for key, value in given.items():
-        (config if key in config else application)[key] = value
+        if key in ServeDeploySchema.model_fields:
+            config[key] = value
+        elif key in ServeApplicationSchema.model_fields:
+            application[key] = value
+        else:
+            application["deployments"] = [{"name": "asr-whisper-base", key: value}]
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     load_config(path)
@@ -154,6 +163,23 @@ def test_every_metric_is_told_of(real_server: Server) -> None:
         if cells[0] != "metric"
     }
     assert table == served
+
+
+def test_the_table_of_scale_is_what_its_formula_gives(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = [block.code for block in of("python") if block.page == SCALE]
+    exec(compile(code, "scale.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 6
+    assert [row for row in printed if row not in SCALE.read_text()] == []
+
+
+def test_the_autoscaling_of_scale_is_that_of_the_cluster(tmp_path: Path) -> None:
+    (shown,) = (yaml.safe_load(block.code) for block in of("yaml") if block.page == SCALE)
+    config = yaml.safe_load((ROOT / "configs" / "cluster.yaml").read_text())
+    used = [one.get("autoscaling_config") for one in config["applications"][0]["deployments"]]
+    assert shown["autoscaling_config"] in used
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert load_config(tmp_path / "config.yaml")
 
 
 def test_there_is_something_to_run() -> None:

@@ -21,6 +21,8 @@ from tests.documents import PAGES, anchors, rows, section
 
 LIMITS, OPERATIONS, MIGRATING = (ROOT / "docs" / f"{name}.md" for name in ("limits", "operations", "migrating"))
 
+LINKED = [*PAGES, ROOT / "deploy" / "README.md", ROOT / "models" / "README.md"]
+
 LIMITED: dict[str, type[BaseModel]] = {
     "limits": LimitsConfig,
     "media": MediaConfig,
@@ -29,8 +31,7 @@ LIMITED: dict[str, type[BaseModel]] = {
     "diarization": DiarizationConfig,
 }
 
-ALERTS = """AuricleDown AuricleNotReady AuricleErrors AuricleRefusing AuricleQueueWait AuricleFirstText
-AuricleReplicasBelowTarget AuricleReplicaRestarts AuricleRealtimeLate AuricleMemory""".split()
+RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
 
 
 def test_the_configuration_page_is_up_to_date() -> None:
@@ -86,9 +87,10 @@ def test_every_log_line_is_told_of() -> None:
 
 
 def test_every_alert_has_a_section() -> None:
-    alerts = re.findall(r"^### (\w+)$", section(OPERATIONS.read_text(), "## Alerts"), re.MULTILINE)
-    assert alerts == ALERTS
-    for alert in alerts:
+    told = re.findall(r"^### (\w+)$", section(OPERATIONS.read_text(), "## Alerts"), re.MULTILINE)
+    assert set(re.findall(r"alert: (\w+)", RULES.read_text())) <= set(told)
+    assert set(re.findall(r"runbook: docs/operations.md#(\w+)", RULES.read_text())) <= anchors(OPERATIONS)
+    for alert in told:
         text = section(OPERATIONS.read_text(), f"### {alert}")
         assert all(f"**{word}:**" in text for word in ("Means", "Look", "Do")), alert
 
@@ -104,7 +106,7 @@ def test_every_event_that_a_client_may_send_is_told_of() -> None:
 
 
 def links() -> list[Any]:
-    found = [(path, link) for path in PAGES for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text())]
+    found = [(path, link) for path in LINKED for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text())]
     return [pytest.param(*one, id=f"{one[0].name}-{one[1]}") for one in found if "://" not in one[1]]
 
 

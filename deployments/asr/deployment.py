@@ -7,6 +7,7 @@ from dataclasses import asdict
 from ray import serve
 
 from deployments.asr.engine import ENGINES, AsrEngine, AsrEngineArgs
+from deployments.backlog import Backlog
 from deployments.decoding.deployment import EngineDeployment, UserConfig
 from deployments.engines import load_engine
 from deployments.model_configs import SpeechModelConfig
@@ -30,6 +31,7 @@ logger = logging.getLogger("ray.serve")
 class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
     def __init__(self, model: SpeechModelConfig) -> None:
         started_at_s = time.monotonic()
+        self._backlog = Backlog()
         args = AsrEngineArgs(
             source=resolve(model.source),
             device=assigned_device(model.device),
@@ -45,9 +47,14 @@ class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
         self, chunk: AudioChunk, options: DecodingOptions
     ) -> tuple[ChunkTranscript, Work] | AudioServerError:
         try:
-            transcript, work = await self._loop.run(chunk, options, head_start_s=options.head_start_s)
+            with self._backlog.holding(chunk.waveform.duration_s):
+                transcript, work = await self._loop.run(chunk, options, head_start_s=options.head_start_s)
         except AudioServerError as error:
             return error
         numbers = {"chunk": chunk.index, "audio_s": round(chunk.waveform.duration_s, 3), **asdict(work)}
         logger.info("Transcribed a chunk: %s", numbers, extra=numbers)
         return transcript, work
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What `AudioBacklogPolicy` goes by; Serve asks."""
+        return self._backlog.stats()

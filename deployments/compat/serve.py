@@ -4,13 +4,14 @@
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, get_args
 
 from pydantic import BaseModel
 from ray._private import worker as ray_worker
-from ray.serve import context
-from ray.serve.config import AutoscalingConfig
+from ray.serve import autoscaling_policy, context
+from ray.serve.config import AutoscalingConfig, AutoscalingContext
 from ray.serve.handle import DeploymentHandle
 
 PROGRAM = "ray.serve.scripts"
@@ -83,6 +84,21 @@ def configuration_error_in(message: str) -> str | None:
     """
     sentence = _CONFIGURATION_ERROR.search(message)
     return sentence.group(1) if sentence else None
+
+
+def decide(policy: Callable[[AutoscalingContext], tuple[float, Any]], ctx: AutoscalingContext) -> tuple[int, Any]:
+    """How many replicas Serve would aim at, and the state of its delays, at the time that the context says.
+
+    Serve's own wrapper reads the clock of the machine; these are the functions that it wraps. When they change,
+    `benchmarks/scale_simulation.py` does not run.
+    """
+    from_zero = autoscaling_policy._get_cold_start_scale_up_replicas(ctx)
+    if from_zero is not None:
+        return from_zero, ctx.policy_state
+    desired, _ = policy(ctx)
+    scaled = autoscaling_policy._apply_scaling_factors(desired, ctx.current_num_replicas, ctx.config)
+    now_s, state = ctx.current_time, dict(ctx.policy_state)
+    return autoscaling_policy._apply_delay_logic(scaled, ctx.target_num_replicas, ctx.config, state, _now=now_s)
 
 
 def _schema_in(annotation: Any) -> type[BaseModel] | None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ray import serve
 
+from deployments.backlog import Backlog
 from deployments.diarization.engine import ENGINES, Cancelled, DiarizationEngine, DiarizerArgs
 from deployments.engines import load_engine
 from deployments.model_configs import DiarizationConfig
@@ -52,23 +53,31 @@ class DiarizationDeployment:
         )
         self._engine: DiarizationEngine = load_engine(config.engine, ENGINES)(args)
         self._num_failures = 0
+        self._backlog = Backlog()
         logger.info("Loaded %s in %.1f s on %s", config.source, time.monotonic() - started_at, args.device)
 
     async def diarize(self, stretch: AudioStretch) -> tuple[Diarization, Work] | AudioServerError:
         """That the model failed is returned: what is raised, Serve would log a second time."""
+        audio_s = stretch.end_s - stretch.offset_s
         try:
-            diarization, work = await self._in_line(lambda is_cancelled: self._engine.diarize(stretch, is_cancelled))
+            with self._backlog.holding(audio_s):
+                diarization, work = await self._in_line(lambda is_gone: self._engine.diarize(stretch, is_gone))
         except AudioServerError as error:
             return error
-        numbers = {"stretch": stretch.index, "audio_s": round(stretch.end_s - stretch.offset_s, 3), **asdict(work)}
+        numbers = {"stretch": stretch.index, "audio_s": round(audio_s, 3), **asdict(work)}
         logger.info("Diarized a stretch: %s", numbers, extra=numbers)
         return diarization, work
 
     async def embed(self, speech: Waveform) -> tuple[Embedding, Work] | AudioServerError:
         try:
-            return await self._in_line(lambda _: self._engine.embed(speech))
+            with self._backlog.holding(speech.duration_s):
+                return await self._in_line(lambda _: self._engine.embed(speech))
         except AudioServerError as error:
             return error
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What `AudioBacklogPolicy` goes by; Serve asks."""
+        return self._backlog.stats()
 
     def check_health(self) -> None:
         if self._num_failures >= MAX_FAILURES:

@@ -14,7 +14,14 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from deployments.compat.serve import call_all_replicas, is_shutting_down
-from deployments.environment import API_KEYS_VARIABLE, allowed_media_hosts, api_keys, cors_origins
+from deployments.environment import (
+    API_KEYS_VARIABLE,
+    HAPROXY_VARIABLE,
+    allowed_media_hosts,
+    api_keys,
+    cors_origins,
+    haproxy_is_on,
+)
 from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
 from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
@@ -59,9 +66,13 @@ class IngressDeployment:
                 f"require_api_key is set, but {API_KEYS_VARIABLE} is empty where the ingress runs: "
                 "set it where Ray is started on the nodes, or in the application's runtime_env."
             )
+        if settings.haproxy and not haproxy_is_on():
+            raise ConfigurationError(
+                f"haproxy is set, but {HAPROXY_VARIABLE}=1 is not in the environment in which Ray was started."
+            )
         logger.info("API keys: %s", f"one of {len(keys)} is required" if keys else "none is required")
         self._peers: DeploymentHandle | None = None
-        self._metrics = IngressMetrics()
+        self._metrics = IngressMetrics(serve.get_replica_context().replica_id.unique_id)
         self._metrics.declare_models(model.id for model in settings.models)
 
         def watched(name: str, label: str) -> tuple[DeploymentHandle, Callable[[Work], None]]:

@@ -18,7 +18,9 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class IngressMetrics:
     """One ingress replica's registry. The `vllm:` gauges are what production-stack's router scrapes."""
 
-    def __init__(self) -> None:
+    def __init__(self, replica: str = "") -> None:
+        """`replica`: what its counts are labelled with."""
+        self._replica = replica
         self.registry = CollectorRegistry(auto_describe=True)
         registry = self.registry
         self.requests = Counter(
@@ -109,11 +111,18 @@ class IngressMetrics:
         self.tokens.labels(model, "completion").inc(usage.num_output_tokens)
 
     def snapshot(self) -> list[Metric]:
-        return list(self.registry.collect())
+        """Counts carry the replica's name, for a sum of them would fall when a replica leaves. Amounts do not."""
+        return [metric if metric.type == "gauge" else self._labelled(metric) for metric in self.registry.collect()]
+
+    def _labelled(self, metric: Metric) -> Metric:
+        labelled = Metric(metric.name, metric.documentation, metric.type)
+        for sample in metric.samples:
+            labelled.add_sample(sample.name, {**sample.labels, "replica": self._replica}, sample.value)
+        return labelled
 
 
 def to_prometheus_text(snapshots: Iterable[list[Metric]]) -> bytes:
-    """One exposition of several replicas: every number here is a count or an amount, so they add up."""
+    """One exposition of several replicas: what has the same labels adds up, so amounts do, and counts stay apart."""
     registry = CollectorRegistry()
     registry.register(_Sum(list(snapshots)))
     return generate_latest(registry)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.config_file import check_resources, load_config, local_resources
+from deployments.config_file import AUDIO_BACKLOG, check_resources, load_config, local_resources
 from deployments.settings import Settings
 from pipelines.errors import ConfigurationError
 from pipelines.voices import VoiceOptions
@@ -148,6 +148,24 @@ def test_speech_speakers_and_chat_share_one_gpu() -> None:
         check_resources(config, num_cpus=6, num_gpus=0.5)
 
 
+def scaled(position: int, policy: Any) -> Change:
+    """By a policy; a deployment's `num_replicas` would be one thing too many."""
+    return lambda c: (
+        deployment(c, position).pop("num_replicas", None),
+        deployment(c, position).update(autoscaling_config={"max_replicas": 4, "policy": policy}),
+    )
+
+
+def by_audio(**kwargs: Any) -> dict[str, Any]:
+    return {"policy_function": AUDIO_BACKLOG, "policy_kwargs": kwargs}
+
+
+def test_a_deployment_may_scale_by_audio(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, scaled(2, by_audio(target_wait_s=20))))
+    diarization = {"max_replicas": 4, "policy": by_audio(target_wait_s=60)}
+    assert load_config(written(tmp_path, lambda c: with_diarization(c, autoscaling_config=diarization)))
+
+
 MISTAKES: list[tuple[Change, str]] = [
     (lambda c: deployment(c, 0).update(num_replica=2), "Unknown key 'num_replica' in deployment 'ingress'."),
     (
@@ -214,6 +232,19 @@ MISTAKES: list[tuple[Change, str]] = [
     (
         lambda c: application(c)["args"]["models"].append({"id": "a", "task": "chat", "max_audio": 1}),
         "Unknown key 'models.1.max_audio'.",
+    ),
+    (scaled(2, by_audio()), "target_wait_s: Field required."),
+    (scaled(2, by_audio(target_wait_s=-1)), "target_wait_s: Input should be greater than 0."),
+    (scaled(2, by_audio(target_wait_s=20, speed=3)), "speed: Extra inputs are not permitted."),
+    (scaled(2, {**by_audio(target_wait_s=20), "kwargs": {}}), "Unknown key 'kwargs' in policy."),
+    (
+        scaled(1, by_audio(target_wait_s=20)),
+        f"{AUDIO_BACKLOG} is for deployments that hear: 'audio' measures no audio.",
+    ),
+    (scaled(2, {"policy_function": "nowhere:Policy"}), "autoscaling_config.policy: No module named 'nowhere'."),
+    (
+        lambda c: with_chat(c, autoscaling_config={"policy": by_audio(target_wait_s=20)}),
+        f"{AUDIO_BACKLOG} is for deployments that hear: 'chat-org-Chat-1B' measures no audio.",
     ),
     (lambda c: application(c)["args"].update(media={"hosts": ["a"]}), "Unknown key 'media.hosts'."),
     (lambda c: c.pop("applications"), "applications: Field required."),
@@ -375,3 +406,13 @@ def test_who_listens_to_others_says_whether_they_need_keys(tmp_path: Path, host:
     for answer in (True, False):
         path = written(tmp_path, partial(listening, require_api_key=answer))
         assert load_config(path).http_options.host == host
+
+
+def test_haproxy_s_statistics_are_not_shown_to_others_by_a_server_that_listens_on_loopback(tmp_path: Path) -> None:
+    def behind_haproxy(config: dict[str, Any], host: str) -> None:
+        config["http_options"]["host"] = host
+        config["applications"][0]["args"].update(haproxy=True, require_api_key=True)
+
+    with pytest.raises(ConfigurationError, match=r"on 127\.0\.0\.1 only, but HAProxy would show its statistics"):
+        load_config(written(tmp_path, partial(behind_haproxy, host="127.0.0.1")))
+    assert load_config(written(tmp_path, partial(behind_haproxy, host="0.0.0.0"))).applications

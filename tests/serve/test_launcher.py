@@ -107,6 +107,18 @@ def test_what_cannot_be_loaded_ends_the_start_with_one_sentence(tmp_path: Path) 
     assert last.endswith(".")
 
 
+def test_haproxy_that_is_set_but_not_started_is_told_of(tmp_path: Path) -> None:
+    """As on a cluster whose nodes were started without it."""
+    models = [scripted_model("reader", "CodeReader", 0)]
+    names = ("ingress", "audio", "asr-reader")
+    config = serve_config(models, [light(name) for name in names], haproxy=True, require_api_key=False)
+    config["http_options"]["host"] = "0.0.0.0"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    result = launch(str(tmp_path / "config.yaml"), timeout_s=480, RAY_SERVE_ENABLE_HA_PROXY="0")
+    assert result.returncode == 2, result.stderr[-2000:]
+    assert "Cannot start. ingress: haproxy is set, but RAY_SERVE_ENABLE_HA_PROXY=1 is not in" in result.stderr
+
+
 def test_a_clean_stop_is_silent(tmp_path: Path) -> None:
     """Also of a shell's background job, which ignores interruptions."""
     config = serve_config(

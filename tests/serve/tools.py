@@ -4,6 +4,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -87,6 +88,13 @@ def replica_pids(server: Server, deployment: str) -> set[int]:
         except psutil.Error:
             continue  # it has just ended
     return pids
+
+
+def ray_session(server: Server) -> Path:
+    """The directory of the server's own Ray."""
+    option = "--session_dir="
+    words = (word for process in psutil.Process(server.pid).children(recursive=True) for word in process.cmdline())
+    return Path(next(word.removeprefix(option) for word in words if word.startswith(option)))
 
 
 def kill_replica(server: Server, deployment: str) -> None:

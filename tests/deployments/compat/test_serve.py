@@ -36,6 +36,7 @@ from deployments.compat.serve import (
     call_all_replicas,
     call_under_own_id,
     configuration_error_in,
+    decide,
     is_shutting_down,
     schema_fields,
 )
@@ -172,3 +173,25 @@ def test_whether_a_replica_shall_finish(monkeypatch: pytest.MonkeyPatch) -> None
     assert not is_shutting_down()
     replica._replica_impl._shutting_down = True
     assert is_shutting_down()
+
+
+def test_delays_pass_by_the_clock_that_is_told() -> None:
+    with kept("the logic of autoscaling's delays"):
+        config = AutoscalingConfig(max_replicas=9, upscale_delay_s=10, downscale_delay_s=50, upscaling_factor=0.5)
+        target, state, seen = 2, {}, []
+        for now_s, wanted in [(0, 6.0), (9, 6.0), (10, 6.0), (11, 0.5), (60, 0.5), (61, 0.5)]:
+            ctx = SimpleNamespace(
+                current_num_replicas=target,
+                target_num_replicas=target,
+                total_num_requests=1.0,
+                config=config,
+                policy_state=state,
+                current_time=1e9 + now_s,
+            )
+            target, state = decide(lambda _, wanted=wanted: (wanted, {}), ctx)
+            seen.append(target)
+        assert seen == [2, 2, 4, 4, 4, 1]
+        ctx = SimpleNamespace(
+            current_num_replicas=0, target_num_replicas=0, total_num_requests=1.0, config=config, policy_state={}
+        )
+        assert decide(lambda _: (0.0, {}), ctx)[0] == 1  # at once, whatever the policy says

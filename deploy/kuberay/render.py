@@ -1,0 +1,60 @@
+"""Print a variant's manifests for kubectl, with the configuration and the image that they are to run.
+
+    python deploy/kuberay/render.py gpu --image registry.example/auricle:0.2.0 | kubectl apply -f -
+
+The configuration is the file that the manifest names, as it is, or another one (`--config`); it is checked first.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deployments.config_file import load_config
+from pipelines.errors import ConfigurationError
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+VARIANTS = ("cpu", "gpu")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("variant", choices=VARIANTS)
+    parser.add_argument("--image", required=True, help="where the nodes find what deploy/docker/Dockerfile makes")
+    parser.add_argument("--config", type=Path, help="a Serve config file in place of the one that the manifest names")
+    arguments = parser.parse_args()
+    try:
+        print(yaml.safe_dump_all(render(arguments.variant, arguments.image, arguments.config), sort_keys=False), end="")
+    except ConfigurationError as error:
+        print(error.message, file=sys.stderr)
+        return 2
+    return 0
+
+
+def render(variant: str, image: str, config: Path | None = None) -> list[dict[str, Any]]:
+    """
+    Raises:
+        ConfigurationError: the configuration is wrong.
+    """
+    documents: list[dict[str, Any]] = list(yaml.safe_load_all((HERE / f"{variant}.yaml").read_text()))
+    for document in documents:
+        if document["kind"] == "RayService":
+            _fill(document["spec"], image, config)
+    return documents
+
+
+def _fill(spec: dict[str, Any], image: str, config: Path | None) -> None:
+    path = config or ROOT / spec["serveConfigV2"]
+    load_config(path)
+    spec["serveConfigV2"] = path.read_text()
+    cluster = spec["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        for container in group["template"]["spec"]["containers"]:
+            container["image"] = image
+
+
+if __name__ == "__main__":
+    sys.exit(main())
