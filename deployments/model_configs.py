@@ -33,14 +33,18 @@ TRANSCRIBING_ONLY = ("*turbo*", "*distil-*")
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """Unknown keys are refused. What stands behind a field is its description in `docs/configuration.md`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class _Named(Strict):
-    """`family` decides which parameters a request may have; by default the id tells."""
-
     id: str = Field(min_length=1)
+    """What clients ask for."""
     family: Family = "whisper"
+    """Which parameters a request may have, as at OpenAI. By default the id tells: `*diarize*` is `diarize`,
+    `gpt-4o-*transcribe*` is `4o`, `gpt-transcribe*` and `gpt-live-transcribe*` are `gpt`, everything else is
+    `whisper`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -55,32 +59,31 @@ class Alias(_Named):
 
 
 class _ModelConfig(_Named):
-    """One checkpoint to serve, as a deployment of its own.
-
-    id: what clients call it.
-    task: "transcription" is Whisper's, "chat" that of a language model, which may hear.
-    name: of its deployment, for `deployments:`; by default the id with everything but letters and digits as "-".
-    engine: a name from the table of engines, or `module:Class`.
-    source: hub id or directory of the checkpoint, or `embedded:NAME` of the catalogue; by default the id.
-    device: torch's word; "auto" takes the GPU that the replica was given, else the CPU.
-    threads: of a CPU that one replica uses; by default as many as its `num_cpus`, and at least one.
-    dtype: torch's word; "auto" is half precision on a GPU (float16 for Whisper, bfloat16 for chat), and on a CPU int8
-        where that has instructions for it, else float32.
-    unload_after_s: idle, its only replica goes, and comes back with the next request; by default it stays.
-    """
+    """One checkpoint to serve, as a deployment of its own."""
 
     engines: ClassVar[Mapping[str, str]]
     room: ClassVar[str]
 
     task: str
     name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$")
+    """Of its deployment, for `deployments:`. By default the id, with everything but letters and digits as `-`."""
     aliases: tuple[Alias, ...] = ()
+    """More ids for the same model: text, or `{id, family}`."""
     engine: str = "transformers"
+    """What runs it: `transformers`, or `module:Class`, one of your own (`docs/engines.md`)."""
     source: str = ""
+    """Hub id or directory of the checkpoint, a chat model's `.gguf` file, or `embedded:NAME` as `auricle models` lists
+    them. By default the id."""
     device: str = "auto"
+    """torch's name of it. `auto` is the GPU that the replica was given, else the CPU."""
     threads: int | None = Field(default=None, ge=1)
+    """Of a CPU that one replica uses. By default its `num_cpus`, rounded down, and at least one."""
     unload_after_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """So long without a request, and the model is unloaded: its only replica goes, and the next request loads it and
+    waits. Its deployment has no `num_replicas` or `autoscaling_config` then. By default it stays."""
     dtype: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto"
+    """How the weights are kept; `int8` on x86 processors. `auto` is on a GPU float16 for Whisper and bfloat16 for chat,
+    on a CPU `int8` where the processor multiplies 8-bit numbers (VNNI; the log says), else float32."""
 
     @field_validator("aliases", mode="before")
     @classmethod
@@ -118,20 +121,22 @@ class _ModelConfig(_Named):
 
 
 class SpeechModelConfig(_ModelConfig):
-    """The deployment `asr-<name>`.
-
-    tasks: what it may be asked for, of what the checkpoint can do; by default its id and source tell.
-    timestamps: from what times are told: the decoder's attention, or timestamp tokens that it writes, as OpenAI's own
-        Whisper does.
-    cache_mb: of each replica, for what the encoder made of windows that may come again; 0 keeps nothing.
-    """
+    """The deployment `asr-<name>`."""
 
     engines, room = ASR_ENGINES, "asr"
 
     task: Literal["transcription"] = "transcription"
+    """What the model does; a model without `task` transcribes."""
     tasks: tuple[Task, ...] = Field(default=("transcribe", "translate"), min_length=1)
+    """What it may be asked for, of what the checkpoint can do. By default its id and source tell: turbo and distilled
+    Whispers cannot translate, and a translation asked of them is a 400. They are known by their ids, and once loaded by
+    a decoder of half the encoder's layers or fewer."""
     timestamps: Timestamps = "attention"
+    """What times are told by: the decoder's attention, or `tokens`, timestamps that it writes, as OpenAI's own Whisper
+    does."""
     cache_mb: int = Field(default=64, ge=0)
+    """Of each replica, for what the encoder made of windows: the same audio sent again skips the encoder and gets the
+    same answer. 0 keeps nothing."""
 
     @model_validator(mode="before")
     @classmethod
@@ -147,31 +152,36 @@ class SamplingConfig(Strict):
     """What a chat request may leave out (CHT-10, CHT-21); None is what the checkpoint wants, else OpenAI's default."""
 
     temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
+    """0 always takes the likeliest token."""
     top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    """Only the likeliest tokens that have this probability together."""
     top_k: int | None = Field(default=None, ge=-1)
+    """Only so many of the likeliest tokens; 0 and -1 are any number."""
     min_p: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    """Only tokens that have this share of the likeliest one's probability."""
     repetition_penalty: float | None = Field(default=None, ge=0.01, le=100, allow_inf_nan=False)
+    """Above 1, what was written or read already is less likely."""
 
 
 class ChatModelConfig(_ModelConfig):
-    """The deployment `chat-<name>`.
-
-    hears: id of the transcription model that hears for a model which does not hear by itself; such a model reads what
-        that one has heard, of audio as long as an upload may be.
-    sampling: how answers are written where a request does not say; by default as the checkpoint wants it.
-    max_context_tokens: of prompt and answer together; by default what the checkpoint was made for.
-    max_audios: audio parts in one request.
-    max_audio_s: of all audio in one request, for a model that hears by itself; if it hears less, it says so itself.
-    """
+    """The deployment `chat-<name>`."""
 
     engines, room = CHAT_ENGINES, "chat"
 
     task: Literal["chat"]
+    """What the model does."""
     hears: str | None = None
+    """Id of the transcription model that hears for a model which does not hear by itself. Its transcript stands in the
+    audio's place, of audio as long as an upload may be."""
     sampling: SamplingConfig = SamplingConfig()
+    """How answers are written where a request does not say. By default as the checkpoint's `generation_config.json`
+    says, else as at OpenAI."""
     max_context_tokens: int | None = Field(default=None, ge=16)
+    """Of prompt and answer together. By default what the checkpoint was made for."""
     max_audios: int = Field(default=8, ge=0)
+    """Audio parts in one request."""
     max_audio_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
+    """Of all audio in one request, where the model hears by itself; a model that hears less says so itself."""
 
 
 def _task_of(data: Any) -> str:
@@ -190,27 +200,26 @@ ModelConfig = Annotated[
 
 
 class DiarizationConfig(Strict):
-    """Who said what: one pipeline, as the deployment `diarization`.
-
-    engine: a name from the table of engines, or `module:Class`.
-    source: hub id or directory of the pipeline, or `embedded:NAME` of the catalogue.
-    device: torch's word; "auto" takes the GPU that the replica was given, else the CPU.
-    batch_size: stretches of audio that a network looks at together.
-    hop_s: between the short windows whose voices are compared; by default as the pipeline says. Only the embedded
-        pipeline has such windows.
-    max_window_s: longer recordings are diarized in windows of this length, and their speakers matched by voice.
-    min_known_similarity: cosine to the reference of a known speaker below which somebody stays a stranger.
-    min_linked_similarity: the same between a recording's windows.
-    """
+    """Who said what: one pipeline, as the deployment `diarization`."""
 
     engine: str = "pyannote"
+    """What runs it: `pyannote`, or `module:Class`, one of your own (`docs/engines.md`)."""
     source: str = Field(min_length=1)
+    """Hub id or directory of a pyannote.audio pipeline, or `embedded:speaker-diarization`."""
     device: str = "auto"
+    """torch's name of it. `auto` is the GPU that the replica was given, else the CPU."""
     batch_size: int = Field(default=16, ge=1)
+    """Stretches of audio that a network looks at together."""
     hop_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Between the short windows whose voices `embedded:speaker-diarization` compares; longer is quicker, and worse at
+    telling who is who. By default as the pipeline says (1 s). Other pipelines have no such windows."""
     max_window_s: float = Field(default=600.0, ge=30, allow_inf_nan=False)
+    """Longer recordings are diarized in windows of this length, which bounds memory, and their speakers matched by
+    voice."""
     min_known_similarity: float = Field(default=0.5, ge=-1, le=1)
+    """Cosine to the reference of a known speaker below which somebody stays a stranger."""
     min_linked_similarity: float = Field(default=0.5, ge=-1, le=1)
+    """Cosine above which speakers of two windows are one."""
 
     @field_validator("engine")
     @classmethod

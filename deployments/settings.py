@@ -16,49 +16,52 @@ AUDIO, DIARIZATION, INGRESS = "audio", "diarization", "ingress"
 
 
 class MediaConfig(Strict):
-    """Audio that a request names by its address, and the ingress fetches.
-
-    allowed_hosts: names or addresses that may be asked although they are private; `AURICLE_ALLOWED_MEDIA_HOSTS`
-        (comma separated) adds to them.
-    max_fetch_s: from the question for the host's address to the last byte.
-    """
+    """Audio that a request names by its address, and the ingress fetches."""
 
     allowed_hosts: tuple[str, ...] = ()
+    """Names or addresses that `url` and a chat's `audio_url` may name although they are private.
+    `AURICLE_ALLOWED_MEDIA_HOSTS` adds to them."""
     max_fetch_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    """From the question for a host's address to the last byte."""
     max_redirects: int = Field(default=5, ge=0)
+    """That are followed; each is checked like the first address."""
 
 
 class CorsConfig(Strict):
-    """Web pages whose scripts browsers let read this server's answers; by default none but its own.
-
-    allow_origins: such as "https://app.example", or "*" for all; `AURICLE_CORS_ORIGINS` (comma separated) adds to them.
-    """
+    """Web pages whose scripts browsers let read this server's answers; by default none but its own."""
 
     allow_origins: tuple[str, ...] = ()
+    """Such as `https://app.example`, or `"*"` for all. `AURICLE_CORS_ORIGINS` adds to them."""
 
 
 class LimitsConfig(Strict):
     """What one request may cost, and all of them together. Beyond it the answer is a clear 400, 413, 429 or 503, and
-    nothing else suffers.
-
-    max_bytes_in_flight: of the bodies that one ingress replica holds at once.
-    max_sessions: realtime sessions that are open at one ingress replica; max_sessions_per_key: … by one key, or by all
-        who need none.
-    max_session_s: how long one may last.
-    """
+    nothing else suffers."""
 
     max_upload_bytes: int = Field(default=26_214_400, ge=1)
+    """Of one file; larger ones are a 413. All audio of one chat together counts as one."""
     max_bytes_in_flight: int = Field(default=536_870_912, ge=1)
+    """Of the bodies that one ingress replica holds at once; more are a 429."""
     max_audio_s: float = Field(default=14_400.0, gt=0)
+    """Decoded seconds of one file; longer audio is a 400."""
     max_channels: int = Field(default=64, ge=1)
+    """What a file may claim; more is a 400."""
     max_sample_rate_hz: int = Field(default=768_000, ge=8_000)
+    """What a file may claim; more is a 400."""
     max_upload_s: float = Field(default=300.0, gt=0)
+    """A body that takes longer to arrive is a 503."""
     max_request_s: float = Field(default=3_600.0, gt=0)
+    """Longer work ends with a 503."""
     max_chunks_in_flight: int = Field(default=4, ge=1)
+    """Chunks of one request at the model at once."""
     max_concurrent_requests: int = Field(default=128, ge=1)
+    """Uploads and chats that one ingress replica holds at once; more are a 429."""
     max_sessions: int = Field(default=64, ge=0)
+    """Realtime sessions that are open at one ingress replica; more are a 429."""
     max_sessions_per_key: int | None = Field(default=None, ge=0)
+    """The same by one key, or by all who need none."""
     max_session_s: float = Field(default=3_600.0, gt=0)
+    """A realtime session that lasts longer is closed."""
 
     def decoding(self) -> DecodeLimits:
         return DecodeLimits(self.max_audio_s, self.max_channels, self.max_sample_rate_hz)
@@ -67,22 +70,27 @@ class LimitsConfig(Strict):
 class Settings(Strict):
     """`args` of the application.
 
-    require_api_key: start only where there are keys; None leaves it open, which only loopback may
-        (`config_file.load_config`).
-    page: whether there is a web page at `/`.
-
     Raises:
         ConfigurationError: instead of pydantic's report, one sentence that names the place and the mistake.
     """
 
     models: tuple[ModelConfig, ...] = Field(min_length=1)
+    """Each a deployment of its own. A realtime session that names none has the first that transcribes."""
     diarization: DiarizationConfig | None = None
+    """Without it no speakers are told apart."""
     media: MediaConfig = MediaConfig()
+    """Audio that is fetched."""
     cors: CorsConfig = CorsConfig()
+    """Web pages of other origins."""
     limits: LimitsConfig = LimitsConfig()
+    """What a request may cost (`docs/limits.md`)."""
     require_api_key: bool | None = None
+    """`true` starts only where `AURICLE_API_KEYS` has keys. Where the server listens on more than loopback, `true` or
+    `false` must be said."""
     page: bool = True
+    """Whether there is a web page at `/`."""
     haproxy: bool = False
+    """HAProxy in the place of Serve's own proxy. Not on loopback: its statistics are seen on every interface."""
 
     @property
     def speech_models(self) -> tuple[SpeechModelConfig, ...]:

@@ -18,16 +18,14 @@ ResultT = TypeVar("ResultT")
 
 
 class UserConfig(BaseModel):
-    """What may change without a restart: `user_config` of a deployment that batches.
+    """What may change without a restart: `user_config` of a deployment that batches."""
 
-    max_batch_size: rows that are decoded at once.
-    max_step_s: a replica whose model works on one step for longer is replaced.
-    """
-
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     max_batch_size: int = Field(default=8, ge=1)
+    """Rows that are decoded at once."""
     max_step_s: float = Field(default=300.0, gt=0, allow_inf_nan=False)
+    """A replica whose model works on one step for longer is replaced."""
 
 
 class InformedEngine(Engine, Protocol[InfoT_co]):
