@@ -1,5 +1,7 @@
-"""Small random checkpoints of Ultravox, in the layouts that are published: the projector in one directory, and the models
-it stands between in two others, or with it."""
+"""Small random checkpoints of Ultravox, in the layouts that are published.
+
+One directory has the projector, and two others the models that it stands between, unless they are with it.
+"""
 
 import json
 from pathlib import Path
@@ -19,7 +21,7 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from tests.support.chat_checkpoints import NUM_MELS, OLD_ENCODER_SIZES, SIZES, features, save
+from tests.support.chat_checkpoints import OLD_ENCODER_SIZES, SIZES, features, save
 from tests.support.small_tokenizers import CHAT_TEMPLATE, TURN_END, byte_level
 
 AUDIO_TOKEN = "<|audio|>"
@@ -96,13 +98,10 @@ def say(directory: Path, **said: Any) -> None:
     file.write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
 
 
-def change_weights(directory: Path, **new: Tensor | None) -> None:
-    """`new` by names with `__` for a point; None takes a weight out."""
-    named = {name.replace("__", "."): weight for name, weight in new.items()}
-    add_weights(directory, {name: weight for name, weight in named.items() if weight is not None})
+def drop_weight(directory: Path, name: str) -> None:
     weights = load_file(directory / "model.safetensors")
-    kept = {name: weight for name, weight in weights.items() if named.get(name, weight) is not None}
-    save_file(kept, directory / "model.safetensors")
+    del weights[name]
+    save_file(weights, directory / "model.safetensors")
 
 
 def add_weights(directory: Path, weights: dict[str, Tensor]) -> None:
@@ -133,9 +132,5 @@ def add_adapters(directory: Path, side: str, model: Any) -> dict[str, Any]:
     names = [name for name in adapted.state_dict() if "lora_" in name]
     random = {prefix + name: torch.randn_like(adapted.state_dict()[name]) * 0.3 for name in names}
     add_weights(directory, random)
-    config = {**said, "unfreeze_layers": None}
-    say(directory, **{f"{side}_model_lora_config": config})
-    return config
-
-
-__all__ = ["NUM_MELS", "add_adapters", "carry_audio", "carry_text", "change_weights", "say", "ultravox"]
+    say(directory, **{f"{side}_model_lora_config": {**said, "unfreeze_layers": None}})
+    return said

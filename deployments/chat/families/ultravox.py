@@ -45,10 +45,10 @@ def load_ultravox(source: str, config: UltravoxConfig, dtype: torch.dtype) -> Ul
     weights = _weights(source)
     audio = _Part(source, "audio", weights["audio"], config.audio_model_id, config.audio_model_lora_config)
     text = _Part(source, "text", weights["text"], config.text_model_id, config.text_model_lora_config)
-    audio_config = audio.config(config.audio_config)
-    _check(source, config, audio_config)
+    audio_config, text_config = audio.config(config.audio_config), text.config(config.text_config)
+    _check(source, config, audio_config, text_config)
     encoder = audio.load(WhisperEncoder, audio_config, dtype)
-    language_model = text.load(AutoModelForCausalLM, text.config(config.text_config), dtype)
+    language_model = text.load(AutoModelForCausalLM, text_config, dtype)
     config.audio_config, config.text_config = audio_config, language_model.config.get_text_config()
     config.audio_token_id = load_ultravox_tokenizer(source).convert_tokens_to_ids(AUDIO_TOKEN)
     projector = _projector(source, weights["projector"], config).to(dtype)
@@ -73,9 +73,11 @@ def _weights(source: str) -> dict[str, Weights]:
     return found
 
 
-def _check(source: str, config: UltravoxConfig, audio_config: PreTrainedConfig) -> None:
+def _check(source: str, config: UltravoxConfig, audio_config: PreTrainedConfig, text_config: PreTrainedConfig) -> None:
     if not isinstance(audio_config, WhisperConfig):
         raise _refusal(source, f"hears by a {type(audio_config).__name__}, and only Whisper's encoder is known here")
+    if type(text_config) not in MODEL_FOR_CAUSAL_LM_MAPPING or text_config.is_encoder_decoder:
+        raise _refusal(source, f"writes by a {type(text_config).__name__}, which is no language model")
     if config.num_projector_layers:
         raise _refusal(source, "has a projector with layers of attention (num_projector_layers)")
     if config.projector_act != "swiglu" and config.projector_act not in ACT2FN:
@@ -125,11 +127,14 @@ class _Part:
     def _carried(self, auto: Any, config: PreTrainedConfig, dtype: torch.dtype) -> Any:
         if self._rank:
             raise _refusal(self.source, f"has adapters, but no {self.name}_model_id that says what they are for")
-        if auto is AutoModelForCausalLM and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-            raise _refusal(self.source, f"has a {type(config).__name__} for a text_config, which writes no text")
         kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] if auto is AutoModelForCausalLM else auto
         model, loaded = kind.from_pretrained(
-            None, config=config, state_dict=self.weights, dtype=dtype, output_loading_info=True
+            None,
+            config=config,
+            state_dict=self.weights,
+            dtype=dtype,
+            ignore_mismatched_sizes=True,  # to be told of them by name
+            output_loading_info=True,
         )
         for problem in ("missing_keys", "mismatched_keys", "unexpected_keys"):
             if names := sorted(map(str, loaded[problem])):

@@ -18,6 +18,9 @@ ENCODER_STRIDE = 2
 WINDOWS_AT_ONCE = 8
 """Of 30 s each: an hour of audio would not fit at once."""
 
+EPSILON = 1e-6
+"""Of the projector's norms."""
+
 
 class UltravoxConfig(PreTrainedConfig):
     """What Ultravox's `config.json` says.
@@ -68,7 +71,7 @@ class Ultravox(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     def get_decoder(self) -> PreTrainedModel:
         return self.language_model.get_decoder()
 
-    def get_input_embeddings(self) -> nn.Module:
+    def get_input_embeddings(self) -> Any:
         return self.language_model.get_input_embeddings()
 
     def get_output_embeddings(self) -> nn.Module:
@@ -94,7 +97,7 @@ class Ultravox(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         embed = self.get_input_embeddings()
         # the placeholder is behind the vocabulary
         embeddings = embed(input_ids.clamp(max=embed.num_embeddings - 1))
-        if input_features is not None:
+        if input_features is not None and num_frames is not None:
             is_audio = (input_ids == self.config.audio_token_id)[..., None]
             heard = self.hear(input_features, num_frames)
             embeddings = embeddings.masked_scatter(is_audio, heard.to(embeddings.dtype))
@@ -109,7 +112,7 @@ class Ultravox(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         Returns:
             (embeddings, width of the language model), those of all windows behind one another.
         """
-        parts = zip(input_features.split(WINDOWS_AT_ONCE), num_frames.split(WINDOWS_AT_ONCE), strict=True)
+        parts = zip(*(torch.split(one, WINDOWS_AT_ONCE) for one in (input_features, num_frames)), strict=True)
         return torch.cat([self._hear(*part) for part in parts])
 
     def _hear(self, input_features: Tensor, num_frames: Tensor) -> Tensor:
@@ -159,18 +162,19 @@ class Projector(nn.Module):
         super().__init__()
         self.stack_factor = config.stack_factor
         width_in, width = audio_width * config.stack_factor, config.hidden_size
-        self.ln_pre = _norm(width_in)
+        self.ln_pre = nn.RMSNorm(width_in, eps=EPSILON)
         self.linear_1 = nn.Linear(width_in, width, bias=False)
         self.act: nn.Module = Gate() if config.projector_act == "swiglu" else ACT2FN[config.projector_act]
         width = width // 2 if config.projector_act == "swiglu" else width
-        self.ln_mid = _norm(width) if config.projector_ln_mid else nn.Identity()
+        self.ln_mid = nn.RMSNorm(width, eps=EPSILON) if config.projector_ln_mid else nn.Identity()
         self.linear_2 = nn.Linear(width, text_width, bias=False)
-        self.ln_post = nn.Identity() if config.projector_ln_mid else _norm(text_width)
+        self.ln_post = nn.Identity() if config.projector_ln_mid else nn.RMSNorm(text_width, eps=EPSILON)
 
     def forward(self, states: Tensor) -> Tensor:
         """(windows, positions, audio_width) to (windows, positions / stack_factor, text_width), rounded up."""
         missing = -states.shape[1] % self.stack_factor
-        stacked = nn.functional.pad(states, (0, 0, 0, missing)).unflatten(1, (-1, self.stack_factor)).flatten(2)
+        padded = nn.functional.pad(states, (0, 0, 0, missing))
+        stacked = padded.reshape(len(states), -1, self.ln_pre.weight.shape[0])
         inner = self.ln_mid(self.act(self.linear_1(self.ln_pre(stacked))))
         embeddings: Tensor = self.ln_post(self.linear_2(inner))
         return embeddings
@@ -182,7 +186,3 @@ class Gate(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         values, gates = states.chunk(2, dim=-1)
         return nn.functional.silu(gates) * values
-
-
-def _norm(width: int) -> nn.Module:
-    return nn.RMSNorm(width, eps=1e-6)
