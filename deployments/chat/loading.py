@@ -52,7 +52,7 @@ def load_model(source: str, device: torch.device, dtype: torch.dtype) -> PreTrai
     assert isinstance(model, PreTrainedModel)
     if not _remembers_by_attention_alone(model):
         raise ConfigurationError(f"The chat model '{source}' has recurrent layers, which cannot be batched here.")
-    if prepare := family_of(model).prepare:
+    if prepare := family_of(model.config).prepare:
         prepare(model)
     if "chunked_attention" in (getattr(model.config.get_text_config(), "layer_types", None) or ()):
         raise ConfigurationError(f"The chat model '{source}' attends in chunks, which cannot be batched here.")
@@ -102,7 +102,10 @@ def hears_audio(model: PreTrainedModel) -> bool:
 def _model(source: str, dtype: torch.dtype) -> Any:
     if path := find_gguf(source):
         return load_gguf_model(path, dtype)
-    auto: Any = _auto_class(source, AutoConfig.from_pretrained(source))
+    config = AutoConfig.from_pretrained(source)
+    if load := family_of(config).load_model:
+        return load(source, config, dtype)
+    auto: Any = _auto_class(source, config)
     return auto.from_pretrained(source, dtype=dtype)
 
 
@@ -118,7 +121,7 @@ def _auto_class(source: str, config: PreTrainedConfig) -> Any:
 def _processor(source: str, model: PreTrainedModel) -> Any:
     if path := find_gguf(source):
         return load_gguf_tokenizer(path)
-    if load_prompts := family_of(model).load_prompts:
+    if load_prompts := family_of(model.config).load_prompts:
         return load_prompts(source, model.config)
     auto: Any = AutoProcessor if hears_audio(model) else AutoTokenizer
     return auto.from_pretrained(source)

@@ -30,7 +30,7 @@ class PackedModel:
         """`model` attends by slots (`loading.load_model`)."""
         self.model = model
         self._device = model.device
-        before_step = family_of(model).before_step
+        before_step = family_of(model.config).before_step
         self._before_step = before_step(model) if before_step else None
         self._can_leave_out = "logits_to_keep" in inspect.signature(model.forward).parameters
 

@@ -61,11 +61,11 @@ def set_attention(model: PreTrainedModel, name: str) -> bool:
 
 
 def is_stateful(model: PreTrainedModel) -> bool:
-    """Whether it keeps a state that is in no cache, or in one that cannot be cut. Private.
+    """Whether it, or a model in it, keeps a state that is in no cache, or in one that cannot be cut. Private.
 
     When it changes, models with recurrent layers are served, and answer nonsense.
     """
-    return bool(model._is_stateful)
+    return any(part._is_stateful for part in model.modules() if isinstance(part, PreTrainedModel))
 
 
 def has_adapter(model: PreTrainedModel) -> bool:

@@ -132,7 +132,7 @@ def test_a_server_may_only_chat(tmp_path: Path) -> None:
     assert load_config(written(tmp_path, change)).applications[0].deployments[2].name == "chat-b"
 
 
-@pytest.mark.parametrize("name", ["embedded", "gpu"])
+@pytest.mark.parametrize("name", ["embedded", "gpu", "ultravox"])
 def test_every_config_for_one_machine_tells_speakers_apart(name: str) -> None:
     (only,) = load_config(ROOT / "configs" / f"{name}.yaml").applications
     assert "diarization" in [one.name for one in only.deployments]

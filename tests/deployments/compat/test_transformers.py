@@ -116,6 +116,8 @@ def test_a_model_tells_that_it_keeps_a_state(model: LlamaForCausalLM) -> None:
         with torch.device("meta"):
             recurrent = MambaForCausalLM(MambaConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1))
         assert (is_stateful(model), is_stateful(recurrent)) == (False, True)
+        model.add_module("part", recurrent)
+        assert is_stateful(model)
 
 
 def test_a_model_tells_that_it_has_an_adapter(model: LlamaForCausalLM) -> None:
