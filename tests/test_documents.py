@@ -21,6 +21,7 @@ from ray.scripts.scripts import cli as ray_command
 from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 from ray.serve.scripts import cli as serve_command
 
+from deployments.api_keys import api_keys
 from deployments.config_file import load_config
 from tests.conftest import ROOT, Server
 from tests.documents import DOCS, PAGES, Block, blocks, rows, write_files
@@ -180,6 +181,15 @@ def test_the_autoscaling_of_scale_is_that_of_the_cluster(tmp_path: Path) -> None
     assert shown["autoscaling_config"] in used
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     assert load_config(tmp_path / "config.yaml")
+
+
+def test_the_file_of_keys_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shown,) = (block.code for block in of("") if block.code.startswith("keys:"))
+    (tmp_path / "keys.yaml").write_text(shown)
+    monkeypatch.delenv("AURICLE_API_KEYS", raising=False)
+    monkeypatch.setenv("AURICLE_API_KEYS_FILE", str(tmp_path / "keys.yaml"))
+    (key,) = api_keys()
+    assert key.name == "anna"
 
 
 def test_there_is_something_to_run() -> None:
