@@ -8,7 +8,10 @@ BIN = $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: serve models test lint clean
+.PHONY: help serve models test lint clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "make %-8s %s\n", $$1, $$2}'
 
 serve: $(VENV)/.installed ## install what is missing, start the server, say when it is up
 	$(BIN)/auricle serve $(CONFIG)
@@ -24,7 +27,7 @@ lint: $(VENV)/.installed-dev ## what the pre-commit hooks and CI check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clean:
+clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
 $(BIN)/python:
