@@ -5,7 +5,6 @@ be had; here both are one clear sentence.
 """
 
 import glob
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from ray.serve import Deployment
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
 from deployments.autoscaling import AudioBacklogPolicy
-from deployments.compat.serve import schema_fields
+from deployments.compat.serve import num_cpus, schema_fields
 from deployments.decoding.deployment import UserConfig
 from deployments.environment import API_KEYS_VARIABLE
 from deployments.graph import ingress, inner_parts
@@ -84,7 +83,7 @@ def check_resources(config: ServeDeploySchema, num_cpus: float, num_gpus: float)
 
 def local_resources() -> tuple[float, float]:
     """CPUs and NVIDIA GPUs of this machine."""
-    return float(os.cpu_count() or 1), float(len(glob.glob("/dev/nvidia[0-9]*")))
+    return float(num_cpus()), float(len(glob.glob("/dev/nvidia[0-9]*")))
 
 
 def _check_application(application: ServeApplicationSchema) -> None:

@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +62,8 @@ def serve(config: str) -> int:
             api_keys()  # else the ingress says what is wrong with them, in its log
             check_resources(loaded, *local_resources())
             _fetch_models(loaded)
+        else:
+            refuse_relative_sources(loaded)
     except ConfigurationError as error:
         return _refuse(error.message)
     with tempfile.TemporaryDirectory(prefix="auricle-", ignore_cleanup_errors=True) as directory:
@@ -82,6 +84,25 @@ def refuse_hidden_packages(directory: Path) -> None:
                 )
 
 
+def refuse_relative_sources(config: ServeDeploySchema) -> None:
+    """A directory beside the one who starts is on no other node, and a hub id has no directory here.
+
+    Raises:
+        ConfigurationError
+    """
+    for source in _sources(config):
+        if not Path(source).is_absolute() and Path(source).exists():
+            raise ConfigurationError(
+                f"source: '{source}' is a path of this directory, which the cluster's nodes do not have: "
+                "name it by an absolute path that is there on each of them."
+            )
+
+
+def _sources(config: ServeDeploySchema) -> Iterator[str]:
+    for application in config.applications:
+        yield from Settings.model_validate(application.args).sources
+
+
 def _refuse(reason: str) -> int:
     print(f"Cannot start. {reason}", file=sys.stderr)
     return 2
@@ -95,9 +116,8 @@ def _fetch_models(config: ServeDeploySchema) -> None:
     """
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
     logging.getLogger("auricle").setLevel(logging.INFO)
-    for application in config.applications:
-        for source in Settings.model_validate(application.args).sources:
-            resolve(source)
+    for source in _sources(config):
+        resolve(source)
 
 
 def _environment(config: ServeDeploySchema, directory: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from pydantic import BaseModel
+from ray._private import utils as ray_utils
 from ray._private import worker as ray_worker
 from ray.serve import autoscaling_policy, context
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
@@ -56,6 +57,14 @@ def is_shutting_down() -> bool:
     worker = ray_worker.global_worker
     actor = worker.actors.get(worker.actor_id)
     return bool(getattr(getattr(actor, "_replica_impl", None), "_shutting_down", False))
+
+
+def num_cpus() -> int:
+    """CPUs of this machine as Ray will count them, in a container those that it may use. Private.
+
+    When it changes, a configuration that needs more than there are waits for ever instead of being refused.
+    """
+    return int(ray_utils.get_num_cpus(override_docker_cpu_warning=True))
 
 
 async def call_all_replicas(handle: DeploymentHandle, method: str, *args: Any) -> list[Any]:

@@ -119,6 +119,15 @@ def test_haproxy_that_is_set_but_not_started_is_told_of(tmp_path: Path) -> None:
     assert "Cannot start. ingress: haproxy is set, but RAY_SERVE_ENABLE_HA_PROXY=1 is not in" in result.stderr
 
 
+def test_a_path_of_this_directory_is_refused_for_a_cluster(tmp_path: Path) -> None:
+    """Before it is even asked whether that cluster is there."""
+    config = embedded_config()
+    config["applications"][0]["args"]["models"][0]["source"] = "models"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    result = launch(str(tmp_path / "config.yaml"), RAY_ADDRESS="127.0.0.1:1")
+    assert_refused(result, "source: 'models' is a path of this directory", "absolute path")
+
+
 def test_a_clean_stop_is_silent(tmp_path: Path) -> None:
     """Also of a shell's background job, which ignores interruptions."""
     config = serve_config(

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import inspect
+import os
 import pickle
 import traceback
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ from deployments.compat.serve import (
     decide,
     is_shutting_down,
     none_or_one_replica,
+    num_cpus,
     schema_fields,
 )
 from deployments.decoding.unloading import IDLE_S, UnloadWhenIdle
@@ -233,3 +235,8 @@ def test_delays_pass_by_the_clock_that_is_told() -> None:
             current_num_replicas=0, target_num_replicas=0, total_num_requests=1.0, config=config, policy_state={}
         )
         assert decide(lambda _: (0.0, {}), ctx)[0] == 1  # at once, whatever the policy says
+
+
+def test_cpus_are_counted_as_ray_counts_them() -> None:
+    assert isinstance(num_cpus(), int)
+    assert 1 <= num_cpus() <= (os.cpu_count() or 1)
