@@ -4,9 +4,9 @@
     python -m benchmarks.reliability.addresses
 
 A canary listens on every address of this machine. Each forbidden address, in every spelling, names it or a place that
-no server should ask (metadata services, private networks, other schemes), directly and as where 127.0.0.1, which alone
-is allowed, redirects to. Every one must be a 400 in OpenAI's envelope, by `url` of transcriptions and translations and by
-`audio_url` of chats, and the canary must hear nothing but the redirects that were asked of it.
+no server should ask (metadata services, private networks, other schemes), directly and as where 127.0.0.1, which
+alone is allowed, redirects to. Every one must be a 400 in OpenAI's envelope, by `url` of transcriptions and
+translations and by `audio_url` of chats, and the canary must hear nothing but the redirects that were asked of it.
 """
 
 import argparse
