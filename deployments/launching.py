@@ -33,6 +33,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = ("deployments", "models", "pipelines")
 EXAMPLE_CLIP = "tests/data/jfk.flac"
 POLL_S = 1.0
+ADDRESS_VARIABLE, LOCAL = "RAY_ADDRESS", "local"
+"""Ray's own, and its word for a cluster that begins and ends with this program."""
 
 _stopping: list["subprocess.Popen[bytes]"] = []
 
@@ -58,7 +60,7 @@ def serve(config: str) -> int:
         path = find_config(config)
         loaded = load_config(path)
         refuse_hidden_packages(Path.cwd())
-        if os.environ.get("RAY_ADDRESS", "local") == "local":
+        if _ray_address() == LOCAL:
             api_keys()  # else the ingress says what is wrong with them, in its log
             check_resources(loaded, *local_resources())
             _fetch_models(loaded)
@@ -122,7 +124,13 @@ def _fetch_models(config: ServeDeploySchema) -> None:
 
 def _environment(config: ServeDeploySchema, directory: Path) -> dict[str, str]:
     has_haproxy = any(Settings.model_validate(application.args).haproxy for application in config.applications)
-    return {"RAY_USAGE_STATS_ENABLED": "0", **(_haproxy(directory) if has_haproxy else {}), **os.environ}
+    defaults = {"RAY_USAGE_STATS_ENABLED": "0", **(_haproxy(directory) if has_haproxy else {})}
+    return {**defaults, **os.environ, ADDRESS_VARIABLE: _ray_address()}
+
+
+def _ray_address() -> str:
+    """Unset, Ray would join what somebody else began on this machine."""
+    return os.environ.get(ADDRESS_VARIABLE) or LOCAL
 
 
 def _haproxy(directory: Path) -> dict[str, str]:
@@ -147,7 +155,7 @@ def _run(path: Path, config: ServeDeploySchema, environment: dict[str, str]) -> 
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
             signal.signal(number, lambda *_: _stop(server))
     address = _address(config)
-    if environment.get("RAY_ADDRESS", "local") != "local":
+    if _ray_address() != LOCAL:
         for variable in {API_KEYS_VARIABLE, API_KEYS_FILE_VARIABLE} & environment.keys():
             print(f"{variable} of this shell does not reach that cluster: see the README.", file=sys.stderr)
     print(f"Starting. It will be at {address}", flush=True)

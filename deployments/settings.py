@@ -85,8 +85,8 @@ class Settings(Strict):
     limits: LimitsConfig = LimitsConfig()
     """What a request may cost (`docs/limits.md`)."""
     require_api_key: bool | None = None
-    """`true` starts only where `AURICLE_API_KEYS` has keys. Where the server listens on more than loopback, `true` or
-    `false` must be said."""
+    """`true` starts only where `AURICLE_API_KEYS` or `AURICLE_API_KEYS_FILE` has keys. Where the server listens on more
+    than loopback, `true` or `false` must be said."""
     page: bool = True
     """Whether there is a web page at `/`."""
     haproxy: bool = False

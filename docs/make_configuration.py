@@ -70,7 +70,7 @@ at every deployment, which ends the secrets of the one before. It is read where 
 | `HF_TOKEN`, `HF_HOME`, `HF_HUB_OFFLINE` | Hugging Face's own, for checkpoints from the hub |
 | `RAY_SERVE_ENABLE_HA_PROXY`, `RAY_SERVE_HAPROXY_BINARY_PATH` | `1` and the path of `auricle-haproxy`, where \
 `haproxy` is `true` and `auricle serve` does not start Ray |
-| `RAY_ADDRESS` | the cluster to run on; unset: a local one |
+| `RAY_ADDRESS` | the cluster that `auricle serve` runs on; unset or `local`: one of its own |
 """
 
 TABLES: list[tuple[str, str, type[BaseModel]]] = [

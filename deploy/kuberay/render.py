@@ -1,6 +1,6 @@
 """Print a variant's manifests for kubectl, with the configuration and the image that they are to run.
 
-    python deploy/kuberay/render.py gpu --image registry.example/auricle:0.2.0 | kubectl apply -f -
+    .venv/bin/python deploy/kuberay/render.py gpu --image registry.example/auricle:0.2.0 | kubectl apply -f -
 
 The configuration is the file that the manifest names, as it is, or another one (`--config`); it is checked first.
 """
