@@ -63,13 +63,23 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
         file = KeyFile.model_validate(yaml.safe_load(path.read_text()))
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError):  # whose message may quote a key
-        raise ConfigurationError(f"{path}: Not YAML.") from None
     except ValidationError as error:
-        raise ConfigurationError(f"{path}: {sentence_of(error, 'the file')}") from None
+        raise ConfigurationError(f"{path}: {_sentence(error)}") from None
+    except (yaml.YAMLError, ValueError):  # whose message may quote a key
+        raise ConfigurationError(f"{path}: Not YAML.") from None
     if path.stat().st_mode & stat.S_IROTH and any(entry.key for entry in file.keys):
         logger.warning("%s holds keys, and every user of this machine can read it", path)
     return tuple(entry.known() for entry in file.keys)
+
+
+def _sentence(error: ValidationError) -> str:
+    """Without what stands there where a name is wanted: it may be a key."""
+    mistake = error.errors()[0]
+    if mistake["type"] != "extra_forbidden":
+        return sentence_of(error, "the file")
+    place = ".".join(map(str, mistake["loc"][:-1]))
+    known = (KeyEntry if place else KeyFile).model_fields
+    return f"There is something unknown in {place or 'the file'}, which may have: {', '.join(known)}."
 
 
 def _refuse_twice(what: str, values: list[str], names: list[str]) -> None:

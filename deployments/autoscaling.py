@@ -37,9 +37,9 @@ class AudioBacklogPolicy(BaseModel):
     audio_s_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     def __call__(self, ctx: AutoscalingContext) -> tuple[float, dict[str, Any]]:
-        """Replicas, and no state. While there is work and nobody knows the speed, nothing changes."""
+        """Replicas, and no state. While there is work and nobody tells how much or how fast, nothing changes."""
         speed = self.audio_s_per_s or _mean(_reported(ctx, SPEED))
-        if not speed:
+        if not speed or not _reported(ctx, AUDIO):
             return (ctx.target_num_replicas if ctx.total_num_requests else 0), {}
         there_s = sum(_reported(ctx, AUDIO)) + ctx.total_queued_requests * _mean(_reported(ctx, LENGTH))
         return (sum(_reported(ctx, ARRIVING)) + there_s / self.target_wait_s) / speed, {}

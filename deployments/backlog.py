@@ -32,6 +32,7 @@ class Backlog:
         self._arrived: deque[tuple[float, float]] = deque()
         self._looked_at = clock()
         self._worked_s = self._done_s = self._num_done = 0.0
+        self._unfinished_s = 0.0
 
     @contextmanager
     def holding(self, audio_s: float) -> Iterator[None]:
@@ -52,8 +53,8 @@ class Backlog:
     def end(self, audio_s: float, is_done: bool = True) -> None:
         self._look()
         self._held.remove(audio_s)
-        self._done_s += audio_s * is_done
-        self._num_done += is_done
+        if is_done:
+            self._remember(audio_s)
 
     def stats(self) -> dict[str, float]:
         """Without speed and length before the first call is done."""
@@ -70,6 +71,11 @@ class Backlog:
         while self._arrived and self._arrived[0][0] <= now - WINDOW_S:
             self._arrived.popleft()
         if self._held:
-            kept = math.exp(-elapsed_s / MEMORY_S)
-            self._worked_s = self._worked_s * kept + elapsed_s
-            self._done_s, self._num_done = self._done_s * kept, self._num_done * kept
+            self._unfinished_s += elapsed_s
+
+    def _remember(self, audio_s: float) -> None:
+        """Of a call that was done, with the work since the one before: in the midst of a long one, that is no speed."""
+        kept = math.exp(-self._unfinished_s / MEMORY_S)
+        self._worked_s = self._worked_s * kept + self._unfinished_s
+        self._done_s, self._num_done = self._done_s * kept + audio_s, self._num_done * kept + 1
+        self._unfinished_s = 0.0

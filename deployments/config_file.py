@@ -5,6 +5,7 @@ be had; here both are one clear sentence.
 """
 
 import glob
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,17 +103,26 @@ def _check_application(application: ServeApplicationSchema) -> None:
             UserConfig.model_validate(deployment.user_config)
         _check_policy(deployment, built[deployment.name])
     _refuse_two_scalings(application)
+    whole = application.model_dump(exclude_unset=True).get("autoscaling_policy")
+    if isinstance(whole, dict) and _names(whole) == AUDIO_BACKLOG:
+        raise ConfigurationError(f"{AUDIO_BACKLOG} is for one deployment: say it in its 'autoscaling_config'.")
 
 
 def _check_policy(override: DeploymentSchema, built: Deployment) -> None:
     """Serve would find a wrong argument only when it runs the policy."""
     autoscaling = override.model_dump(exclude_unset=True).get("autoscaling_config")
     policy = autoscaling.get("policy") if isinstance(autoscaling, dict) else None
-    if not isinstance(policy, dict) or policy.get("policy_function") != AUDIO_BACKLOG:
+    if not isinstance(policy, dict) or _names(policy) != AUDIO_BACKLOG:
         return
     if not getattr(built.func_or_class, "measures_audio", False):
         raise ConfigurationError(f"{AUDIO_BACKLOG} is for deployments that hear: '{override.name}' measures no audio.")
     AudioBacklogPolicy.model_validate(policy.get("policy_kwargs", {}))
+
+
+def _names(policy: Mapping[str, Any]) -> str:
+    """What Serve also takes with a dot for the colon."""
+    module, _, name = str(policy.get("policy_function")).replace(":", ".").rpartition(".")
+    return f"{module}:{name}"
 
 
 def _refuse_two_scalings(application: ServeApplicationSchema) -> None:

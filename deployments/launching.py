@@ -6,6 +6,7 @@ It wraps `serve run CONFIG`, which does the same without the checks and the last
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from deployments.api_keys import api_keys
 from deployments.compat.haproxy import PROGRAM_VARIABLE
 from deployments.compat.serve import PROGRAM
 from deployments.config_file import check_resources, load_config, local_resources
-from deployments.environment import API_KEYS_FILE_VARIABLE, API_KEYS_VARIABLE, HAPROXY_VARIABLE
+from deployments.environment import API_KEYS_FILE_VARIABLE, API_KEYS_VARIABLE, HAPROXY_VARIABLE, haproxy_is_on
 from deployments.settings import Settings
 from deployments.shipped_configs import find_config
 from models.sources import resolve
@@ -60,7 +61,11 @@ def serve(config: str) -> int:
         path = find_config(config)
         loaded = load_config(path)
         refuse_hidden_packages(Path.cwd())
+        if _has_haproxy(loaded):
+            haproxy_program()
         if _ray_address() == LOCAL:
+            if haproxy_is_on() and not _has_haproxy(loaded):
+                raise ConfigurationError(f"{HAPROXY_VARIABLE} is set: say 'haproxy: true' in args, or unset it.")
             api_keys()  # else the ingress says what is wrong with them, in its log
             check_resources(loaded, *local_resources())
             _fetch_models(loaded)
@@ -123,8 +128,7 @@ def _fetch_models(config: ServeDeploySchema) -> None:
 
 
 def _environment(config: ServeDeploySchema, directory: Path) -> dict[str, str]:
-    has_haproxy = any(Settings.model_validate(application.args).haproxy for application in config.applications)
-    defaults = {"RAY_USAGE_STATS_ENABLED": "0", **(_haproxy(directory) if has_haproxy else {})}
+    defaults = {"RAY_USAGE_STATS_ENABLED": "0", **(_haproxy(directory) if _has_haproxy(config) else {})}
     return {**defaults, **os.environ, ADDRESS_VARIABLE: _ray_address()}
 
 
@@ -133,11 +137,27 @@ def _ray_address() -> str:
     return os.environ.get(ADDRESS_VARIABLE) or LOCAL
 
 
+def _has_haproxy(config: ServeDeploySchema) -> bool:
+    return any(Settings.model_validate(application.args).haproxy for application in config.applications)
+
+
+def haproxy_program() -> str:
+    """
+    Raises:
+        ConfigurationError
+    """
+    beside = Path(sys.executable).parent / "auricle-haproxy"
+    found = str(beside) if beside.exists() else shutil.which("auricle-haproxy")
+    if not found:
+        raise ConfigurationError("haproxy is set, but there is no program auricle-haproxy: install Auricle by pip.")
+    return found
+
+
 def _haproxy(directory: Path) -> dict[str, str]:
     """What switches it on, with its files where nobody else can have put some before."""
     return {
         HAPROXY_VARIABLE: "1",
-        PROGRAM_VARIABLE: str(Path(sys.executable).parent / "auricle-haproxy"),
+        PROGRAM_VARIABLE: haproxy_program(),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(directory / "metrics.sock"),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(directory / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(directory / "admin.sock"),

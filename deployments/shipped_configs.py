@@ -19,7 +19,7 @@ def find_config(name: str) -> Path:
         ConfigurationError: there is neither.
     """
     path = Path(name)
-    if path.exists():
+    if path.is_file():
         return path
     shipped = shipped_configs()
     if path.suffix in ("", ".yaml") and str(path.parent) in (".", "configs") and path.stem in shipped:

@@ -55,6 +55,11 @@ def test_a_name_and_a_path_of_a_checkout_mean_the_shipped_one(tmp_path: Path) ->
         assert auricle("check", name, directory=tmp_path).returncode == 0
 
 
+def test_a_directory_of_that_name_hides_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "embedded").mkdir()
+    assert auricle("check", "embedded", directory=tmp_path).returncode == 0
+
+
 @pytest.mark.parametrize("name", ["nobody", "elsewhere/embedded.yaml", "embedded.json"])
 def test_what_is_no_configuration_is_one_sentence(name: str, tmp_path: Path) -> None:
     said = auricle("check", name, directory=tmp_path)
@@ -89,7 +94,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     subprocess.run([*pip, *build], check=True, timeout=300)
     (wheel,) = directory.glob("auricle-*.whl")
-    venv.create(directory / "fresh", with_pip=False)
+    venv.create(directory / "fresh", with_pip=False, symlinks=True)
     (packages,) = (directory / "fresh").glob("lib/python*/site-packages")
     # Not by a path of the interpreter's: so the editable install of this environment is not among them.
     (packages / "dependencies.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
@@ -101,7 +106,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def copy_of_project(directory: Path) -> Path:
     """What building writes beside the sources is not to lie in the checkout."""
-    tracked = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     target = directory / "project"
     for name in tracked.stdout.splitlines():
         if (ROOT / name).is_file() and not name.startswith(("tests/", "notebooks/")):
@@ -136,7 +143,7 @@ def test_an_installed_wheel_transcribes(installed: Path, tmp_path: Path) -> None
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
     program = [str(installed / "auricle"), "serve", "own.yaml"]
     with RunningServer(config, tmp_path, program=program) as server:
-        page = httpx.get(f"{server.url}/")
+        page = httpx.get(f"{server.url}/", timeout=60)
         with JFK.path.open("rb") as file:
             answer = server.client.audio.transcriptions.create(model="tiny", file=file)
     assert page.headers["content-type"].startswith("text/html")

@@ -89,7 +89,7 @@ def none_or_one_replica(policy: Callable[..., Any], **options: Any) -> Autoscali
         max_replicas=1,
         metrics_interval_s=1.0,
         look_back_period_s=2.0,
-        downscale_to_zero_delay_s=0.0,
+        downscale_to_zero_delay_s=3.0,  # what was told may be a second old, and somebody may have come since
         policy=AutoscalingPolicy(policy_function=policy, policy_kwargs=options),
     )
 

@@ -1,9 +1,11 @@
 """The manifests are what Kubernetes and KubeRay take, and fit the configuration that they carry."""
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +30,16 @@ IMAGE = "registry.example/auricle:0.1.0"
 Document = dict[str, Any]
 
 
+@cache
 def rendered(variant: str, *arguments: str) -> list[Document]:
     """As a user renders it."""
     program = [sys.executable, "deploy/kuberay/render.py", variant, "--image", IMAGE, *arguments]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
-    done = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=120)
     return list(yaml.safe_load_all(done.stdout))
 
 
 COMMON: list[Document] = list(yaml.safe_load_all((KUBERAY / "common.yaml").read_text()))
-RENDERED = {variant: rendered(variant) for variant in VARIANTS}
 
 
 def of_kind(kind: str, documents: list[Document]) -> Document:
@@ -46,7 +48,7 @@ def of_kind(kind: str, documents: list[Document]) -> Document:
 
 
 def cluster(variant: str) -> Document:
-    found: Document = of_kind("RayService", RENDERED[variant])["spec"]["rayClusterConfig"]
+    found: Document = of_kind("RayService", rendered(variant))["spec"]["rayClusterConfig"]
     return found
 
 
@@ -67,9 +69,9 @@ def test_what_every_variant_needs_is_kubernetes(kind: str) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_service_is_kuberay_s(variant: str) -> None:
-    service = of_kind("RayService", RENDERED[variant])
+    service = of_kind("RayService", rendered(variant))
     jsonschema.validate(service, RAY_SERVICE)
-    for document in RENDERED[variant]:
+    for document in rendered(variant):
         if document is not service:
             validate(document)
 
@@ -94,7 +96,7 @@ def test_the_autoscaler_s_container_is_kubernetes() -> None:
 
 @pytest.mark.parametrize(("variant", "config"), VARIANTS.items())
 def test_it_carries_a_configuration_as_it_is(variant: str, config: str, tmp_path: Path) -> None:
-    text = of_kind("RayService", RENDERED[variant])["spec"]["serveConfigV2"]
+    text = of_kind("RayService", rendered(variant))["spec"]["serveConfigV2"]
     assert text == (ROOT / "configs" / config).read_text()
     (tmp_path / "config.yaml").write_text(text)
     assert load_config(tmp_path / "config.yaml").applications[0].args["require_api_key"] is True
@@ -104,9 +106,9 @@ def test_another_configuration_may_be_carried_but_no_wrong_one(tmp_path: Path) -
     (tmp_path / "config.yaml").write_text((ROOT / "configs" / "gpu.yaml").read_text())
     (service, _) = rendered("gpu", "--config", str(tmp_path / "config.yaml"))
     assert service["spec"]["serveConfigV2"] == (tmp_path / "config.yaml").read_text()
-    (tmp_path / "config.yaml").write_text("applications: []")
+    (tmp_path / "wrong.yaml").write_text("applications: []")
     with pytest.raises(subprocess.CalledProcessError) as refused:
-        rendered("gpu", "--config", str(tmp_path / "config.yaml"))
+        rendered("gpu", "--config", str(tmp_path / "wrong.yaml"))
     assert refused.value.returncode == 2
     assert "no application" in refused.value.stderr
 
@@ -125,7 +127,7 @@ def test_the_smallest_cluster_can_start_it(variant: str, config: str) -> None:
 def test_two_ingresses_may_lose_one_node() -> None:
     (application,) = load_config(ROOT / "configs" / "cluster.yaml").applications
     (front,) = (deployment for deployment in application.deployments if deployment.name == "ingress")
-    budget = of_kind("PodDisruptionBudget", RENDERED["gpu"])["spec"]
+    budget = of_kind("PodDisruptionBudget", rendered("gpu"))["spec"]
     assert front.num_replicas >= 2
     assert cluster("gpu")["workerGroupSpecs"][0]["minReplicas"] > budget["minAvailable"] >= 1
     assert cluster("gpu")["workerGroupSpecs"][0]["maxReplicas"] > cluster("gpu")["workerGroupSpecs"][0]["minReplicas"]
@@ -134,7 +136,7 @@ def test_two_ingresses_may_lose_one_node() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_head_is_for_serve_s_controller_alone(variant: str) -> None:
     assert cluster(variant)["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
-    assert of_kind("RayService", RENDERED[variant])["spec"]["excludeHeadPodFromServeSvc"] is True
+    assert of_kind("RayService", rendered(variant))["spec"]["excludeHeadPodFromServeSvc"] is True
 
 
 @pytest.mark.parametrize(("variant", "config"), VARIANTS.items())

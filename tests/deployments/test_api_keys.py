@@ -85,7 +85,16 @@ def test_nothing_is_there_twice(
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        (anna(request_per_hour=1), "Unknown key 'keys.0.request_per_hour'."),
+        (
+            anna(request_per_hour=1),
+            "There is something unknown in keys.0, which may have: name, key, sha256, "
+            "requests_per_hour, audio_minutes_per_hour, max_sessions.",
+        ),
+        (
+            anna(**{"sk-secret": None}),
+            "There is something unknown in keys.0, which may have: name, key, sha256, "
+            "requests_per_hour, audio_minutes_per_hour, max_sessions.",
+        ),
         ({"key": "sk-anna"}, "keys.0.name: Field required."),
         (anna(name=""), "keys.0.name: String should have at least 1 character."),
         (anna(key=""), "keys.0.key: String should have at least 1 character."),

@@ -49,6 +49,15 @@ def test_speed_is_of_the_replica_and_of_the_time_in_which_it_had_work(backlog: B
     assert (stats[SPEED], stats[LENGTH]) == pytest.approx((10, 20))
 
 
+def test_a_long_call_does_not_look_slower_while_it_lasts(backlog: Backlog, clock: Clock) -> None:
+    work(backlog, clock, 600, 300)
+    with backlog.holding(600):
+        clock.now += 299
+        assert backlog.stats()[SPEED] == pytest.approx(2)
+        clock.now += 1
+    assert backlog.stats()[SPEED] == pytest.approx(2)
+
+
 def test_what_fails_is_neither_held_nor_done(backlog: Backlog, clock: Clock) -> None:
     with pytest.raises(ZeroDivisionError), backlog.holding(500):
         raise ZeroDivisionError

@@ -252,6 +252,11 @@ MISTAKES: list[tuple[Change, str]] = [
         scaled(1, by_audio(target_wait_s=20)),
         f"{AUDIO_BACKLOG} is for deployments that hear: 'audio' measures no audio.",
     ),
+    (scaled(2, {"policy_function": AUDIO_BACKLOG.replace(":", ".")}), "target_wait_s: Field required."),
+    (
+        lambda c: application(c).update(autoscaling_policy=by_audio(target_wait_s=20)),
+        f"{AUDIO_BACKLOG} is for one deployment: say it in its 'autoscaling_config'.",
+    ),
     (scaled(2, {"policy_function": "nowhere:Policy"}), "autoscaling_config.policy: No module named 'nowhere'."),
     (
         lambda c: with_chat(c, autoscaling_config={"policy": by_audio(target_wait_s=20)}),

@@ -53,10 +53,12 @@ def scaling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tempfile.mkdtemp(prefix="auricle-")  # sockets need a short path
     resources = {"num_cpus": 2, "num_gpus": 1, "include_dashboard": False, "temp_dir": directory}
     cluster = Cluster(initialize_head=True, head_node_args=resources)
-    with RunningServer(config(), tmp_path_factory.mktemp("scaling"), RAY_ADDRESS=cluster.address) as running:
-        yield Server(running.url, os.getpid())
-    cluster.shutdown()
-    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        with RunningServer(config(), tmp_path_factory.mktemp("scaling"), RAY_ADDRESS=cluster.address) as running:
+            yield Server(running.url, os.getpid())
+    finally:
+        cluster.shutdown()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def test_one_replica_becomes_four_and_one_again_and_nobody_is_refused(scaling: Server, sentence: bytes) -> None:
@@ -68,17 +70,18 @@ def test_one_replica_becomes_four_and_one_again_and_nobody_is_refused(scaling: S
         return answer.status_code, answer.text
 
     assert num_replicas() == 1
-    places: set[tuple[str, str]] = set()
+    gpus: set[str] = set()
     with ThreadPoolExecutor(2 * SIZED_FOR) as pool:
 
         def load() -> bool:
             answers = list(pool.map(ask, range(2 * SIZED_FOR)))
             assert {status for status, _ in answers} == {200}, answers
-            places.update(*(re.findall(r"pid=(\d+) gpu=(\S+)", text) for _, text in answers))
+            places = {place for _, text in answers for place in re.findall(r"pid=(\d+) gpu=(\S+)", text)}
+            gpus.update(gpu for _, gpu in places)
             return len(places) == MAX_REPLICAS
 
         wait_until(load, "answers of four replicas", 120)
-    assert {gpu for _, gpu in places} == {"0"}
+    assert gpus == {"0"}
     wait_until(lambda: num_replicas() == 1, "one replica", 120)
     assert ask(0)[0] == 200
     assert is_healthy(scaling)

@@ -17,6 +17,7 @@ from tests.serve.coded_audio import CodedAudio, join, pause
 from tests.serve.scripted_diarizer import Order, ordered
 from tests.serve.tools import (
     TIMEOUT_S,
+    is_healthy,
     kill_replica,
     post,
     ray_session,
@@ -49,6 +50,7 @@ def missing(selectors: Iterable[Selector], *expositions: str) -> set[Selector]:
 def lived_in(scripted_server: Server, sentence: bytes, coded_clips: list[CodedAudio]) -> Server:
     """Everything has happened once: an upload, a stream, a chat, speakers, a turn, and a replica that died."""
     server = scripted_server
+    wait_until(lambda: is_healthy(server), "a healthy server")
     old = replica_pids(server, "asr-reader")
     kill_replica(server, "asr-reader")
     wait_for_another(server, "asr-reader", old)
@@ -79,8 +81,11 @@ def test_ray_tells_all_that_is_asked_of_it(lived_in: Server) -> None:
     discovery = ray_session(lived_in) / "prom_metrics_service_discovery.json"
 
     def all_there() -> bool:
-        targets = [target for group in json.loads(discovery.read_text()) for target in group["targets"]]
-        texts = [httpx.get(f"http://{target}/metrics", timeout=TIMEOUT_S).text for target in targets]
+        try:
+            targets = [target for group in json.loads(discovery.read_text()) for target in group["targets"]]
+            texts = [httpx.get(f"http://{target}/metrics", timeout=TIMEOUT_S).text for target in targets]
+        except (OSError, httpx.HTTPError):  # not there yet
+            return False
         return not missing(rays, *texts)
 
     wait_until(all_there, f"all of {sorted(selector.metric for selector in rays)}", PUSHED_WITHIN_S)

@@ -33,7 +33,7 @@ from tests.conftest import JFK, ROOT, RunningServer, Server
 from tests.documents import blocks, write_files
 from tests.scripted.recordings import load
 from tests.serve.conftest import light, serve_config
-from tests.serve.tools import post
+from tests.serve.tools import TIMEOUT_S, post
 
 PAGE = ROOT / "docs" / "engines.md"
 MODULES = ("ctc_engine", "pitch_engine", "echo_engine")
@@ -169,7 +169,7 @@ def test_they_serve_in_one_graph(server: Server) -> None:
     speakers = {segment["speaker"] for segment in told.json()["segments"]}
     assert speakers == {"A", "B"}
     request = {"model": "echo", "messages": [{"role": "user", "content": "one two three"}], "max_tokens": 2}
-    choice = httpx.post(f"{server.url}/v1/chat/completions", json=request).json()["choices"][0]
+    choice = httpx.post(f"{server.url}/v1/chat/completions", json=request, timeout=TIMEOUT_S).json()["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("one two", "length")
 
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
@@ -81,10 +82,17 @@ def test_a_stream_comes_as_it_is_written(behind_haproxy: Server, sentence: bytes
 
 def test_a_client_that_leaves_is_worked_for_no_longer(behind_haproxy: Server, sentence: bytes) -> None:
     """CON-03: also one that waits for a whole answer, each time."""
-    for _ in range(8):
-        impatient = behind_haproxy.client.with_options(timeout=1)
+
+    def ask() -> None:
+        impatient = behind_haproxy.client.with_options(timeout=3)
         with pytest.raises(openai.APITimeoutError):
             impatient.audio.transcriptions.create(model="reader", file=sentence, prompt="60")
+
+    for _ in range(8):
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(ask)
+            wait_until(lambda: total(behind_haproxy, "vllm:num_requests_running") == 1, "a request in flight")
+            asked.result()
         wait_until(lambda: total(behind_haproxy, "vllm:num_requests_running") == 0, "nothing in flight", 10)
 
 

@@ -8,7 +8,7 @@ import httpx
 
 from tests.conftest import Server
 from tests.serve.conftest import LIMITED_KEY, REQUESTS_PER_HOUR
-from tests.serve.tools import TIMEOUT_S, assert_refusal, replica_pids, total
+from tests.serve.tools import TIMEOUT_S, assert_refusal, replica_pids, total, wait_until
 
 NUM_CLIENTS = 4
 NUM_REQUESTS = 60
@@ -17,7 +17,7 @@ PACE_S = 0.5
 
 def test_a_limit_holds_for_both_together(napping: Server, sentence: bytes) -> None:
     """Clients that connect anew each time, so that both are asked."""
-    assert len(replica_pids(napping, "ingress")) == 2
+    wait_until(lambda: len(replica_pids(napping, "ingress")) == 2, "two ingresses")
 
     def ask(number: int) -> httpx.Response:
         time.sleep(PACE_S)

@@ -42,8 +42,16 @@ def until_unloaded(server: Server) -> None:
         wait_until(lambda name=deployment: not replica_pids(server, name), "no replica")  # type: ignore[misc]
 
 
+def logged(logs: Path) -> tuple[int, list[int]]:
+    """How often the model was loaded, and how long it had been idle each time that it was unloaded."""
+    text = "".join(path.read_text() for path in logs.rglob("replica_*asr-nap*"))
+    idle = re.findall(r"Unloaded 0, which had been idle for (\d+) s", text)
+    return len(re.findall(r"Loaded 0 in [\d.]+ s on cpu", text)), [int(seconds) for seconds in idle]
+
+
 def test_models_go_and_come_back_with_the_next_request(napping: Server, napping_logs: Path, sentence: bytes) -> None:
     until_unloaded(napping)
+    loads, unloads = logged(napping_logs)
     assert transcribe(napping, sentence).status_code == 200
     assert states(napping)["nap"] == "ready"
     answer = chat(napping, "to=3")
@@ -54,11 +62,10 @@ def test_models_go_and_come_back_with_the_next_request(napping: Server, napping_
     assert "transcript.text.done" in transcribe(napping, sentence, language="en", stream="true").text
     assert "[DONE]" in chat(napping, "to=3", stream=True).text
     until_unloaded(napping)
-    logs = "".join(path.read_text() for path in napping_logs.rglob("replica_*asr-nap*"))
-    assert len(re.findall(r"Loaded 0 in [\d.]+ s on cpu", logs)) == 3
-    idle = [int(seconds) for seconds in re.findall(r"Unloaded 0, which had been idle for (\d+) s", logs)]
-    assert len(idle) >= 2
-    assert all(UNLOAD_AFTER_S <= seconds <= UNLOAD_AFTER_S + 30 for seconds in idle)
+    num_loads, idle = logged(napping_logs)
+    assert num_loads == loads + 2
+    assert len(idle) >= len(unloads) + 1  # of the last one the line may still be on its way
+    assert all(seconds >= UNLOAD_AFTER_S for seconds in idle)
 
 
 def test_a_model_that_is_asked_now_and_then_stays(napping: Server, sentence: bytes) -> None:

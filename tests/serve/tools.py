@@ -4,6 +4,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,12 @@ def replica_pids(server: Server, deployment: str) -> set[int]:
 def ray_session(server: Server) -> Path:
     """The directory of the server's own Ray."""
     option = "--session_dir="
-    words = (word for process in psutil.Process(server.pid).children(recursive=True) for word in process.cmdline())
-    return Path(next(word.removeprefix(option) for word in words if word.startswith(option)))
+    for process in psutil.Process(server.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            for word in process.cmdline():
+                if word.startswith(option):
+                    return Path(word.removeprefix(option))
+    raise AssertionError("Ray does not run")
 
 
 def kill_replica(server: Server, deployment: str) -> None:

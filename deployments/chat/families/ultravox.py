@@ -1,6 +1,7 @@
 """Checkpoints of Ultravox, whose weights lie in up to three places."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from pipelines.errors import ConfigurationError
 PREFIXES = {"audio": "audio_tower.", "projector": "multi_modal_projector.", "text": "language_model."}
 
 WEIGHTS = "model*.safetensors"
+
+MAX_REASON_CHARS = 400
 
 Weights = dict[str, Tensor]
 
@@ -104,7 +107,8 @@ class _Part:
 
     def config(self, own: dict[str, Any] | PreTrainedConfig | None) -> PreTrainedConfig:
         if self.model_id is not None:
-            return AutoConfig.from_pretrained(self.model_id, trust_remote_code=False)
+            with _needing(self.source, self.model_id):
+                return AutoConfig.from_pretrained(self.model_id, trust_remote_code=False)
         if not isinstance(own, dict) or "model_type" not in own:
             raise _refusal(self.source, f"has neither {self.name}_model_id nor {self.name}_config")
         return AutoConfig.for_model(**own)
@@ -112,7 +116,8 @@ class _Part:
     def load(self, auto: Any, config: PreTrainedConfig, dtype: torch.dtype) -> Any:
         if self.model_id is None:
             return self._carried(auto, config, dtype)
-        model = _named(auto, self.model_id, dtype)
+        with _needing(self.source, self.model_id):
+            model = _named(auto, self.model_id, dtype)
         if not self._rank:
             self._fill(model, required=())
             return model
@@ -152,6 +157,16 @@ class _Part:
 
     def _fill(self, model: nn.Module, required: Iterable[str]) -> None:
         _fill(self.source, f"{self.name} model", model, self.weights, required)
+
+
+@contextmanager
+def _needing(source: str, model_id: str) -> Iterator[None]:
+    """A model that cannot be had is told by its name: it may be gated, where the checkpoint itself is not."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:MAX_REASON_CHARS].rstrip(".")
+        raise _refusal(source, f"needs '{model_id}', which could not be loaded: {reason}") from error
 
 
 def _named(auto: Any, model_id: str, dtype: torch.dtype) -> Any:

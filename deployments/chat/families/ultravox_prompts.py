@@ -17,6 +17,9 @@ AUDIO_TOKEN = "<|audio|>"
 SHORTEST_HOPS = 2
 """A shorter audio is followed by silence."""
 
+EDGE_HOPS = 4
+"""What a frame's window of samples reaches beyond it, and more."""
+
 
 class UltravoxPrompts(HearingProcessor):
     """Hears an audio in windows of thirty seconds.
@@ -35,31 +38,38 @@ class UltravoxPrompts(HearingProcessor):
         self._stack_factor = config.stack_factor
 
     def hear(self, audio: Sequence[Samples]) -> tuple[dict[str, Tensor], list[str]]:
-        features, lengths = self._features(audio)
-        windows = [list(self._windows(*one)) for one in zip(features, lengths, strict=True)]
+        windows = self._windows_of(audio)
         num_frames = [torch.tensor([num for _, num in of_audio]) for of_audio in windows]
         tokens = [AUDIO_TOKEN * int(num_embeddings(num, self._stack_factor).sum()) for num in num_frames]
         found = torch.stack([window for of_audio in windows for window, _ in of_audio])
         return {"input_features": found, "num_frames": torch.cat(num_frames)}, tokens
 
-    def _features(self, audio: Sequence[Samples]) -> tuple[Tensor, list[int]]:
-        """(audios, bins, frames), and how many frames each audio has."""
-        extractor = self.feature_extractor
-        shortest = SHORTEST_HOPS * extractor.hop_length
-        heard = extractor(
-            [np.pad(samples, (0, max(shortest - len(samples), 0))) for samples in audio],
-            sampling_rate=extractor.sampling_rate,
+    def _windows_of(self, audio: Sequence[Samples]) -> list[list[tuple[Tensor, int]]]:
+        """Each audio's windows, (bins, frames), and how many frames of them are audio."""
+        lengths = [max(SHORTEST_HOPS, -(-len(samples) // self.feature_extractor.hop_length)) for samples in audio]
+        longest = max(lengths)
+        return [
+            list(self._windows(self._features(samples, length, longest), length, min(longest, self._window)))
+            for samples, length in zip(audio, lengths, strict=True)
+        ]
+
+    def _features(self, samples: Samples, length: int, longest: int) -> Tensor:
+        """(bins, frames) up to the end of the audio's last window, or of the longest audio. One audio at a time: beside
+        a long one, short ones would take as much memory each."""
+        hop = self.feature_extractor.hop_length
+        end = min(-(-length // self._window) * self._window, longest)
+        seen = min(end + EDGE_HOPS, longest)
+        heard = self.feature_extractor(
+            np.pad(samples, (0, seen * hop - len(samples))),
+            sampling_rate=self.feature_extractor.sampling_rate,
             padding="longest",
-            pad_to_multiple_of=extractor.hop_length,
             truncation=False,
-            return_attention_mask=True,
             return_tensors="pt",
         )
-        return heard["input_features"], heard["attention_mask"].sum(-1).tolist()
+        features: Tensor = heard["input_features"][0, :, :end]
+        return features
 
-    def _windows(self, features: Tensor, length: int) -> Iterator[tuple[Tensor, int]]:
-        """Each of an audio's windows, (bins, frames), and how many frames of it are audio."""
-        width = min(features.shape[-1], self._window)
+    def _windows(self, features: Tensor, length: int, width: int) -> Iterator[tuple[Tensor, int]]:
         for first in range(0, length, self._window):
             window = features[:, first : first + width]
             yield nn.functional.pad(window, (0, width - window.shape[-1])), min(length - first, width)

@@ -47,6 +47,9 @@ logger = logging.getLogger("ray.serve")
 MAX_PENDING_S = 600.0
 """Audio that may be ahead of what is transcribed: it is kept in memory."""
 
+MAX_UNCHECKED_S = 60.0
+"""Audio of one turn that is heard although its key's minutes are used up."""
+
 EXPECTED_SHARE = 0.25
 """Of a turn's length, that its transcription may take."""
 
@@ -83,6 +86,7 @@ class Session:
         self.outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._services = services
         self._config = config
+        self._unchecked_s = 0.0
         self._expires_at = expires_at
         self._key = key
         self._model = check_session(config, services.catalogue)
@@ -148,8 +152,10 @@ class Session:
                 f"More than {MAX_PENDING_S:.0f} s of audio wait to be transcribed. This audio was not taken: "
                 "send it again later, or at the pace of speech."
             )
-        if all(turn.committed_at is not None for turn in self._turns.values()):  # who speaks may end the turn
+        is_between_turns = all(turn.committed_at is not None for turn in self._turns.values())
+        if is_between_turns or self._unchecked_s > MAX_UNCHECKED_S:  # who speaks may end the turn, if it has an end
             self._services.quotas.check_audio(self._key)
+            self._unchecked_s = 0.0
         try:
             data = base64.b64decode(audio, validate=True)
         except (binascii.Error, ValueError):
@@ -184,7 +190,9 @@ class Session:
 
     def _receive(self, event: SessionInput) -> None:
         if isinstance(event, AudioAppended):
-            self._services.quotas.charge_audio(self._key, len(event.samples) / SAMPLE_RATE_HZ)
+            audio_s = len(event.samples) / SAMPLE_RATE_HZ
+            self._unchecked_s += audio_s
+            self._services.quotas.charge_audio(self._key, audio_s)
         self._act(self._machine.receive(event))
 
     def _act(self, outputs: Iterable[SessionOutput]) -> None:

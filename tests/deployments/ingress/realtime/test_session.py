@@ -15,7 +15,7 @@ from deployments.ingress.http.keys import ApiKey
 from deployments.ingress.metrics import IngressMetrics
 from deployments.ingress.quotas import Quotas
 from deployments.ingress.realtime.schema import SessionConfig
-from deployments.ingress.realtime.session import MAX_PENDING_S, Session
+from deployments.ingress.realtime.session import MAX_PENDING_S, MAX_UNCHECKED_S, Session
 from deployments.ingress.services import Services
 from deployments.settings import LimitsConfig, Settings
 from pipelines.audio_types import LiveFormat
@@ -214,6 +214,17 @@ async def test_a_key_that_is_used_up_is_told_when_its_turn_is_over() -> None:
         assert kinds(await client.send("input_audio_buffer.clear")) == ["input_audio_buffer.cleared"]
         charged = client.session._services.metrics.key_audio_seconds.labels("anna")._value.get()
         assert charged == pytest.approx(3 * round(5 / FRAME_S) * FRAME_S)
+
+
+async def test_a_turn_without_end_is_not_heard_for_ever_for_a_key_that_is_used_up() -> None:
+    key = ApiKey("anna", "digest", audio_minutes_per_hour=0.1)
+    async with opened(FakeRecognizer(), key=key) as client:
+        for _ in range(100):
+            if news := await client.speak(LOUD * round(5 / FRAME_S)):
+                break
+        assert [event["error"]["code"] for event in news] == ["rate_limit_exceeded"]
+        charged = client.session._services.metrics.key_audio_seconds.labels("anna")._value.get()
+        assert MAX_UNCHECKED_S < charged < MAX_UNCHECKED_S + 15
 
 
 async def test_how_late_it_is() -> None:
