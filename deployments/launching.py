@@ -64,9 +64,7 @@ def serve(config: str) -> int:
         if _has_haproxy(loaded):
             haproxy_program()
         if _ray_address() == LOCAL:
-            if haproxy_is_on() and not _has_haproxy(loaded):
-                raise ConfigurationError(f"{HAPROXY_VARIABLE} is set: say 'haproxy: true' in args, or unset it.")
-            api_keys()  # else the ingress says what is wrong with them, in its log
+            check_environment(loaded)
             check_resources(loaded, *local_resources())
             _fetch_models(loaded)
         else:
@@ -75,6 +73,23 @@ def serve(config: str) -> int:
         return _refuse(error.message)
     with tempfile.TemporaryDirectory(prefix="auricle-", ignore_cleanup_errors=True) as directory:
         return _run(path, loaded, _environment(loaded, Path(directory)))
+
+
+def check_environment(config: ServeDeploySchema) -> None:
+    """What the ingress would only say in its log, for ever starting anew.
+
+    Raises:
+        ConfigurationError
+    """
+    wants_keys = any(settings.require_api_key for settings in _settings(config))
+    if not api_keys() and wants_keys:
+        raise ConfigurationError(
+            f"require_api_key is set, but {API_KEYS_VARIABLE} and {API_KEYS_FILE_VARIABLE} are empty."
+        )
+    if haproxy_is_on() and not _has_haproxy(config):
+        raise ConfigurationError(f"{HAPROXY_VARIABLE} is set: say 'haproxy: true' in args, or unset it.")
+    if _has_haproxy(config) and HAPROXY_VARIABLE in os.environ and not haproxy_is_on():
+        raise ConfigurationError(f"haproxy is set, but {HAPROXY_VARIABLE} says otherwise: unset it.")
 
 
 def refuse_hidden_packages(directory: Path) -> None:
@@ -106,8 +121,12 @@ def refuse_relative_sources(config: ServeDeploySchema) -> None:
 
 
 def _sources(config: ServeDeploySchema) -> Iterator[str]:
-    for application in config.applications:
-        yield from Settings.model_validate(application.args).sources
+    for settings in _settings(config):
+        yield from settings.sources
+
+
+def _settings(config: ServeDeploySchema) -> Iterator[Settings]:
+    return (Settings.model_validate(application.args) for application in config.applications)
 
 
 def _refuse(reason: str) -> int:
@@ -138,7 +157,7 @@ def _ray_address() -> str:
 
 
 def _has_haproxy(config: ServeDeploySchema) -> bool:
-    return any(Settings.model_validate(application.args).haproxy for application in config.applications)
+    return any(settings.haproxy for settings in _settings(config))
 
 
 def haproxy_program() -> str:

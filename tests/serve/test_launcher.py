@@ -107,16 +107,21 @@ def test_what_cannot_be_loaded_ends_the_start_with_one_sentence(tmp_path: Path) 
     assert last.endswith(".")
 
 
-def test_haproxy_that_is_set_but_not_started_is_told_of(tmp_path: Path) -> None:
-    """As on a cluster whose nodes were started without it."""
+def test_what_the_environment_lacks_is_told_before_anything_starts(tmp_path: Path) -> None:
     models = [scripted_model("reader", "CodeReader", 0)]
     names = ("ingress", "audio", "asr-reader")
-    config = serve_config(models, [light(name) for name in names], haproxy=True, require_api_key=False)
+    config = serve_config(models, [light(name) for name in names], haproxy=True, require_api_key=True)
     config["http_options"]["host"] = "0.0.0.0"
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    result = launch(str(tmp_path / "config.yaml"), timeout_s=480, RAY_SERVE_ENABLE_HA_PROXY="0")
-    assert result.returncode == 2, result.stderr[-2000:]
-    assert "Cannot start. ingress: haproxy is set, but RAY_SERVE_ENABLE_HA_PROXY=1 is not in" in result.stderr
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert_refused(
+        launch(str(path)), "require_api_key is set, but AURICLE_API_KEYS and AURICLE_API_KEYS_FILE are empty"
+    )
+    keys = {"AURICLE_API_KEYS": "sk-1"}
+    assert_refused(launch(str(path), RAY_SERVE_ENABLE_HA_PROXY="0", **keys), "haproxy is set", "unset it")
+    config["applications"][0]["args"]["haproxy"] = False
+    path.write_text(yaml.safe_dump(config))
+    assert_refused(launch(str(path), RAY_SERVE_ENABLE_HA_PROXY="1", **keys), "say 'haproxy: true' in args")
 
 
 def test_a_path_of_this_directory_is_refused_for_a_cluster(tmp_path: Path) -> None:
