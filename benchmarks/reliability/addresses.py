@@ -70,9 +70,16 @@ class Listener(ThreadingHTTPServer):
 
 
 def addresses(port: int) -> list[str]:
-    """Forbidden ones, and redirects of the allowed host to each that can stand in a header."""
+    """Forbidden ones, and redirects of the allowed host to each that can stand in a header and does not lead back."""
     direct = [*(f"http://{host}:{port}/x.wav" for host in LOOPBACK), *ELSEWHERE]
-    return [*direct, *(f"http://127.0.0.1:{port}/?to={quote(url, safe='')}" for url in direct if url.isascii())]
+    return [
+        *direct,
+        *(
+            f"http://127.0.0.1:{port}/?to={quote(url, safe='')}"
+            for url in direct
+            if url.isascii() and urlsplit(url).scheme
+        ),
+    ]
 
 
 def questions(url: str, chat_model: str) -> Iterator[tuple[str, dict[str, object]]]:
@@ -91,10 +98,10 @@ async def is_refused(client: httpx.AsyncClient, endpoint: str, arguments: dict[s
     return None if is_ours else f"{response.status_code} {response.text[:80]}"
 
 
-async def ask_all(server: str, port: int) -> tuple[int, list[str]]:
+async def ask_all(server: str, key: str, port: int) -> tuple[int, list[str]]:
     """How many questions were asked, and which were not refused."""
     wrong = []
-    async with httpx.AsyncClient(base_url=server, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=server, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
         models = (await client.get("/v1/models")).json()["data"]
         asked = [(url, question) for url in addresses(port) for question in questions(url, models[0]["id"])]
         for url, question in asked:
@@ -106,10 +113,11 @@ async def ask_all(server: str, port: int) -> tuple[int, list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--server", default="http://127.0.0.1:8000")
+    parser.add_argument("--key", default="unused", help="where the server wants one")
     arguments = parser.parse_args()
     listener = Listener(("::", 0), Canary)
     threading.Thread(target=listener.serve_forever, daemon=True).start()
-    num_asked, wrong = asyncio.run(ask_all(arguments.server, listener.server_address[1]))
+    num_asked, wrong = asyncio.run(ask_all(arguments.server, arguments.key, listener.server_address[1]))
     for line in (*wrong, *(f"heard: {one}" for one in Canary.heard)):
         print(line)
     verdict = Verdict()
