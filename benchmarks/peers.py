@@ -13,7 +13,7 @@ def faster_whisper(
 ) -> Callable[[Sequence[Path], int], str]:
     """faster-whisper's batched pipeline with its own voice activity detection, greedy, on a CTranslate2 directory."""
     with tempfile.TemporaryDirectory() as directory:
-        _complete(Path(source), Path(directory))
+        complete(Path(source), Path(directory))
         model = WhisperModel(directory, device="cpu", compute_type=compute_type, cpu_threads=num_threads)
     pipeline = BatchedInferencePipeline(model)
 
@@ -29,7 +29,7 @@ def faster_whisper(
     return run
 
 
-def _complete(source: Path, directory: Path) -> None:
+def complete(source: Path, directory: Path) -> None:
     """The embedded checkpoint has no list of its tokens, which faster-whisper asks for."""
     for name in ("model.bin", "config.json", "tokenizer.json"):
         (directory / name).symlink_to(source / name)

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import chat_load
+from benchmarks import chat_load, latency
 from benchmarks.accuracy import whisper_word_error_rate
 from benchmarks.scoring import word_error_rate
-from tests.conftest import DATA
+from tests.conftest import ASR_MODEL, CHAT_MODEL, DATA, Server
 
 
 def test_answers_are_counted_by_the_default_model_s_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +29,11 @@ def test_whisper_s_own_normaliser_forgives_how_a_word_is_written() -> None:
     assert word_error_rate(spoken, heard) > 0.5
     assert whisper_word_error_rate(spoken, heard) == 0
     assert whisper_word_error_rate(["They came home late."], ["They came late."]) == 0.25
+
+
+@pytest.mark.xdist_group("real")
+def test_the_latency_of_a_silence_is_that_of_answers(real_server: Server) -> None:
+    seconds = latency.measure([real_server.url], ASR_MODEL, num_requests=3)
+    assert len(seconds[real_server.url]) == 3
+    with pytest.raises(RuntimeError, match="answered 400"):
+        latency.measure([real_server.url], CHAT_MODEL, num_requests=1)
