@@ -21,11 +21,11 @@ from deployments.asr.deployment import AsrDeployment
 from deployments.audio.deployment import AudioDeployment
 from deployments.chat.deployment import ChatDeployment
 from deployments.compat.serve import none_or_one_replica
-from deployments.decoding.unloading import UnloadWhenIdle
 from deployments.diarization.deployment import DiarizationDeployment
 from deployments.ingress.deployment import IngressDeployment
 from deployments.model_configs import ModelConfig
 from deployments.settings import AUDIO, DIARIZATION, INGRESS, Settings
+from deployments.unloading import UnloadWhenIdle
 
 
 @dataclass(frozen=True, slots=True)

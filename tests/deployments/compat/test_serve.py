@@ -44,7 +44,7 @@ from deployments.compat.serve import (
     num_cpus,
     schema_fields,
 )
-from deployments.decoding.unloading import IDLE_S, UnloadWhenIdle
+from deployments.unloading import IDLE_S, UnloadWhenIdle
 from pipelines.errors import ConfigurationError
 from tests.support.contracts import contract
 
