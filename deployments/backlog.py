@@ -33,6 +33,12 @@ class Backlog:
         self._looked_at = clock()
         self._worked_s = self._done_s = self._num_done = 0.0
         self._unfinished_s = 0.0
+        self._left_at = clock()
+
+    @property
+    def idle_s(self) -> float:
+        """How long there has been nothing to do."""
+        return 0.0 if self._held else self._clock() - self._left_at
 
     @contextmanager
     def holding(self, audio_s: float) -> Iterator[None]:
@@ -53,6 +59,7 @@ class Backlog:
     def end(self, audio_s: float, is_done: bool = True) -> None:
         self._look()
         self._held.remove(audio_s)
+        self._left_at = self._looked_at
         if is_done:
             self._remember(audio_s)
 

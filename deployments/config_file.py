@@ -6,6 +6,7 @@ be had; here both are one clear sentence.
 
 import glob
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from deployments.compat.serve import num_cpus, schema_fields
 from deployments.decoding.deployment import UserConfig
 from deployments.environment import API_KEYS_VARIABLE
 from deployments.graph import ingress, inner_parts
-from deployments.settings import Settings
+from deployments.settings import DIARIZATION, Settings
 from pipelines.errors import ConfigurationError
 
 AUDIO_BACKLOG = f"{AudioBacklogPolicy.__module__}:{AudioBacklogPolicy.__name__}"
@@ -129,12 +130,13 @@ def _refuse_two_scalings(application: ServeApplicationSchema) -> None:
     """Serve would heed neither of them alone: `num_replicas` is ignored beside the code's autoscaling, and an
     `autoscaling_config` of the file replaces that of the code, which unloads."""
     given = {override.name: override.model_fields_set for override in application.deployments}
-    for model in Settings.model_validate(application.args).models:
-        for key in ("num_replicas", "autoscaling_config"):
-            if model.unload_after_s is not None and key in given.get(model.deployment_name, ()):
-                raise ConfigurationError(
-                    f"'{model.id}' has 'unload_after_s', so '{model.deployment_name}' cannot have '{key}' as well."
-                )
+    settings = Settings.model_validate(application.args)
+    unloaded = [(model.id, model.deployment_name) for model in settings.models if model.unload_after_s is not None]
+    if settings.diarization and settings.diarization.unload_after_s is not None:
+        unloaded.append((DIARIZATION, DIARIZATION))
+    for (what, name), key in product(unloaded, ("num_replicas", "autoscaling_config")):
+        if key in given.get(name, ()):
+            raise ConfigurationError(f"'{what}' has 'unload_after_s', so '{name}' cannot have '{key}' as well.")
 
 
 def _check_openness(application: ServeApplicationSchema, host: str) -> None:

@@ -21,11 +21,11 @@ from deployments.asr.deployment import AsrDeployment
 from deployments.audio.deployment import AudioDeployment
 from deployments.chat.deployment import ChatDeployment
 from deployments.compat.serve import none_or_one_replica
-from deployments.decoding.unloading import UnloadWhenIdle
 from deployments.diarization.deployment import DiarizationDeployment
 from deployments.ingress.deployment import IngressDeployment
-from deployments.model_configs import ModelConfig
+from deployments.model_configs import DiarizationConfig, ModelConfig
 from deployments.settings import AUDIO, DIARIZATION, INGRESS, Settings
+from deployments.unloading import UnloadWhenIdle
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,15 @@ def ingress(settings: Settings) -> Part:
 def inner_parts(settings: Settings) -> list[Part]:
     """All but the ingress."""
     parts = [Part(AUDIO, AudioDeployment, (settings.limits.decoding(),))]
-    parts += [_part(model, AsrDeployment) for model in settings.speech_models]
-    parts += [_part(model, ChatDeployment) for model in settings.chat_models]
+    parts += [_part(model.deployment_name, AsrDeployment, model) for model in settings.speech_models]
+    parts += [_part(model.deployment_name, ChatDeployment, model) for model in settings.chat_models]
     if settings.diarization:
-        parts.append(Part(DIARIZATION, DiarizationDeployment, (settings.diarization,)))
+        parts.append(_part(DIARIZATION, DiarizationDeployment, settings.diarization))
     return parts
 
 
-def _part(model: ModelConfig, deployment: Deployment) -> Part:
-    if model.unload_after_s is not None:
-        scaling = none_or_one_replica(UnloadWhenIdle, unload_after_s=model.unload_after_s)
+def _part(name: str, deployment: Deployment, config: ModelConfig | DiarizationConfig) -> Part:
+    if config.unload_after_s is not None:
+        scaling = none_or_one_replica(UnloadWhenIdle, unload_after_s=config.unload_after_s)
         deployment = deployment.options(autoscaling_config=scaling)
-    return Part(model.deployment_name, deployment, (model,))
+    return Part(name, deployment, (config,))

@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 
 from ray.serve.schema import ServeDeploySchema
@@ -34,6 +35,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = ("deployments", "models", "pipelines")
 EXAMPLE_CLIP = "tests/data/jfk.flac"
 POLL_S = 1.0
+HARD_STOP_MARGIN_S = 60
 ADDRESS_VARIABLE, LOCAL = "RAY_ADDRESS", "local"
 """Ray's own, and its word for a cluster that begins and ends with this program."""
 
@@ -147,7 +149,7 @@ def _fetch_models(config: ServeDeploySchema) -> None:
 
 
 def _environment(config: ServeDeploySchema, directory: Path) -> dict[str, str]:
-    defaults = {"RAY_USAGE_STATS_ENABLED": "0", **(_haproxy(directory) if _has_haproxy(config) else {})}
+    defaults = {"RAY_USAGE_STATS_ENABLED": "0", **(_haproxy(config, directory) if _has_haproxy(config) else {})}
     return {**defaults, **os.environ, ADDRESS_VARIABLE: _ray_address()}
 
 
@@ -172,11 +174,14 @@ def haproxy_program() -> str:
     return found
 
 
-def _haproxy(directory: Path) -> dict[str, str]:
+def _haproxy(config: ServeDeploySchema, directory: Path) -> dict[str, str]:
     """What switches it on, with its files where nobody else can have put some before."""
+    longest_s = max(settings.limits.longest_s for settings in _settings(config))
     return {
         HAPROXY_VARIABLE: "1",
         PROGRAM_VARIABLE: haproxy_program(),
+        # each change of the ingress replicas starts it anew, and the old one cuts what takes longer
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(ceil(longest_s) + HARD_STOP_MARGIN_S),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(directory / "metrics.sock"),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(directory / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(directory / "admin.sock"),

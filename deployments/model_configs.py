@@ -216,6 +216,8 @@ class DiarizationConfig(Strict):
     max_window_s: float = Field(default=600.0, ge=30, allow_inf_nan=False)
     """Longer recordings are diarized in windows of this length, which bounds memory, and their speakers matched by
     voice."""
+    unload_after_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """So long without a request, and it is unloaded, as a model is."""
     min_known_similarity: float = Field(default=0.5, ge=-1, le=1)
     """Cosine to the reference of a known speaker below which somebody stays a stranger."""
     min_linked_similarity: float = Field(default=0.5, ge=-1, le=1)

@@ -63,6 +63,11 @@ class LimitsConfig(Strict):
     max_session_s: float = Field(default=3_600.0, gt=0)
     """A realtime session that lasts longer is closed."""
 
+    @property
+    def longest_s(self) -> float:
+        """That a client may be connected for one request or session."""
+        return max(self.max_request_s, self.max_session_s)
+
     def decoding(self) -> DecodeLimits:
         return DecodeLimits(self.max_audio_s, self.max_channels, self.max_sample_rate_hz)
 

@@ -3,6 +3,7 @@
 `tests/deployments/compat/test_serve.py` tells when one of them does.
 """
 
+import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -67,13 +68,22 @@ def num_cpus() -> int:
     return int(ray_utils.get_num_cpus(override_docker_cpu_warning=True))
 
 
-async def call_all_replicas(handle: DeploymentHandle, method: str, *args: Any) -> list[Any]:
-    """What each running replica answers. Alpha.
+async def call_all_replicas(handle: DeploymentHandle, method: str, *args: Any, timeout_s: float) -> list[Any]:
+    """What each running replica answers; None of one that fails or does not answer in time. Alpha, and its results by
+    replica are private: the public ones come all together or not at all.
 
     When it changes, `/metrics` tells the numbers of one ingress alone, and each ingress has limits of its own.
+
+    Raises:
+        TimeoutError, RayError, RayServeException: no replica can be asked.
     """
-    answers: list[Any] = await handle.broadcast(method, *args).results_async()
-    return answers
+    async with asyncio.timeout(timeout_s):
+        results = await handle.broadcast(method, *args)._fetch_replica_results_async()
+    calls = [asyncio.ensure_future(result.get_async()) for result in results]
+    _, late = await asyncio.wait(calls, timeout=timeout_s)
+    for call in late:
+        call.cancel()
+    return [None if call in late or call.cancelled() or call.exception() else call.result() for call in calls]
 
 
 def none_or_one_replica(policy: Callable[..., Any], **options: Any) -> AutoscalingConfig:

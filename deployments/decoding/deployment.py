@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.compat.glibc import trim_heap
 from deployments.decoding.loop import Engine, EngineLoop
-from deployments.decoding.unloading import IDLE_S
+from deployments.unloading import IDLE_S
 
 logger = logging.getLogger("ray.serve")
 

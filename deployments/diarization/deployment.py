@@ -16,6 +16,7 @@ from deployments.diarization.engine import ENGINES, Cancelled, DiarizationEngine
 from deployments.engines import load_engine
 from deployments.model_configs import DiarizationConfig
 from deployments.resources import assigned_device, assigned_threads
+from deployments.unloading import IDLE_S
 from models.sources import resolve
 from pipelines.audio_types import AudioStretch, Waveform
 from pipelines.errors import AudioServerError, ModelUnavailable
@@ -55,6 +56,7 @@ class DiarizationDeployment:
         )
         self._engine: DiarizationEngine = load_engine(config.engine, ENGINES)(args)
         self._num_failures = 0
+        self._source = config.source
         self._backlog = Backlog()
         logger.info("Loaded %s in %.1f s on %s", config.source, time.monotonic() - started_at, args.device)
 
@@ -78,8 +80,8 @@ class DiarizationDeployment:
             return error
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """What `AudioBacklogPolicy` goes by; Serve asks."""
-        return self._backlog.stats()
+        """What `AudioBacklogPolicy` and `UnloadWhenIdle` go by; Serve asks."""
+        return {IDLE_S: self._backlog.idle_s, **self._backlog.stats()}
 
     def check_health(self) -> None:
         if self._num_failures >= MAX_FAILURES:
@@ -112,3 +114,5 @@ class DiarizationDeployment:
 
     def __del__(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
+        if hasattr(self, "_backlog"):  # else the engine could not be loaded
+            logger.info("Unloaded %s, which had been idle for %.0f s", self._source, self._backlog.idle_s)

@@ -1,6 +1,5 @@
 """The ingress deployment: the FastAPI application, given the graph's handles."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 from functools import cache, partial
@@ -121,23 +120,25 @@ class IngressDeployment:
 
     async def _metrics_text(self) -> bytes:
         """A scrape reaches any one replica, so each answers for all."""
-        snapshots = await self._ask_all("metrics_snapshot")
-        return to_prometheus_text([self._metrics.snapshot()] if snapshots is None else snapshots)
+        snapshots = [snapshot for snapshot in await self._ask_all("metrics_snapshot") if snapshot is not None]
+        return to_prometheus_text(snapshots or [self._metrics.snapshot()])
 
-    async def _ask_for_reports(self, since_slot: int) -> list[Report] | None:
+    async def _ask_for_reports(self, since_slot: int) -> list[Report | None]:
         return await self._ask_all("quota_report", since_slot)
 
-    async def _ask_all(self, method: str, *args: Any) -> list[Any] | None:
-        """What every ingress replica answers, this one as well; None where they do not."""
+    async def _ask_all(self, method: str, *args: Any) -> list[Any]:
+        """What every ingress replica answers, this one as well; None of each that does not."""
         if self._peers is None:
             context = serve.get_replica_context()
             self._peers = serve.get_deployment_handle(context.deployment, context.app_name)
         try:
-            async with asyncio.timeout(PEERS_TIMEOUT_S):
-                return await call_all_replicas(self._peers, method, *args)
+            answers = await call_all_replicas(self._peers, method, *args, timeout_s=PEERS_TIMEOUT_S)
         except (TimeoutError, RayError, RayServeException) as error:
             logger.warning("The other ingress replicas could not be asked for %s: %s", method, type(error).__name__)
-            return None
+            return [None]
+        if None in answers:
+            logger.warning("%d of %d ingress replicas do not say their %s", answers.count(None), len(answers), method)
+        return answers
 
 
 def _new_ear(format: LiveFormat) -> Ear:

@@ -5,7 +5,7 @@ Each replica counts what passes it, and learns what its peers have counted while
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from math import ceil
 
 from starlette.requests import Request
@@ -17,8 +17,8 @@ from deployments.ingress.metrics import IngressMetrics
 from pipelines.errors import Overloaded
 
 EXCHANGE_S = 1.0
-AskPeers = Callable[[int], Awaitable[Iterable[Report] | None]]
-"""What the replicas have counted since a minute of the ledger's; None where they cannot be asked."""
+AskPeers = Callable[[int], Awaitable[Collection[Report | None]]]
+"""What the replicas have counted since a minute of the ledger's; None of each that does not answer."""
 
 CLOCKS_DIFFER_SLOTS = 1
 
@@ -98,11 +98,12 @@ class Quotas:
             self._exchange = asyncio.create_task(self._hear_peers(self._ask_peers))
 
     async def _hear_peers(self, ask_peers: AskPeers) -> None:
-        """What peers counted before the question is in their answers, so the next one begins with its minute."""
+        """What peers counted before the question is in their answers, so the next one begins with its minute; but where
+        one is silent, with the same as this: it may come back and tell what it had counted."""
         asked_in = self._ledger.current_slot
         reports = await ask_peers(self._heard_up_to - CLOCKS_DIFFER_SLOTS)
-        if reports is not None:
-            self._ledger.hear(reports)
+        self._ledger.hear(report for report in reports if report is not None)
+        if None not in reports:
             self._heard_up_to = asked_in
 
 

@@ -1,9 +1,11 @@
 """The image and what stands beside it, as far as that is seen without Docker."""
 
 import re
+import subprocess
 from fnmatch import fnmatch
 from typing import Any
 
+import pytest
 import yaml
 
 from deployments.config_file import load_config
@@ -13,9 +15,18 @@ DOCKER = ROOT / "deploy" / "docker"
 DOCKERFILE = (DOCKER / "Dockerfile").read_text()
 
 
+COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+
+
 def compose() -> dict[str, Any]:
-    services: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    services: dict[str, Any] = COMPOSE["services"]
     return services
+
+
+def interpolated(text: str, **environment: str) -> str:
+    """As Compose does, and as a shell does: of the forms that are used here they understand the same."""
+    command = ["sh", "-c", f'printf %s "{text}"']
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
 
 def copied() -> list[str]:
@@ -60,8 +71,27 @@ def test_its_configuration_is_the_default_one_but_for_whom_it_listens_to() -> No
     assert ours == default
 
 
+@pytest.mark.parametrize(
+    ("given", "keys", "file", "mounted"),
+    [
+        ({"AURICLE_API_KEYS": "sk-1,sk-2"}, "sk-1,sk-2", "", "/dev/null"),
+        ({"AURICLE_API_KEYS": "", "AURICLE_API_KEYS_FILE": "a/b"}, "", "/run/secrets/api-keys.yaml", "a/b"),
+        ({"AURICLE_API_KEYS": "sk-1", "AURICLE_API_KEYS_FILE": "a/b"}, "sk-1", "/run/secrets/api-keys.yaml", "a/b"),
+    ],
+)
+def test_keys_come_from_the_environment_and_a_file(given: dict[str, str], keys: str, file: str, mounted: str) -> None:
+    environment = compose()["auricle"]["environment"]
+    assert interpolated(environment["AURICLE_API_KEYS"], **given) == keys
+    assert interpolated(environment["AURICLE_API_KEYS_FILE"], **given) == file
+    (secret,) = compose()["auricle"]["secrets"]
+    assert file in ("", f"/run/secrets/{secret}")
+    assert interpolated(COMPOSE["secrets"][secret]["file"], **given) == mounted
+
+
 def test_whoever_starts_it_names_keys() -> None:
-    assert compose()["auricle"]["environment"]["AURICLE_API_KEYS"].startswith("${AURICLE_API_KEYS:?")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        interpolated(compose()["auricle"]["environment"]["AURICLE_API_KEYS"], AURICLE_API_KEYS_FILE="a/b")
+    assert "Name the keys that clients must send" in refused.value.stderr
 
 
 def test_only_the_server_may_be_opened_to_others() -> None:
@@ -75,7 +105,7 @@ def test_what_is_mounted_is_there() -> None:
     files = [mount for mount in mounts if mount.startswith("..")]
     assert len(files) >= 4
     assert all((DOCKER / file).exists() for file in files)
-    named = yaml.safe_load((DOCKER / "compose.yaml").read_text())["volumes"]
+    named = COMPOSE["volumes"]
     assert {mount for mount in mounts if not mount.startswith("..")} == set(named)
 
 

@@ -34,6 +34,17 @@ def test_nothing_is_known_before_something_is_done(backlog: Backlog, clock: Cloc
         assert backlog.stats().keys() == {AUDIO, ARRIVING}
 
 
+def test_it_is_idle_from_when_the_last_call_ends(backlog: Backlog, clock: Clock) -> None:
+    clock.now += 7
+    assert backlog.idle_s == 7
+    with backlog.holding(30):
+        work(backlog, clock, 30, 5)
+        assert backlog.idle_s == 0
+        clock.now += 2
+    clock.now += 3
+    assert backlog.idle_s == 3
+
+
 def test_what_is_held_is_counted_until_it_ends(backlog: Backlog) -> None:
     with backlog.holding(0.1), backlog.holding(0.2), backlog.holding(600):
         assert backlog.stats()[AUDIO] == pytest.approx(600.3)

@@ -270,6 +270,10 @@ MISTAKES: list[tuple[Change, str]] = [
         lambda c: (unloading(c), deployment(c, 2).update(autoscaling_config={"min_replicas": 0})),
         "'tiny' has 'unload_after_s', so 'asr-tiny' cannot have 'autoscaling_config' as well.",
     ),
+    (
+        lambda c: (with_diarization(c, num_replicas=1), application(c)["args"]["diarization"].update(unload_after_s=9)),
+        "'diarization' has 'unload_after_s', so 'diarization' cannot have 'num_replicas' as well.",
+    ),
     (lambda c: application(c)["args"].update(media={"hosts": ["a"]}), "Unknown key 'media.hosts'."),
     (lambda c: c.pop("applications"), "applications: Field required."),
     (lambda c: deployment(c, 2).pop("name"), "applications.0.deployments.2.name: Field required."),

@@ -102,6 +102,7 @@ def test_every_key_of_diarization() -> None:
         "batch_size": 1,
         "hop_s": 0.5,
         "max_window_s": 30.0,
+        "unload_after_s": 300.0,
         "min_known_similarity": -1.0,
         "min_linked_similarity": 1.0,
     }
@@ -248,6 +249,7 @@ MISTAKES: list[tuple[Any, str]] = [
         "Engine 'no_such_module:Engine' needs the module 'no_such_module', which is missing.",
     ),
     (diarized(hop_s=0), "diarization.hop_s: Input should be greater than 0."),
+    (diarized(unload_after_s=0), "diarization.unload_after_s: Input should be greater than 0."),
     (diarized(batch_size=0), "diarization.batch_size: Input should be greater than or equal to 1."),
     (diarized(max_window_s=29.9), "diarization.max_window_s: Input should be greater than or equal to 30."),
     (diarized(max_window_s=float("inf")), "diarization.max_window_s: Input should be a finite number."),

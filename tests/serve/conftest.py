@@ -18,7 +18,7 @@ CHAT = "tests.serve.scripted_chat:Counter"
 CHAT_MODELS = ("counter", "narrow-chat", "elastic-chat")
 MAX_AUDIO_S = 900.0
 MAX_WINDOW_S = 60.0
-LIMITED_KEY, FREE_KEY = "sk-limited", "sk-free"
+LIMITED_KEY, OTHER_LIMITED_KEY, FREE_KEY = "sk-limited", "sk-other-limited", "sk-free"
 REQUESTS_PER_HOUR = 30
 UNLOAD_AFTER_S = 6
 
@@ -111,18 +111,21 @@ def scripted_server(tmp_path_factory: pytest.TempPathFactory, records_directory:
 
 
 def napping_config(records: Path) -> dict[str, Any]:
-    """Two ingress replicas, and two models that are unloaded while nobody asks."""
+    """Three ingress replicas, two models and a diarizer that are unloaded while nobody asks."""
+    aliases = [{"id": "nap-diarize", "family": "diarize"}]
     models = [
-        {**scripted_model("nap", "CodeReader", 0), "unload_after_s": UNLOAD_AFTER_S},
+        {**scripted_model("nap", "CodeReader", 0), "aliases": aliases, "unload_after_s": UNLOAD_AFTER_S},
         {"id": "chat-nap", "task": "chat", "engine": CHAT, "source": str(records), "unload_after_s": UNLOAD_AFTER_S},
     ]
     deployments = [
-        light("ingress", num_replicas=2),
+        light("ingress", num_replicas=3),
         light("audio", max_ongoing_requests=16),
         light("asr-nap"),
         light("chat-chat-nap"),
+        light("diarization"),
     ]
-    return serve_config(models, deployments)
+    diarization = {"engine": DIARIZER, "source": str(records), "unload_after_s": UNLOAD_AFTER_S}
+    return serve_config(models, deployments, diarization=diarization)
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +136,8 @@ def napping_logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def napping(tmp_path_factory: pytest.TempPathFactory, records_directory: Path, napping_logs: Path) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("napping")
-    keys = [{"name": "limited", "key": LIMITED_KEY, "requests_per_hour": REQUESTS_PER_HOUR}]
+    limited = {"limited": LIMITED_KEY, "other-limited": OTHER_LIMITED_KEY}
+    keys = [{"name": name, "key": key, "requests_per_hour": REQUESTS_PER_HOUR} for name, key in limited.items()]
     (directory / "keys.yaml").write_text(yaml.safe_dump({"keys": keys}))
     config = napping_config(records_directory)
     config["logging_config"] = {"logs_dir": str(napping_logs)}

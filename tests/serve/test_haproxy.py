@@ -3,14 +3,18 @@
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import numpy as np
 import openai
+import psutil
 import pytest
 import soundfile
 from websockets.exceptions import InvalidStatus
 
+from deployments.compat.haproxy import DEFAULTS, KEEPALIVE
 from tests.conformance.realtime import connected, pcm
 from tests.conftest import RunningServer, Server, free_port
 from tests.serve.coded_audio import CodedAudio
@@ -47,6 +51,25 @@ def test_keys(behind_haproxy: Server, sentence: bytes) -> None:
     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
     assert refused.headers.get_list("x-request-id") == ["mine"]
     assert httpx.get(f"{behind_haproxy.url}/health").status_code == 200
+
+
+def configuration(server: Server) -> str:
+    """HAProxy's own, as it runs."""
+    for process in psutil.Process(server.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            words = process.cmdline()
+            if "-dS" in words:
+                return Path(words[words.index("-f") + 1]).read_text()
+    raise AssertionError("HAProxy does not run")
+
+
+def test_one_that_is_replaced_may_finish_what_it_has(behind_haproxy: Server) -> None:
+    """RTW-10: a session of an hour, the longest that the limits allow."""
+    assert "\n    hard-stop-after 3660s\n" in configuration(behind_haproxy)
+
+
+def test_it_asks_whether_a_silent_replica_is_still_there(behind_haproxy: Server) -> None:
+    assert configuration(behind_haproxy).count(DEFAULTS + KEEPALIVE) == 1
 
 
 def test_an_upload_of_25_mb(behind_haproxy: Server, long_audio: CodedAudio) -> None:

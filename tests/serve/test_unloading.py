@@ -8,7 +8,9 @@ from typing import Any
 import httpx
 
 from tests.conftest import Server
+from tests.serve.coded_audio import CodedAudio, join, pause
 from tests.serve.conftest import FREE_KEY, UNLOAD_AFTER_S
+from tests.serve.scripted_diarizer import Order, ordered
 from tests.serve.tools import TIMEOUT_S, is_healthy, replica_pids, wait_until
 
 HEADERS = {"Authorization": f"Bearer {FREE_KEY}"}
@@ -21,11 +23,11 @@ def states(server: Server) -> dict[str, str]:
     return models
 
 
-def transcribe(server: Server, upload: bytes, **fields: str) -> httpx.Response:
+def transcribe(server: Server, upload: bytes, model: str = "nap", **fields: str) -> httpx.Response:
     return httpx.post(
         f"{server.url}/v1/audio/transcriptions",
         files={"file": ("audio", upload)},
-        data={"model": "nap", **fields},
+        data={"model": model, **fields},
         headers=HEADERS,
         timeout=TIMEOUT_S,
     )
@@ -38,7 +40,7 @@ def chat(server: Server, orders: str, **more: Any) -> httpx.Response:
 
 def until_unloaded(server: Server) -> None:
     wait_until(lambda: states(server) == {"nap": "unloaded", "chat-nap": "unloaded"}, "models that are unloaded", 90)
-    for deployment in ("asr-nap", "chat-chat-nap"):
+    for deployment in ("asr-nap", "chat-chat-nap", "diarization"):
         wait_until(lambda name=deployment: not replica_pids(server, name), "no replica")  # type: ignore[misc]
 
 
@@ -66,6 +68,15 @@ def test_models_go_and_come_back_with_the_next_request(napping: Server, napping_
     assert num_loads == loads + 2
     assert len(idle) >= len(unloads) + 1  # of the last one the line may still be on its way
     assert all(seconds >= UNLOAD_AFTER_S for seconds in idle)
+
+
+def test_so_does_what_tells_speakers_apart(napping: Server, coded_clips: list[CodedAudio]) -> None:
+    until_unloaded(napping)
+    remark = ordered(join(pause(0.5), coded_clips[0], pause(0.5)), Order.ANSWER)
+    answer = transcribe(napping, remark, "nap-diarize", response_format="diarized_json")
+    assert answer.status_code == 200, answer.text
+    assert [segment["speaker"] for segment in answer.json()["segments"]] == ["A"]
+    assert replica_pids(napping, "diarization")
 
 
 def test_a_model_that_is_asked_now_and_then_stays(napping: Server, sentence: bytes) -> None:

@@ -44,7 +44,7 @@ from deployments.compat.serve import (
     num_cpus,
     schema_fields,
 )
-from deployments.decoding.unloading import IDLE_S, UnloadWhenIdle
+from deployments.unloading import IDLE_S, UnloadWhenIdle
 from pipelines.errors import ConfigurationError
 from tests.support.contracts import contract
 
@@ -55,6 +55,12 @@ kept = partial(contract, "ray.serve", "deployments/compat/serve.py")
 class Greeter:
     def greet(self, name: str = "all") -> str:
         return f"Hello {name}"
+
+    def fail(self) -> None:
+        raise ValueError("not today")
+
+    async def hang(self) -> None:
+        await asyncio.Event().wait()
 
 
 @dataclass(frozen=True)
@@ -126,12 +132,18 @@ async def test_calls_of_one_request_have_ids_of_their_own(handle: DeploymentHand
 
 async def test_all_replicas_can_be_asked(handle: DeploymentHandle) -> None:
     with kept("a handle's broadcast"):
-        assert await call_all_replicas(handle, "greet") == ["Hello all"]
+        assert await call_all_replicas(handle, "greet", timeout_s=60) == ["Hello all"]
 
 
 async def test_all_replicas_can_be_asked_for_something(handle: DeploymentHandle) -> None:
     with kept("a handle's broadcast"):
-        assert await call_all_replicas(handle, "greet", "you") == ["Hello you"]
+        assert await call_all_replicas(handle, "greet", "you", timeout_s=60) == ["Hello you"]
+
+
+async def test_who_fails_or_hangs_says_nothing(handle: DeploymentHandle) -> None:
+    with kept("a handle's broadcast"):
+        assert await call_all_replicas(handle, "fail", timeout_s=60) == [None]
+        assert await call_all_replicas(handle, "hang", timeout_s=0.1) == [None]
 
 
 def test_a_policy_of_one_s_own_decides_between_none_and_one() -> None:

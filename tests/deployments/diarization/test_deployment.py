@@ -14,6 +14,7 @@ import pytest
 from deployments.diarization.deployment import MAX_FAILURES, DiarizationDeployment
 from deployments.diarization.engine import DiarizerArgs
 from deployments.model_configs import DiarizationConfig
+from deployments.unloading import IDLE_S
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioStretch, Waveform
 from pipelines.errors import ConfigurationError, ModelUnavailable
 from tests.deployments.diarization.scripted_engine import BROKEN, Scripted
@@ -97,6 +98,17 @@ async def test_work_tells_what_it_cost(deployment: Any, engine: Scripted) -> Non
     assert behind.queue_s >= 0.05
     assert before.queue_s >= 0
     assert (before.mean_batch_size, behind.mean_batch_size) == (1.0, 1.0)
+
+
+async def test_it_tells_for_how_long_it_has_been_idle(deployment: Any, engine: Scripted) -> None:
+    engine.is_gated = True
+    (working,) = submit(deployment, 0)
+    await until(lambda: 0 in engine.started)
+    assert (await deployment.record_autoscaling_stats())[IDLE_S] == 0
+    engine.is_gated = False
+    await working
+    await asyncio.sleep(0.05)
+    assert 0.05 <= (await deployment.record_autoscaling_stats())[IDLE_S] < 60
 
 
 async def test_health_is_told_while_the_engine_works(deployment: Any, engine: Scripted) -> None:

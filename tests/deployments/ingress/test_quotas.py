@@ -1,7 +1,6 @@
 """What a key may ask for in an hour, over the API and the real SDK."""
 
 import asyncio
-from collections.abc import Iterable
 from typing import Any
 
 import httpx
@@ -165,15 +164,13 @@ class Peers:
 
     def __init__(self, count: int) -> None:
         self.now = 6_000.0
-        self.can_answer = True
+        self.silent: set[int] = set()
         self.asked_since: list[int] = []
         self.quotas = [Quotas(IngressMetrics(), Ledger(lambda: self.now), self.ask) for _ in range(count)]
 
-    async def ask(self, since_slot: int) -> Iterable[Report] | None:
+    async def ask(self, since_slot: int) -> list[Report | None]:
         self.asked_since.append(since_slot)
-        if not self.can_answer:
-            return None
-        return [one.report(since_slot) for one in self.quotas]
+        return [None if number in self.silent else one.report(since_slot) for number, one in enumerate(self.quotas)]
 
     async def take(self, replica: int, key: ApiKey) -> bool:
         """As a request that comes a while after the one before it."""
@@ -220,11 +217,31 @@ async def test_peers_are_not_asked_for_keys_without_limits() -> None:
 
 async def test_what_peers_did_not_tell_they_are_asked_for_again() -> None:
     peers, limited = Peers(2), key(requests_per_hour=4)
-    peers.can_answer = False
+    peers.silent = {0, 1}
     assert [await peers.take(1, limited) for _ in range(4)] == [True] * 4
     peers.now += 600
     assert await peers.take(0, limited)
-    peers.can_answer = True
+    peers.silent = set()
+    await peers.take(0, limited)
+    assert not await peers.take(0, limited)
+
+
+async def test_one_that_is_silent_costs_only_its_own_counts() -> None:
+    peers, limited = Peers(3), key(requests_per_hour=10)
+    peers.silent = {2}
+    admitted = [await peers.take(number % 2, limited) for number in range(20)]
+    assert 10 <= sum(admitted) <= 11
+    assert not any(admitted[12:])
+
+
+async def test_what_one_did_not_tell_while_others_did_is_heard_when_it_speaks() -> None:
+    peers, limited = Peers(3), key(requests_per_hour=10)
+    peers.silent = {2}
+    assert [await peers.take(2, limited) for _ in range(4)] == [True] * 4
+    assert [await peers.take(0, limited) for _ in range(5)] == [True] * 5
+    peers.now += 600
+    assert await peers.take(0, limited)
+    peers.silent = set()
     await peers.take(0, limited)
     assert not await peers.take(0, limited)
 

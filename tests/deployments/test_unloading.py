@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deployments.decoding.unloading import IDLE_S, UnloadWhenIdle
+from deployments.unloading import IDLE_S, UnloadWhenIdle
 
 
 def context(*idle_s: float, asked: float = 0.0, running: int = 1, target: int = 1) -> Any:
