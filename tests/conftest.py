@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 from openai import OpenAI
@@ -20,6 +22,7 @@ from openai import OpenAI
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
 START_TIMEOUT_S = 480
+STOP_TIMEOUT_S = 60
 
 GROUPS = {"tests/test_documents.py": "real", "tests/serve/": "serve"}
 """Tests of one group run in one process, one after the other: each of these two has a Ray cluster. The two processes
@@ -129,6 +132,18 @@ def embedded_config(**args: Any) -> dict[str, Any]:
     return config
 
 
+def kill_tree(pid: int) -> None:
+    """A process and all that it has started. None of them can start another before it is known of."""
+    found = [psutil.Process(pid)]
+    for process in found:  # grows
+        with suppress(psutil.NoSuchProcess):
+            process.suspend()
+            found += process.children()
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 class RunningServer:
     """`python -m deployments CONFIG`, or another program in that directory, as a process of its own."""
 
@@ -168,9 +183,10 @@ class RunningServer:
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(60)
+            self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            kill_tree(self._process.pid)
+            self._process.wait()
 
 
 @pytest.fixture(scope="session")
