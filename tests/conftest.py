@@ -29,6 +29,7 @@ GROUPS = {"tests/test_documents.py": "real", "tests/serve/": "serve"}
 begin with them, for they take longest."""
 
 os.environ.update(HF_HUB_OFFLINE="1", RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of one process that wait for another's core spin meanwhile
 
 
 @dataclass(frozen=True)
