@@ -24,9 +24,8 @@ DATA = ROOT / "tests" / "data"
 START_TIMEOUT_S = 480
 STOP_TIMEOUT_S = 60
 
-GROUPS = {"tests/test_documents.py": "real", "tests/serve/": "serve"}
-"""Tests of one group run in one process, one after the other: each of these two has a Ray cluster. The two processes
-begin with them, for they take longest."""
+LONG = ("real", "scripted_server", "napping", "tests/serve/", "tests/test_command.py")
+"""Beginnings of the groups with which the processes begin, for they take longest: each has a Ray cluster."""
 
 os.environ.update(HF_HUB_OFFLINE="1", RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of one process that wait for another's core spin meanwhile
@@ -67,16 +66,22 @@ JFK = Clip(
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Other files are groups of their own, so that what a file's tests share is made once."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before xdist looks at the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Files are groups of their own, so that what a file's tests share is made once; some share a server."""
     items[:] = _once_on_the_real_server(items)
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
-            path = item.path.relative_to(ROOT).as_posix()
-            group = next((group for start, group in GROUPS.items() if path.startswith(start)), path)
+            needs_real = "real_server" in item.fixturenames  # type: ignore[attr-defined]
+            group = "real" if needs_real else item.path.relative_to(ROOT).as_posix()
             item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: _group(item) not in GROUPS.values())
+    yield
+    items.sort(key=_place)  # at last: pytest itself brings together what has a parameter in common
+
+
+def _place(item: pytest.Item) -> int:
+    group = _group(item)
+    return next((place for place, start in enumerate(LONG) if group.startswith(start)), len(LONG))
 
 
 def _group(item: pytest.Item) -> str:
@@ -166,6 +171,11 @@ class RunningServer:
             stdout=self.log.open("w"),
             stderr=subprocess.STDOUT,
         )
+
+    @property
+    def status(self) -> int | None:
+        """With which it ended; None while it runs."""
+        return self._process.poll()
 
     def __enter__(self) -> Server:
         deadline = time.monotonic() + START_TIMEOUT_S
