@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 from openai import OpenAI
@@ -20,12 +22,13 @@ from openai import OpenAI
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
 START_TIMEOUT_S = 480
+STOP_TIMEOUT_S = 60
 
-GROUPS = {"tests/test_documents.py": "real", "tests/serve/": "serve"}
-"""Tests of one group run in one process, one after the other: each of these two has a Ray cluster. The two processes
-begin with them, for they take longest."""
+LONG = ("real", "scripted_server", "napping", "tests/serve/", "tests/test_command.py")
+"""Beginnings of the groups with which the processes begin, for they take longest: each has a Ray cluster."""
 
 os.environ.update(HF_HUB_OFFLINE="1", RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of one process that wait for another's core spin meanwhile
 
 
 @dataclass(frozen=True)
@@ -63,16 +66,22 @@ JFK = Clip(
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Other files are groups of their own, so that what a file's tests share is made once."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before xdist looks at the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Files are groups of their own, so that what a file's tests share is made once; some share a server."""
     items[:] = _once_on_the_real_server(items)
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
-            path = item.path.relative_to(ROOT).as_posix()
-            group = next((group for start, group in GROUPS.items() if path.startswith(start)), path)
+            needs_real = "real_server" in item.fixturenames  # type: ignore[attr-defined]
+            group = "real" if needs_real else item.path.relative_to(ROOT).as_posix()
             item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: _group(item) not in GROUPS.values())
+    yield
+    items.sort(key=_place)  # at last: pytest itself brings together what has a parameter in common
+
+
+def _place(item: pytest.Item) -> int:
+    group = _group(item)
+    return next((place for place, start in enumerate(LONG) if group.startswith(start)), len(LONG))
 
 
 def _group(item: pytest.Item) -> str:
@@ -129,6 +138,18 @@ def embedded_config(**args: Any) -> dict[str, Any]:
     return config
 
 
+def kill_tree(pid: int) -> None:
+    """A process and all that it has started. None of them can start another before it is known of."""
+    found = [psutil.Process(pid)]
+    for process in found:  # grows
+        with suppress(psutil.NoSuchProcess):
+            process.suspend()
+            found += process.children()
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 class RunningServer:
     """`python -m deployments CONFIG`, or another program in that directory, as a process of its own."""
 
@@ -151,6 +172,11 @@ class RunningServer:
             stderr=subprocess.STDOUT,
         )
 
+    @property
+    def status(self) -> int | None:
+        """With which it ended; None while it runs."""
+        return self._process.poll()
+
     def __enter__(self) -> Server:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -168,9 +194,10 @@ class RunningServer:
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(60)
+            self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            kill_tree(self._process.pid)
+            self._process.wait()
 
 
 @pytest.fixture(scope="session")

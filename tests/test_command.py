@@ -117,7 +117,6 @@ def copy_of_project(directory: Path) -> Path:
     return target
 
 
-@pytest.mark.xdist_group("serve")
 def test_a_wheel_brings_everything_that_the_server_needs(installed: Path, tmp_path: Path) -> None:
     where = [
         str(installed / "python"),
@@ -132,8 +131,8 @@ def test_a_wheel_brings_everything_that_the_server_needs(installed: Path, tmp_pa
     assert "whisper-base" in auricle("models", directory=tmp_path, program=installed).stdout
 
 
-@pytest.mark.xdist_group("serve")
-def test_an_installed_wheel_transcribes(installed: Path, tmp_path: Path) -> None:
+def test_an_installed_wheel_transcribes_and_stops_silently(installed: Path, tmp_path: Path) -> None:
+    """Also as a shell's background job, which ignores interruptions."""
     config = embedded_config(models=[{"id": "tiny", "source": "embedded:whisper-tiny.en"}])
     application = config["applications"][0]
     del application["args"]["diarization"]
@@ -141,11 +140,16 @@ def test_an_installed_wheel_transcribes(installed: Path, tmp_path: Path) -> None
         {"name": name, "ray_actor_options": {"num_cpus": 0.1}} for name in ("ingress", "audio", "asr-tiny")
     ]
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
-    program = [str(installed / "auricle"), "serve", "own.yaml"]
-    with RunningServer(config, tmp_path, program=program) as server:
+    program = ["sh", "-c", 'trap "" INT; exec "$0" serve own.yaml', str(installed / "auricle")]
+    running = RunningServer(config, tmp_path, program=program)
+    with running as server:
         page = httpx.get(f"{server.url}/", timeout=60)
         with JFK.path.open("rb") as file:
             answer = server.client.audio.transcriptions.create(model="tiny", file=file)
     assert page.headers["content-type"].startswith("text/html")
     assert "ask what you can do for your country" in answer.text
-    assert "is up" in (tmp_path / "server.log").read_text()
+    said = running.log.read_text()
+    assert "is up" in said
+    assert "***" not in said
+    assert "Traceback" not in said
+    assert running.status == 0

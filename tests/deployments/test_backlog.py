@@ -3,13 +3,7 @@
 import pytest
 
 from deployments.backlog import ARRIVING, AUDIO, LENGTH, MEMORY_S, SPEED, WINDOW_S, Backlog
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture

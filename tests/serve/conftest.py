@@ -23,6 +23,13 @@ REQUESTS_PER_HOUR = 30
 UNLOAD_AFTER_S = 6
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What shares a server runs in one process; files with a server of their own may run beside it."""
+    for server in ("scripted_server", "napping"):
+        if server in item.fixturenames:  # type: ignore[attr-defined]
+            item.add_marker(pytest.mark.xdist_group(server))
+
+
 def scripted_model(name: str, engine: str, seconds: float) -> dict[str, Any]:
     return {"id": name, "engine": f"{ENGINES}:{engine}", "source": str(seconds)}
 

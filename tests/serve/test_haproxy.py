@@ -1,17 +1,17 @@
 """Through HAProxy (`haproxy: true`) instead of Serve's own proxy: uploads, streams, sockets, disconnects, keys."""
 
+import asyncio
 import io
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import numpy as np
-import openai
 import psutil
 import pytest
 import soundfile
+from openai import AsyncOpenAI
 from websockets.exceptions import InvalidStatus
 
 from deployments.compat.haproxy import DEFAULTS, KEEPALIVE
@@ -103,20 +103,24 @@ def test_a_stream_comes_as_it_is_written(behind_haproxy: Server, sentence: bytes
     assert "".join(event["delta"] for event in events if event["type"] == "transcript.text.delta") == whole
 
 
-def test_a_client_that_leaves_is_worked_for_no_longer(behind_haproxy: Server, sentence: bytes) -> None:
+async def test_a_client_that_leaves_is_worked_for_no_longer(behind_haproxy: Server, sentence: bytes) -> None:
     """CON-03: also one that waits for a whole answer, each time."""
 
-    def ask() -> None:
-        impatient = behind_haproxy.client.with_options(timeout=3)
-        with pytest.raises(openai.APITimeoutError):
-            impatient.audio.transcriptions.create(model="reader", file=sentence, prompt="60")
+    async def until(num_running: int, what: str) -> None:
+        def is_so() -> bool:
+            return total(behind_haproxy, "vllm:num_requests_running") == num_running
+
+        await asyncio.to_thread(wait_until, is_so, what, 10)
 
     for _ in range(8):
-        with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(ask)
-            wait_until(lambda: total(behind_haproxy, "vllm:num_requests_running") == 1, "a request in flight")
-            asked.result()
-        wait_until(lambda: total(behind_haproxy, "vllm:num_requests_running") == 0, "nothing in flight", 10)
+        async with AsyncOpenAI(base_url=f"{behind_haproxy.url}/v1", api_key=KEY, max_retries=0) as client:
+            asking = client.audio.transcriptions.create(model="reader", file=sentence, prompt="60")
+            asked = asyncio.create_task(asking)
+            await until(1, "a request in flight")
+            asked.cancel()
+            await asyncio.wait([asked])
+        assert asked.cancelled()
+        await until(0, "nothing in flight")
 
 
 def test_a_realtime_session(behind_haproxy: Server, sentence: bytes) -> None:

@@ -3,16 +3,15 @@
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from deployments.launching import check
 from tests.conftest import ROOT, embedded_config
 from tests.serve.conftest import light, scripted_model, serve_config
-from tests.serve.tools import wait_until
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
@@ -38,6 +37,12 @@ def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> Non
         assert word in sentences[0]
 
 
+def assert_fine(result: subprocess.CompletedProcess[str]) -> None:
+    assert result.returncode == 0, result.stderr
+    assert not result.stderr
+    assert "fine" in result.stdout
+
+
 def broken(**changes: Any) -> dict[str, Any]:
     """The embedded configuration with keys of its ASR deployment replaced."""
     config = embedded_config()
@@ -56,42 +61,46 @@ BROKEN = {
     "unknown engine": (models(engine="nobody.knows:It"), "nobody.knows:It"),
     "missing class of an engine": (models(engine="tests.serve.scripted_engine:Nobody"), "Nobody"),
     "unknown user_config": (broken(user_config={"max_batch": 3}), "max_batch"),
-    "more CPUs than there are": (broken(ray_actor_options={"num_cpus": 100_000}), "CPU"),
-    "more GPUs than there are": (broken(ray_actor_options={"num_cpus": 0.1, "num_gpus": 100_000}), "GPU"),
     "no models": (embedded_config(models=[]), "models"),
     "not a mapping": (["applications"], ""),
     "nothing": (None, ""),
 }
 
+TOO_LARGE = {
+    "more CPUs than there are": (broken(ray_actor_options={"num_cpus": 100_000}), "CPU"),
+    "more GPUs than there are": (broken(ray_actor_options={"num_cpus": 0.1, "num_gpus": 100_000}), "GPU"),
+}
 
-@pytest.fixture(scope="module")
-def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.CompletedProcess[str]]:
-    """Every broken configuration, tried: a few at once, for importing Ray is most of the time."""
-    directory = tmp_path_factory.mktemp("broken")
-    texts = {name: yaml.safe_dump(config) for name, (config, _) in BROKEN.items()}
-    texts["not YAML"] = "applications: [unclosed\n  - : :"
-    paths = {name: directory / f"{name.replace(' ', '-')}.yaml" for name in texts}
-    for name, text in texts.items():
-        paths[name].write_text(text)
-    paths["missing"] = directory / "missing.yaml"
-    with ThreadPoolExecutor(3) as pool:
-        return dict(zip(paths, pool.map(lambda path: launch(str(path)), paths.values()), strict=True))
+
+def checked(path: Path, capfd: pytest.CaptureFixture[str]) -> subprocess.CompletedProcess[str]:
+    """What `--check` says, without another process, which would import Ray for seconds."""
+    return subprocess.CompletedProcess([], check(str(path)), *capfd.readouterr())
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_configuration_is_one_sentence(
-    name: str, refusals: dict[str, subprocess.CompletedProcess[str]]
-) -> None:
-    _, word = BROKEN[name]
-    assert_refused(refusals[name], word)
+def test_a_broken_configuration_is_one_sentence(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config, word = BROKEN[name]
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert_refused(checked(path, capfd), word)
 
 
-def test_a_file_that_is_not_there(refusals: dict[str, subprocess.CompletedProcess[str]]) -> None:
-    assert_refused(refusals["missing"], "missing.yaml")
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_what_this_machine_cannot_hold_is_one_sentence(name: str, tmp_path: Path) -> None:
+    config, word = TOO_LARGE[name]
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert_refused(launch(str(path)), word)
 
 
-def test_a_file_that_is_not_yaml(refusals: dict[str, subprocess.CompletedProcess[str]]) -> None:
-    assert_refused(refusals["not YAML"], "not-YAML.yaml", "YAML")
+def test_a_file_that_is_not_there() -> None:
+    assert_refused(launch("missing.yaml"), "missing.yaml")
+
+
+def test_a_file_that_is_not_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "not-YAML.yaml"
+    path.write_text("applications: [unclosed\n  - : :")
+    assert_refused(launch(str(path)), "not-YAML.yaml", "YAML")
 
 
 def test_what_cannot_be_loaded_ends_the_start_with_one_sentence(tmp_path: Path) -> None:
@@ -100,7 +109,7 @@ def test_what_cannot_be_loaded_ends_the_start_with_one_sentence(tmp_path: Path) 
     diarization = {"source": "models/nobody", "device": "cpu"}
     config = serve_config(models, [light(name) for name in names], diarization=diarization)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    result = launch(str(tmp_path / "config.yaml"), timeout_s=480)
+    result = launch(str(tmp_path / "config.yaml"), timeout_s=480, RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT="1")
     assert result.returncode == 2, result.stderr[-2000:]
     last = next(line for line in reversed(result.stderr.splitlines()) if line.startswith("Cannot start."))
     assert last.startswith("Cannot start. diarization: The diarization pipeline 'models/nobody' is neither a directory")
@@ -133,40 +142,15 @@ def test_a_path_of_this_directory_is_refused_for_a_cluster(tmp_path: Path) -> No
     assert_refused(result, "source: 'models' is a path of this directory", "absolute path")
 
 
-def test_a_clean_stop_is_silent(tmp_path: Path) -> None:
-    """Also of a shell's background job, which ignores interruptions."""
-    config = serve_config(
-        [scripted_model("reader", "CodeReader", 0)], [light(n) for n in ("ingress", "audio", "asr-reader")]
-    )
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    out = tmp_path / "out"
-    with out.open("w") as file:
-        server = subprocess.Popen(
-            ["sh", "-c", 'trap "" INT; exec "$0" -m deployments "$1"', sys.executable, str(tmp_path / "config.yaml")],
-            cwd=ROOT,
-            env={**os.environ, "RAY_ADDRESS": "local"},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        wait_until(lambda: "Auricle is up" in out.read_text(), "the server to be up", 240)
-        server.terminate()
-        assert server.wait(60) == 0
-    finally:
-        server.kill()
-    said = out.read_text()
-    assert "***" not in said
-    assert "Traceback" not in said
-
-
 def test_there_are_configurations() -> None:
     assert CONFIGS
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_configuration_of_the_repository_is_fine(path: Path) -> None:
-    """Some need GPUs or many CPUs: with the address of a cluster, this machine does not count."""
-    result = launch("--check", str(path), RAY_ADDRESS="auto")
-    assert result.returncode == 0, result.stderr
-    assert not result.stderr
-    assert "fine" in result.stdout
+def test_every_configuration_of_the_repository_is_fine(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert_fine(checked(path, capfd))
+
+
+def test_a_check_is_silent_beside_its_word() -> None:
+    """It counts no GPUs or CPUs of this machine."""
+    assert_fine(launch("--check", "gpu"))

@@ -83,7 +83,7 @@ def test_a_model_that_is_asked_now_and_then_stays(napping: Server, sentence: byt
     """By requests so short that Serve, which looks every few seconds, hardly sees one."""
     transcribe(napping, sentence)
     pids = replica_pids(napping, "asr-nap")
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 4 * UNLOAD_AFTER_S
     while time.monotonic() < deadline:
         assert transcribe(napping, sentence).status_code == 200
         time.sleep(UNLOAD_AFTER_S / 3)

@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 from deployments.ingress.ledger import SLOT_S, WINDOW_S, Account, Ledger, Report
+from tests.support.clock import Clock
 
 ANNA: Account = ("anna", "requests")
 HER_AUDIO: Account = ("anna", "audio_s")
@@ -12,17 +13,9 @@ BEN: Account = ("ben", "requests")
 BEGIN_S = 1_000 * SLOT_S
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = float(BEGIN_S)
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(BEGIN_S)
 
 
 @pytest.fixture
