@@ -200,6 +200,8 @@ def _gathered(frames: Iterator[AudioFrame]) -> Iterator[Piece]:
 def _converted(fifo: AudioFifo, to_float: AudioResampler) -> Iterator[Piece]:
     frame = fifo.read()
     for converted in to_float.resample(frame) if frame is not None else ():
-        samples = converted.to_ndarray().reshape(-1, converted.layout.nb_channels)
+        num_channels = converted.layout.nb_channels
+        plane: Any = converted.planes[0]  # `to_ndarray` would copy it
+        samples = np.frombuffer(plane, np.float32, converted.samples * num_channels)
         names = tuple(channel.name for channel in converted.layout.channels)
-        yield Piece(converted.sample_rate, samples.astype(np.float32, copy=False), names)
+        yield Piece(converted.sample_rate, samples.reshape(-1, num_channels), names)
