@@ -1,9 +1,10 @@
 """What does an hour of audio cost before a model hears it, and how many bytes a second does one ingress take in?
 
-    python -m benchmarks.audio_path --files tests/data/conversations/*.opus
+    OMP_NUM_THREADS=1 python -m benchmarks.audio_path --files tests/data/conversations/*.opus
     python -m benchmarks.audio_path --url http://127.0.0.1:8000
 
-Files are decoded and searched for speech as the audio deployment does it, in this process, on one CPU thread each.
+Files are decoded and searched for speech as the audio deployment does it, in this process, on one CPU thread each, as
+Ray gives it to a replica.
 With --url a running server is sent files of --megabytes for a model that it does not have: it reads all of the form,
 and refuses. Prints one table. --reference-vad also reads each file with Silero VAD's own network run by onnxruntime.
 """

@@ -185,13 +185,15 @@ def _gathered(frames: Iterator[AudioFrame]) -> Iterator[Piece]:
     """Frames of one format to pieces: what is done in Python for one of 20 ms costs more than decoding it."""
     fifo = AudioFifo()
     to_float: AudioResampler | None = None
+    length = 0
     for frame in frames:
         if to_float is None:
+            length = piece_length(frame.sample_rate, frame.layout.nb_channels)
             # Interleaved: PyAV's planar frames have room for 7 planes, and end the process at the eighth.
             to_float = AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
         frame.pts = None  # gaps are filled in already
         fifo.write(frame)
-        if fifo.samples >= piece_length(frame.sample_rate, frame.layout.nb_channels):
+        if fifo.samples >= length:
             yield from _converted(fifo, to_float)
     if to_float is not None:
         yield from _converted(fifo, to_float)
