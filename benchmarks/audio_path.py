@@ -1,26 +1,45 @@
 """What does an hour of audio cost before a model hears it, and how many bytes a second does one ingress take in?
 
-    python -m benchmarks.audio_path --files tests/data/conversations/*.opus
+    OMP_NUM_THREADS=1 python -m benchmarks.audio_path --files tests/data/conversations/*.opus
     python -m benchmarks.audio_path --url http://127.0.0.1:8000
 
-Files are decoded and searched for speech as the audio deployment does it, in this process, on one CPU thread each.
+Files are decoded and searched for speech as the audio deployment does it, in this process, on one CPU thread each, as
+Ray gives it to a replica.
 With --url a running server is sent files of --megabytes for a model that it does not have: it reads all of the form,
-and refuses. Prints one table.
+and refuses. Prints one table. --reference-vad also reads each file with Silero VAD's own network run by onnxruntime.
 """
 
 import argparse
 import asyncio
 import time
+from itertools import product
 from pathlib import Path
 
 import httpx
 import numpy as np
+import onnxruntime
 
 from deployments.audio.reader import UploadReader
-from deployments.audio.silero import SileroModel
+from deployments.audio.silero import Floats, Memory, SileroModel
+from deployments.compat.silero import folder
 from pipelines.audio_types import DecodeLimits, VadOptions
 
 NO_MODEL = "there-is-no-such-model"
+
+
+class ReferenceModel(SileroModel):
+    """The package's export for many frames in one call, by onnxruntime."""
+
+    def __init__(self) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        path = folder() / "silero_vad_16k_sequence.onnx"
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, frames: Floats, memory: Memory) -> Floats:
+        inputs = {"input": frames, "h": memory.hidden.reshape(1, 1, -1), "c": memory.cell.reshape(1, 1, -1)}
+        found, memory.hidden, memory.cell = self._session.run(["speech_probs", "hn", "cn"], inputs)
+        return np.asarray(found, np.float32).reshape(-1)
 
 
 def hear(upload: bytes, model: SileroModel) -> tuple[float, float, float]:
@@ -60,17 +79,19 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=24)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--requests", type=int, default=40, help="in all, for each number of clients")
+    parser.add_argument("--reference-vad", action="store_true")
     options = parser.parse_args()
+    models = {"ours": SileroModel(), **({"reference": ReferenceModel()} if options.reference_vad else {})}
     if options.files:
-        model = SileroModel()
-        hear(options.files[0].read_bytes(), model)  # warm up
-        print("| file | audio, s | times real time on one core | MB of an hour, sent | … to a model |")
-        print("|---|---|---|---|---|")
-    for path in options.files:
+        for model in models.values():
+            hear(options.files[0].read_bytes(), model)  # warm up
+        print("| file | VAD | audio, s | times real time on one core | MB of an hour, sent | … to a model |")
+        print("|---|---|---|---|---|---|")
+    for path, name in product(options.files, models):
         upload = path.read_bytes()
-        audio_s, cpu_s, megabytes = hear(upload, model)
+        audio_s, cpu_s, megabytes = hear(upload, models[name])
         hourly = f"{len(upload) / 1e6 * 3_600 / audio_s:.0f} | {megabytes * 3_600 / audio_s:.0f}"
-        print(f"| {path.name} | {audio_s:.0f} | {audio_s / cpu_s:.0f} | {hourly} |", flush=True)
+        print(f"| {path.name} | {name} | {audio_s:.0f} | {audio_s / cpu_s:.0f} | {hourly} |", flush=True)
     for num_clients in options.clients if options.url else []:
         seconds = asyncio.run(send(options.url, round(options.megabytes * 1e6), num_clients, options.requests))
         print(f"{num_clients} clients: {options.megabytes * options.requests / seconds:.0f} MB a second")

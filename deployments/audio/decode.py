@@ -4,6 +4,7 @@ An upload is hostile until it is decoded: bytes, seconds, channels and sample ra
 read by soundfile, all else by PyAV.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -20,6 +21,9 @@ from pipelines.errors import AudioTooLong, AudioTooShort, UndecodableAudio
 
 BLOCK_S = 10.0
 MIN_DURATION_S = 0.1
+MAX_KEPT_S = 300.0
+"""So much is decoded only once: 19 MB of samples, until they are read."""
+
 ROUNDING_S = 1e-4
 """Adding up frames must not refuse a file of exactly a limit's length."""
 
@@ -29,14 +33,16 @@ def probe(
     limits: DecodeLimits,
     is_cancelled: Callable[[], bool] = lambda: False,
     audio_track: int | None = None,
+    kept: deque[Samples] | None = None,
 ) -> AudioInfo:
-    """Decode all of the upload, keep nothing, and tell what it is.
+    """Decode all of the upload and tell what it is.
 
     Headers lie, so the only true duration is that of the decoded samples; after this no later surprise can
     break an answer that has begun.
 
     Args:
         audio_track: the one to be heard, counted from 0; by default as `tracks.choose` has it.
+        kept: filled with the samples, piece by piece, if they are no longer than `MAX_KEPT_S`; else left empty.
 
     Raises:
         InvalidRequest: there is no such track.
@@ -46,7 +52,8 @@ def probe(
     """
     with _open(upload, limits, audio_track) as source:
         duration_s = 0.0
-        for length_s in source.lengths_s():
+        is_short = source.claimed_s <= MAX_KEPT_S  # or says so
+        for length_s in source.lengths_s() if kept is None or not is_short else _keeping(source.pieces(), kept):
             duration_s += length_s
             if duration_s > limits.max_duration_s + ROUNDING_S:
                 raise AudioTooLong(_too_long(duration_s, source.claimed_s, limits))
@@ -57,6 +64,23 @@ def probe(
     if duration_s < MIN_DURATION_S - ROUNDING_S:
         raise AudioTooShort(f"The audio is {duration_s:.3f} s long; at least {MIN_DURATION_S} s are needed.")
     return AudioInfo(round(duration_s, 6), source.container, source.codec)
+
+
+def read(
+    upload: bytes,
+    limits: DecodeLimits,
+    is_cancelled: Callable[[], bool] = lambda: False,
+    audio_track: int | None = None,
+) -> tuple[AudioInfo, Iterator[Samples]]:
+    """What `probe` and `decode` give; a short upload is decoded once for both."""
+    kept: deque[Samples] = deque()
+    info = probe(upload, limits, is_cancelled, audio_track, kept)
+    return info, _blocks(_drained(kept)) if kept else decode(upload, limits, audio_track)
+
+
+def kept_bytes(info: AudioInfo) -> int:
+    """What `read` keeps at most of an upload."""
+    return round(info.duration_s * SAMPLE_RATE_HZ) * 4 if info.duration_s <= MAX_KEPT_S else 0
 
 
 def decode(upload: bytes, limits: DecodeLimits, audio_track: int | None = None) -> Iterator[Samples]:
@@ -106,6 +130,34 @@ def _blocks(pieces: Iterator[Samples]) -> Iterator[Samples]:
             waiting, num_waiting = [], 0
     if num_waiting:
         yield np.concatenate(waiting)
+
+
+def _keeping(pieces: Iterator[Piece], kept: deque[Samples]) -> Iterator[float]:
+    """What `Source.lengths_s` gives; meanwhile the samples are kept, until they are too many."""
+    num_s = told_s = 0.0
+
+    def short() -> Iterator[Piece]:
+        nonlocal num_s
+        for piece in pieces:
+            num_s += len(piece.samples) / piece.sample_rate_hz
+            if num_s > MAX_KEPT_S:
+                return
+            yield piece
+
+    for samples in resampled(short()):
+        kept.append(samples)
+        yield num_s - told_s
+        told_s = num_s
+    if num_s > MAX_KEPT_S:
+        kept.clear()
+        yield num_s - told_s
+        for piece in pieces:
+            yield len(piece.samples) / piece.sample_rate_hz
+
+
+def _drained(kept: deque[Samples]) -> Iterator[Samples]:
+    while kept:
+        yield kept.popleft()
 
 
 def _too_long(decoded_s: float, claimed_s: float, limits: DecodeLimits) -> str:

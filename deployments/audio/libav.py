@@ -185,13 +185,15 @@ def _gathered(frames: Iterator[AudioFrame]) -> Iterator[Piece]:
     """Frames of one format to pieces: what is done in Python for one of 20 ms costs more than decoding it."""
     fifo = AudioFifo()
     to_float: AudioResampler | None = None
+    length = 0
     for frame in frames:
         if to_float is None:
+            length = piece_length(frame.sample_rate, frame.layout.nb_channels)
             # Interleaved: PyAV's planar frames have room for 7 planes, and end the process at the eighth.
             to_float = AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
         frame.pts = None  # gaps are filled in already
         fifo.write(frame)
-        if fifo.samples >= piece_length(frame.sample_rate, frame.layout.nb_channels):
+        if fifo.samples >= length:
             yield from _converted(fifo, to_float)
     if to_float is not None:
         yield from _converted(fifo, to_float)
@@ -200,6 +202,8 @@ def _gathered(frames: Iterator[AudioFrame]) -> Iterator[Piece]:
 def _converted(fifo: AudioFifo, to_float: AudioResampler) -> Iterator[Piece]:
     frame = fifo.read()
     for converted in to_float.resample(frame) if frame is not None else ():
-        samples = converted.to_ndarray().reshape(-1, converted.layout.nb_channels)
+        num_channels = converted.layout.nb_channels
+        plane: Any = converted.planes[0]  # `to_ndarray` would copy it
+        samples = np.frombuffer(plane, np.float32, converted.samples * num_channels)
         names = tuple(channel.name for channel in converted.layout.channels)
-        yield Piece(converted.sample_rate, samples.astype(np.float32, copy=False), names)
+        yield Piece(converted.sample_rate, samples.reshape(-1, num_channels), names)

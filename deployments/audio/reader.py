@@ -6,7 +6,7 @@ from itertools import takewhile
 
 import numpy as np
 
-from deployments.audio.decode import decode, probe
+from deployments.audio.decode import decode, kept_bytes, read
 from deployments.audio.silero import SileroModel, SileroStream
 from pipelines.audio import to_pcm
 from pipelines.audio_types import (
@@ -31,8 +31,8 @@ MIN_EXACT_THRESHOLD = 0.3
 class UploadReader:
     """Reads one upload from its beginning, a page at a time.
 
-    Holds the upload, the decoder and about a minute of samples, however long the audio is. Reading is
-    deterministic: another reader of the same upload gives the same chunks.
+    Holds the upload, about a minute of samples, and the decoder, or what is left of a short upload that was decoded at
+    once. Reading is deterministic: another reader of the same upload gives the same chunks.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class UploadReader:
         is_cancelled: Callable[[], bool] = lambda: False,
         audio_track: int | None = None,
     ) -> None:
-        self.num_bytes = len(upload)
-        self.info = probe(upload, limits, is_cancelled, audio_track)
-        self._batches = self._read(decode(upload, limits, audio_track), vad, model)
+        self.info, blocks = read(upload, limits, is_cancelled, audio_track)
+        self.num_bytes = len(upload) + kept_bytes(self.info)
+        self._batches = self._read(blocks, vad, model)
         self._knows_silence = vad.silence_duration_ms <= MAX_EXACT_SILENCE_MS and vad.threshold >= MIN_EXACT_THRESHOLD
         self.position = 0
         """Index of the first chunk that no page has held yet."""
@@ -145,9 +145,9 @@ def read_recording(
     Raises:
         UndecodableAudio, AudioTooShort, AudioTooLong
     """
-    info = probe(upload, limits, is_cancelled)
-    blocks = [to_pcm(block) for block in takewhile(lambda _: not is_cancelled(), decode(upload, limits))]
-    return AudioRecording(info, np.concatenate([np.zeros(0, np.int16), *blocks]))
+    info, blocks = read(upload, limits, is_cancelled)
+    pcm = [to_pcm(block) for block in takewhile(lambda _: not is_cancelled(), blocks)]
+    return AudioRecording(info, np.concatenate([np.zeros(0, np.int16), *pcm]))
 
 
 def _sample(time_s: float) -> int:

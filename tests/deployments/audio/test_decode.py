@@ -3,6 +3,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -19,7 +20,7 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from scipy.signal import fftconvolve, resample_poly
 
-from deployments.audio.decode import BLOCK_S, decode, probe
+from deployments.audio.decode import BLOCK_S, MAX_KEPT_S, decode, kept_bytes, probe, read
 from pipelines.audio_types import SAMPLE_RATE_HZ, DecodeLimits, Samples
 from pipelines.errors import AudioTooLong, AudioTooShort, InvalidRequest, UndecodableAudio
 
@@ -350,6 +351,9 @@ def refused(upload: bytes, limits: DecodeLimits = LIMITS) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
         probe(upload, limits)
     error = caught.value
+    with pytest.raises(type(error)) as caught_by_read:
+        read(upload, limits)
+    assert caught_by_read.value.message == error.message
     assert error.param == "file"
     assert error.message.endswith(".")
     assert not any(word in error.message.lower() for word in FFMPEG_WORDS), error.message
@@ -395,11 +399,13 @@ def test_what_is_not_audio(name: str) -> None:
 def survive(upload: bytes) -> float:
     """Decoded seconds, 0.0 when refused; anything but a refusal fails the test."""
     try:
-        info = probe(upload, LIMITS)
-        samples = decoded(upload)
+        info, blocks = read(upload, LIMITS)
     except InvalidRequest:
         refused(upload)
         return 0.0
+    samples = np.concatenate([np.zeros(0, np.float32), *blocks])
+    assert info.duration_s == pytest.approx(probe(upload, LIMITS).duration_s, abs=2e-6)  # added up in another order
+    assert np.array_equal(samples, decoded(upload))
     assert len(samples) / SAMPLE_RATE_HZ == pytest.approx(info.duration_s, abs=0.01)
     assert np.isfinite(samples).all()
     return info.duration_s
@@ -624,6 +630,35 @@ def test_probing_an_hour_keeps_nothing(hour: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 10_000_000
+
+
+@pytest.mark.parametrize("samples", [SPEECH, np.tile(SPEECH, 10)], ids=["seconds", "minutes"])
+def test_what_is_kept_is_what_would_be_decoded(samples: Samples) -> None:
+    upload = encode("webm", "libopus", samples=samples)
+    kept: deque[Samples] = deque()
+    info = probe(upload, LIMITS, kept=kept)
+    assert info == probe(upload, LIMITS)
+    assert sum(map(len, kept)) * 4 == pytest.approx(kept_bytes(info), rel=1e-3)
+    blocks = list(read(upload, LIMITS)[1])
+    assert [len(block) for block in blocks] == [len(block) for block in decode(upload, LIMITS)]
+    assert np.array_equal(np.concatenate(blocks), decoded(upload))
+
+
+def test_of_a_long_upload_nothing_is_kept_whatever_its_header_says(hour: bytes) -> None:
+    untold = hour[:21] + bytes([hour[21] & 0xF0, 0, 0, 0, 0]) + hour[26:]  # STREAMINFO's number of samples
+    for upload in (hour, untold):
+        kept: deque[Samples] = deque()
+        tracemalloc.start()
+        try:
+            info = probe(upload, LIMITS, kept=kept)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert info.duration_s == pytest.approx(3_600, abs=1)
+        assert not kept
+        assert kept_bytes(info) == 0
+        assert peak < MAX_KEPT_S * SAMPLE_RATE_HZ * 4 + 10_000_000
+    assert sum(map(len, read(untold, LIMITS)[1])) / SAMPLE_RATE_HZ == pytest.approx(3_600, abs=1)
 
 
 def test_uncompressed_audio_comes_in_small_blocks_too() -> None:

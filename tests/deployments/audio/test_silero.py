@@ -1,4 +1,3 @@
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from deployments.audio.silero import CONTEXT_SAMPLES, FRAME_SAMPLES, SileroModel, SileroStream
+from deployments.audio.silero import CONTEXT_SAMPLES, FRAMES_AT_ONCE, SileroModel, SileroStream
+from deployments.compat.silero import folder
 from pipelines.audio_types import SAMPLE_RATE_HZ, Samples
+from pipelines.vad import FRAME_SAMPLES
 
 JFK = Path(__file__).parent.parent.parent / "data" / "jfk.flac"
 
@@ -33,13 +34,8 @@ def probabilities(model: SileroModel, pieces: list[Samples]) -> NDArray[np.float
 
 
 def frame_by_frame(samples: Samples) -> NDArray[np.float32]:
-    """The wheel's own way: one call a frame, each with the last samples of the one before."""
-    package = find_spec("silero_vad")
-    assert package is not None
-    assert package.origin is not None
-    session = onnxruntime.InferenceSession(
-        str(Path(package.origin).parent / "data" / "silero_vad.onnx"), providers=["CPUExecutionProvider"]
-    )
+    """The package's own network and its own way: one call a frame, each with the last samples of the one before."""
+    session = onnxruntime.InferenceSession(str(folder() / "silero_vad.onnx"), providers=["CPUExecutionProvider"])
     padded = np.pad(samples, (0, -len(samples) % FRAME_SAMPLES))
     context, state, found = np.zeros(CONTEXT_SAMPLES, np.float32), np.zeros((2, 1, 128), np.float32), []
     for frame in padded.reshape(-1, FRAME_SAMPLES):
@@ -50,8 +46,33 @@ def frame_by_frame(samples: Samples) -> NDArray[np.float32]:
     return np.array(found, np.float32)
 
 
-def test_equals_the_frame_by_frame_reference(model: SileroModel, speech: Samples) -> None:
-    assert probabilities(model, [speech]) == pytest.approx(frame_by_frame(speech), abs=1e-4)
+def noise(length_s: float, seed: int = 0) -> Samples:
+    return np.random.default_rng(seed).standard_normal(round(length_s * SAMPLE_RATE_HZ)).astype(np.float32) / 10
+
+
+@pytest.mark.parametrize("kind", ["speech", "quiet speech", "clipped speech", "silence", "noise", "noisy speech"])
+def test_equals_the_frame_by_frame_reference(model: SileroModel, speech: Samples, kind: str) -> None:
+    heard = {
+        "speech": speech,
+        "quiet speech": speech / 300,
+        "clipped speech": np.clip(speech * 20, -1, 1),
+        "silence": np.zeros(5 * SAMPLE_RATE_HZ, np.float32),
+        "noise": noise(5),
+        "mixed": np.concatenate(
+            (noise(2), speech, np.zeros(SAMPLE_RATE_HZ, np.float32), speech + noise(11)[: len(speech)])
+        ),
+    }[kind]
+    assert probabilities(model, [heard]) == pytest.approx(frame_by_frame(heard), abs=1e-4)
+
+
+def test_the_state_is_carried_over_many_blocks(model: SileroModel, speech: Samples) -> None:
+    """A minute and more, hop by hop as a live session hears it, and in blocks that end within a frame."""
+    long = np.concatenate([speech, noise(1), speech, np.zeros(8_000, np.float32)] * 3)
+    assert len(long) > 2 * FRAMES_AT_ONCE * FRAME_SAMPLES
+    reference = frame_by_frame(long)
+    for size in (FRAME_SAMPLES, 77_777, len(long)):
+        pieces = [long[first : first + size] for first in range(0, len(long), size)]
+        assert probabilities(model, pieces) == pytest.approx(reference, abs=1e-4), size
 
 
 def test_hears_speech_and_silence(model: SileroModel, speech: Samples) -> None:
