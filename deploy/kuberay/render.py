@@ -2,7 +2,8 @@
 
     .venv/bin/python deploy/kuberay/render.py gpu --image registry.example/auricle:0.2.0 | kubectl apply -f -
 
-The configuration is the file that the manifest names, as it is, or another one (`--config`); it is checked first.
+The configuration is the file that the manifest names, as it is, or another one (`--config`); it is checked first. One
+that says `haproxy: true` is given the variables that it needs.
 """
 
 import argparse
@@ -13,11 +14,13 @@ from typing import Any
 import yaml
 
 from deployments.config_file import load_config
+from deployments.settings import Settings
 from pipelines.errors import ConfigurationError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 VARIANTS = ("cpu", "gpu")
+HAPROXY = "auricle-haproxy"
 
 
 def main() -> int:
@@ -48,12 +51,14 @@ def render(variant: str, image: str, config: Path | None = None) -> list[dict[st
 
 def _fill(spec: dict[str, Any], image: str, config: Path | None) -> None:
     path = config or ROOT / spec["serveConfigV2"]
-    load_config(path)
+    (application,) = load_config(path).applications
     spec["serveConfigV2"] = path.read_text()
     cluster = spec["rayClusterConfig"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         for container in group["template"]["spec"]["containers"]:
             container["image"] = image
+            if Settings.model_validate(application.args).haproxy:
+                container["envFrom"].append({"configMapRef": {"name": HAPROXY}})
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from deployments.graph import ingress, inner_parts
 from deployments.settings import Settings
 from tests.conftest import ROOT
 from tests.deploy.rayservice_schema import RAY_SERVICE
+from tests.deploy.test_docker import DOCKERFILE
 
 KUBERAY = ROOT / "deploy" / "kuberay"
 KUBERNETES = "1.33"
@@ -58,13 +59,18 @@ def templates(variant: str) -> Iterator[Document]:
         yield group["template"]
 
 
+def settings_of(config: str) -> Settings:
+    return Settings.model_validate(load_config(ROOT / "configs" / config).applications[0].args)
+
+
 def validate(document: Document) -> None:
     kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
-@pytest.mark.parametrize("kind", ["ConfigMap", "PersistentVolumeClaim", "NetworkPolicy"])
-def test_what_every_variant_needs_is_kubernetes(kind: str) -> None:
-    validate(of_kind(kind, COMMON))
+def test_what_every_variant_needs_is_kubernetes() -> None:
+    assert {document["kind"] for document in COMMON} == {"ConfigMap", "PersistentVolumeClaim", "NetworkPolicy"}
+    for document in COMMON:
+        validate(document)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -142,7 +148,7 @@ def test_the_head_is_for_serve_s_controller_alone(variant: str) -> None:
 @pytest.mark.parametrize(("variant", "config"), VARIANTS.items())
 def test_a_pod_waits_for_its_replicas(variant: str, config: str) -> None:
     """For the deadline of the drain, and then for as long as Serve lets a replica finish."""
-    settings = Settings.model_validate(load_config(ROOT / "configs" / config).applications[0].args)
+    settings = settings_of(config)
     parts = [ingress(settings), *inner_parts(settings)]
     longest_s = max(deployment_to_schema(part.deployment).graceful_shutdown_timeout_s for part in parts)
     for group in cluster(variant)["workerGroupSpecs"]:
@@ -153,6 +159,17 @@ def test_a_pod_waits_for_its_replicas(variant: str, config: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+def test_a_pod_waits_for_its_proxy_too(variant: str) -> None:
+    """It may carry what replicas of other nodes work on."""
+    for group in cluster(variant)["workerGroupSpecs"]:
+        command = group["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1]
+        (pattern,) = re.findall('grep -qsaE "(.+)" /proc', command)
+        assert all(re.match(pattern, f"ray::{title}") for title in ("ServeReplica:auricle:audio", "HAProxyManager"))
+        assert re.match(pattern, "ray::ProxyActor")
+        assert not re.match(pattern, "ray::IDLE")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_nobody_is_root_and_keys_come_from_a_secret(variant: str) -> None:
     for template in templates(variant):
         assert template["spec"]["securityContext"]["runAsNonRoot"] is True
@@ -160,10 +177,27 @@ def test_nobody_is_root_and_keys_come_from_a_secret(variant: str) -> None:
         assert container["image"] == IMAGE
         assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
         assert "env" not in container
-        assert container["envFrom"] == [
+        assert container["envFrom"][:2] == [
             {"configMapRef": {"name": "auricle-environment"}},
             {"secretRef": {"name": "auricle-keys"}},
         ]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_haproxy_is_on_where_the_configuration_says_so(variant: str) -> None:
+    settings = settings_of(VARIANTS[variant])
+    for template in templates(variant):
+        (container,) = template["spec"]["containers"]
+        assert container["envFrom"][2:] == [{"configMapRef": {"name": "auricle-haproxy"}}] * settings.haproxy
+    (haproxy,) = (document["data"] for document in COMMON if document["metadata"]["name"] == "auricle-haproxy")
+    assert haproxy["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    assert f"\nCOPY --from=build {Path(haproxy['RAY_SERVE_HAPROXY_BINARY_PATH']).parent.parent} " in DOCKERFILE
+    assert float(haproxy["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"]) > settings.limits.longest_s
+
+
+def test_the_cluster_s_configuration_says_so() -> None:
+    assert settings_of("cluster.yaml").haproxy
+    assert not settings_of("cpu.yaml").haproxy
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
