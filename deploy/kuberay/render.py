@@ -20,7 +20,7 @@ from pipelines.errors import ConfigurationError
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 VARIANTS = ("cpu", "gpu")
-HAPROXY = {"configMapRef": {"name": "auricle-haproxy"}}
+HAPROXY = "auricle-haproxy"
 
 
 def main() -> int:
@@ -58,7 +58,7 @@ def _fill(spec: dict[str, Any], image: str, config: Path | None) -> None:
         for container in group["template"]["spec"]["containers"]:
             container["image"] = image
             if Settings.model_validate(application.args).haproxy:
-                container["envFrom"].append(HAPROXY)
+                container["envFrom"].append({"configMapRef": {"name": HAPROXY}})
 
 
 if __name__ == "__main__":
