@@ -23,6 +23,8 @@ ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
 START_TIMEOUT_S = 480
 STOP_TIMEOUT_S = 60
+PATIENCE = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
+"""Serve gives up a start whose proxy is not ready within three times 5 s, as it may be on a busy machine."""
 
 LONG = ("real", "scripted_server", "napping", "tests/serve/", "tests/test_command.py")
 """Beginnings of the groups with which the processes begin, for they take longest: each has a Ray cluster."""
@@ -167,7 +169,7 @@ class RunningServer:
         self._process = subprocess.Popen(
             program or [sys.executable, "-m", "deployments", str(path)],
             cwd=directory if program else ROOT,
-            env={**os.environ, "RAY_ADDRESS": "local", **environment},
+            env={**os.environ, **PATIENCE, "RAY_ADDRESS": "local", **environment},
             stdout=self.log.open("w"),
             stderr=subprocess.STDOUT,
         )

@@ -36,7 +36,8 @@ def scripted_model(name: str, engine: str, seconds: float) -> dict[str, Any]:
 
 def light(name: str, **options: Any) -> dict[str, Any]:
     """A deployment that fits on a small machine and stops quickly."""
-    return {"name": name, "graceful_shutdown_timeout_s": 3, "ray_actor_options": {"num_cpus": 0.1}, **options}
+    stopping = {"graceful_shutdown_wait_loop_s": 0.2, "graceful_shutdown_timeout_s": 3}
+    return {"name": name, **stopping, "ray_actor_options": {"num_cpus": 0.1}, **options}
 
 
 def serve_config(models: list[dict[str, Any]], deployments: list[dict[str, Any]], **args: Any) -> dict[str, Any]:
