@@ -1,6 +1,5 @@
 """Replicas come by the audio that waits, and go when it is gone. The GPU is only a number here."""
 
-import os
 import re
 import shutil
 import tempfile
@@ -9,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 from ray.cluster_utils import Cluster
 
 from deployments.config_file import AUDIO_BACKLOG
@@ -49,13 +49,14 @@ def config() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def scaling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """On one GPU; the pid is that of whoever started the machines, under which replicas run."""
+    """On one GPU; the pid is that of the machine's raylet, under which replicas run."""
     directory = tempfile.mkdtemp(prefix="auricle-")  # sockets need a short path
     resources = {"num_cpus": 2, "num_gpus": 1, "include_dashboard": False, "temp_dir": directory}
     cluster = Cluster(initialize_head=True, head_node_args=resources)
+    (raylet,) = cluster.head_node.all_processes[PROCESS_TYPE_RAYLET]
     try:
         with RunningServer(config(), tmp_path_factory.mktemp("scaling"), RAY_ADDRESS=cluster.address) as running:
-            yield Server(running.url, os.getpid())
+            yield Server(running.url, raylet.process.pid)
     finally:
         cluster.shutdown()
         shutil.rmtree(directory, ignore_errors=True)
