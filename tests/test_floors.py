@@ -238,7 +238,7 @@ def test_packages_import_nothing_by_themselves() -> None:
         ("pipelines.diarization", {"ray", "torch", "scipy", "av"}),
         ("deployments.ingress.api, deployments.settings", {"ray", "torch", "transformers", "av", "onnxruntime"}),
         ("deployments.ingress.deployment", {"torch", "transformers", "pyannote", "av", "onnxruntime"}),
-        ("deployments.audio.reader", {"ray", "torch", "transformers", "fastapi"}),
+        ("deployments.audio.reader", {"ray", "torch", "onnxruntime", "transformers", "fastapi"}),
         ("deployments.asr.whisper", {"ray", "pyannote", "av", "fastapi"}),
         ("deployments.diarization.pyannote", {"ray", "av", "fastapi"}),
         ("deployments.compat.pyannote", {"ray", "transformers", "av", "fastapi"}),
