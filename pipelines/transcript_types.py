@@ -94,11 +94,13 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one call of a model cost: seconds in the queue, seconds aboard, how many were aboard with it on average."""
+    """What one call of a model cost: seconds in the queue, seconds aboard, how many were aboard with it on average, and
+    how many may be."""
 
     queue_s: float
     model_s: float
     mean_batch_size: float
+    num_places: int = 1
 
 
 @dataclass(frozen=True, slots=True)

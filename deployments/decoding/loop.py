@@ -64,11 +64,12 @@ class _Passenger:
         """Whether it is urgent, and shall not be delayed by somebody who comes later."""
         return self.head_start_s > 0 and self.place < other.place
 
-    def work(self) -> Work:
+    def work(self, num_places: int) -> Work:
         return Work(
             queue_s=self.boarded_at - self.submitted_at,
             model_s=time.monotonic() - self.boarded_at,
             mean_batch_size=self.sum_batch_sizes / max(self.num_steps, 1),
+            num_places=num_places,
         )
 
 
@@ -229,7 +230,7 @@ class EngineLoop(Generic[ResultT]):
             answered = self._aboard.get(output.request_id)
             if answered is None:
                 continue
-            outcomes.append((answered, _Outcome(output.result, answered.work(), output.is_last)))
+            outcomes.append((answered, _Outcome(output.result, answered.work(self.max_batch_size), output.is_last)))
             if output.is_last:
                 del self._aboard[output.request_id]
         return outcomes
