@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any, Generic, TypeVar
 
 from pipelines.errors import ConfigurationError
+from pipelines.transcript_types import Lookup
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
@@ -35,11 +36,13 @@ class StepOutput(Generic[ResultT_co]):
     """What a request's step has given; after the last one the request is no longer aboard.
 
     result: an `AudioServerError` tells that the engine gave up this request, and it alone.
+    lookups: in the engine's own caches.
     """
 
     request_id: str
     result: ResultT_co
     is_last: bool = True
+    lookups: tuple[Lookup, ...] = ()
 
 
 def check_engine(name: str, engines: Mapping[str, str]) -> None:

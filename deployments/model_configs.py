@@ -135,8 +135,9 @@ class SpeechModelConfig(_ModelConfig):
     """What times are told by: the decoder's attention, or `tokens`, timestamps that it writes, as OpenAI's own Whisper
     does."""
     cache_mb: int = Field(default=64, ge=0)
-    """Of each replica, for what the encoder made of windows: the same audio sent again skips the encoder and gets the
-    same answer. 0 keeps nothing."""
+    """Of each replica, for what the encoder made of windows, and an eighth as much beside it for what was heard in
+    them: the same audio sent again skips the encoder, asked for in the same way the decoder as well, and gets the same
+    answer. 0 keeps nothing."""
 
     @model_validator(mode="before")
     @classmethod

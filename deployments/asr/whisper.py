@@ -128,7 +128,7 @@ class WhisperEngine:
         for row in waiting:
             with self._failing([row], failed):
                 kinds[row] = self._kind(row)
-                encoded[row] = self._cache.encoded(row.chunk.waveform.samples, self._encode)
+                encoded[row], row.lookups = self._cache.encoded(row.chunk.waveform.samples, self._encode)
         # Those who are told as much as each other read it together: no padding, so nothing to mask.
         for _, group in groupby(sorted(encoded, key=kinds.__getitem__), key=kinds.__getitem__):
             rows = list(group)
@@ -310,7 +310,7 @@ class WhisperEngine:
             wait([row.segments for row in self._leaving[:1] if row.segments], timeout=MAX_WAIT_S)
         done = [row for row in self._leaving if row.segments is None or row.segments.done()]
         self._leaving = [row for row in self._leaving if row not in done]
-        return [StepOutput(row.request_id, self._transcript(row)) for row in done]
+        return [StepOutput(row.request_id, self._transcript(row), lookups=row.lookups) for row in done]
 
     def _transcript(self, row: Row) -> ChunkTranscript | ModelUnavailable:
         assert row.heard is not None
