@@ -23,12 +23,14 @@ class EngineArgs:
     device: torch's name of it (`deployments.resources` knows what "auto" is).
     dtype: torch's name of it, or "auto", which is the engine's to decide.
     num_threads: CPU threads that the replica was given.
+    max_bytes: what all of it may take, weights included; None where nothing bounds it.
     """
 
     source: str
     device: str = "cpu"
     dtype: str = "auto"
     num_threads: int = 1
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

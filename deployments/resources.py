@@ -13,6 +13,11 @@ def assigned_device(device: str) -> str:
     return "cuda" if ray.get_runtime_context().get_accelerator_ids().get("GPU") else "cpu"
 
 
+def assigned_gpu_share() -> float:
+    """Of a GPU, or how many of them."""
+    return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
+
+
 def assigned_threads() -> int:
     """CPU threads that Ray gave this replica; Ray itself exports OMP_NUM_THREADS=1 for every fraction."""
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0)

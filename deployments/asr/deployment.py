@@ -11,9 +11,10 @@ from deployments.asr.engine import ENGINES, AsrEngine, AsrEngineArgs
 from deployments.asr.text_cache import TextCache
 from deployments.backlog import Backlog
 from deployments.decoding.deployment import EngineDeployment, UserConfig
+from deployments.decoding.memory import assigned_bytes
 from deployments.engines import load_engine
 from deployments.model_configs import SpeechModelConfig
-from deployments.resources import assigned_device, assigned_threads
+from deployments.resources import assigned_device, assigned_gpu_share, assigned_threads
 from models.sources import resolve
 from pipelines.audio_types import AudioChunk
 from pipelines.errors import AudioServerError
@@ -40,11 +41,13 @@ class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
         started_at_s = time.monotonic()
         self._backlog = Backlog()
         self._texts = TextCache(model.cache_mb * 1_000_000 // TEXTS_SHARE)
+        device = assigned_device(model.device)
         args = AsrEngineArgs(
             source=resolve(model.source),
-            device=assigned_device(model.device),
+            device=device,
             dtype=model.dtype,
             num_threads=model.threads or assigned_threads(),
+            max_bytes=assigned_bytes(model.max_memory_gb, device, assigned_gpu_share()),
             timestamps=model.timestamps,
             cache_mb=model.cache_mb,
         )
