@@ -11,10 +11,9 @@ from deployments.asr.engine import ENGINES, AsrEngine, AsrEngineArgs
 from deployments.asr.text_cache import TextCache
 from deployments.backlog import Backlog
 from deployments.decoding.deployment import EngineDeployment, UserConfig
-from deployments.decoding.memory import assigned_bytes
 from deployments.engines import load_engine
 from deployments.model_configs import SpeechModelConfig
-from deployments.resources import assigned_device, assigned_gpu_share, assigned_threads
+from deployments.resources import assigned_bytes, assigned_device, assigned_threads
 from models.sources import resolve
 from pipelines.audio_types import AudioChunk
 from pipelines.errors import AudioServerError
@@ -47,7 +46,7 @@ class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
             device=device,
             dtype=model.dtype,
             num_threads=model.threads or assigned_threads(),
-            max_bytes=assigned_bytes(model.max_memory_gb, device, assigned_gpu_share()),
+            max_bytes=assigned_bytes(model.max_memory_gb, device),
             timestamps=model.timestamps,
             cache_mb=model.cache_mb,
         )

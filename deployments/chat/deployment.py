@@ -12,10 +12,9 @@ from ray import serve
 
 from deployments.chat.engine import ENGINES, ChatEngine, ChatEngineArgs
 from deployments.decoding.deployment import EngineDeployment, UserConfig
-from deployments.decoding.memory import assigned_bytes
 from deployments.engines import load_engine
 from deployments.model_configs import ChatModelConfig
-from deployments.resources import assigned_device, assigned_gpu_share, assigned_threads
+from deployments.resources import assigned_bytes, assigned_device, assigned_threads
 from models.sources import resolve
 from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions, join_deltas
 from pipelines.errors import AudioServerError, ConfigurationError
@@ -41,7 +40,7 @@ class ChatDeployment(EngineDeployment[ChatModelInfo, ChatDelta]):
             device=device,
             dtype=model.dtype,
             num_threads=model.threads or assigned_threads(),
-            max_bytes=assigned_bytes(model.max_memory_gb, device, assigned_gpu_share()),
+            max_bytes=assigned_bytes(model.max_memory_gb, device),
             max_context_tokens=model.max_context_tokens,
         )
         self._engine: ChatEngine = load_engine(model.engine, ENGINES)(args)

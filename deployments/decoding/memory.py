@@ -64,12 +64,3 @@ def resident_bytes() -> int:
     """Of this process's memory, what is in the machine's; where Linux's /proc is missing, 0."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * getpagesize() if statm.exists() else 0
-
-
-def assigned_bytes(max_memory_gb: float | None, device: str, gpu_share: float) -> int | None:
-    """What a replica may take: what is said of it, else on a GPU its share."""
-    if max_memory_gb is not None:
-        return int(max_memory_gb * GB)
-    if not device.startswith("cuda") or not gpu_share:
-        return None
-    return int(torch.cuda.get_device_properties(torch.device(device)).total_memory * min(gpu_share, 1.0))

@@ -73,9 +73,10 @@ class Gate:
 
     def observe(self, work: Work) -> None:
         """A row is done. What is done for realtime sessions while nobody is inside tells nothing of the pace."""
-        self._num_places = work.num_places
-        last_s = work.model_s if self._answer_s is None else self._answer_s
-        self._answer_s = last_s + NEWEST * (work.model_s - last_s)
+        if work.mean_batch_size:  # else it was known already
+            self._num_places = work.num_places
+            last_s = work.model_s if self._answer_s is None else self._answer_s
+            self._answer_s = last_s + NEWEST * (work.model_s - last_s)
         self._pace.look(is_working=self._num_inside > 0)
         if self._num_inside:
             self._pace.count(1)

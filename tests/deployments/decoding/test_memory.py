@@ -5,8 +5,9 @@ import os
 import numpy as np
 import pytest
 
-from deployments.decoding.memory import WORKING_SHARE, Budget, assigned_bytes, budget_of, resident_bytes
+from deployments.decoding.memory import WORKING_SHARE, Budget, budget_of, resident_bytes
 from deployments.engines import EngineArgs
+from deployments.resources import assigned_bytes
 from pipelines.errors import ConfigurationError
 
 
@@ -21,12 +22,12 @@ def test_too_little_for_one_is_said_at_load(num_bytes: int) -> None:
 
 
 def test_nothing_said_is_no_bound_on_a_cpu() -> None:
-    assert assigned_bytes(None, "cpu", 0.0) is None
+    assert assigned_bytes(None, "cpu") is None
     assert budget_of(EngineArgs("a-model")) is None
 
 
 def test_what_is_said_counts() -> None:
-    assert assigned_bytes(1.5, "cpu", 0.0) == 1_500_000_000
+    assert assigned_bytes(1.5, "cpu") == 1_500_000_000
 
 
 def test_what_is_loaded_and_what_caches_may_take_is_no_room() -> None:

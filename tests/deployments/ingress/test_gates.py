@@ -94,6 +94,17 @@ def test_work_for_nobody_inside_is_no_pace() -> None:
         assert gate.wait_s == pytest.approx(1, rel=0.05)
 
 
+def test_what_a_cache_knew_is_work_that_is_done_but_tells_nothing_of_the_batch() -> None:
+    clock = Clock()
+    gate = gate_at(clock, rows_per_s=0.1)
+    with gate.enter():
+        for _ in range(100):
+            clock.now += 0.01
+            gate.observe(Work(0.0, 0.0, 0.0))
+    with ExitStack() as held:
+        assert fill(gate, held) > 3 * PLACES
+
+
 def test_everybody_who_is_refused_gets_a_time_of_its_own() -> None:
     gate = gate_at(Clock())
     with gate.enter(60):
