@@ -1,14 +1,18 @@
 """Who is let in to a model, and when the others shall come again."""
 
+import asyncio
 import heapq
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from itertools import count, pairwise
 
+import httpx
 import pytest
 
 from deployments.ingress.gates import MAX_RETRY_AFTER_S, Gate, Gates
 from pipelines.errors import Overloaded
 from pipelines.transcript_types import Work
+from tests.support.api import CHAT_MODEL, MODEL, api
 
 PLACES = 8
 ANSWER_S = 1.0
@@ -124,28 +128,63 @@ def test_each_model_has_a_gate_of_its_own() -> None:
     assert gates["a"] is not gates["b"]
 
 
+async def refused_and_let_in(model: str, ask: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]) -> None:
+    """While the model is full, and when it is not any more; whoever was in has left."""
+    gates = Gates(0.0)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(api(gates=gates)), base_url="http://auricle")
+    with gates[model].enter(500):
+        await asyncio.sleep(0.01)
+        gates[model].observe(Work(0.0, 0.01, 1.0, PLACES))
+        refused = await ask(client)
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert 1 <= int(refused.headers["retry-after"]) <= MAX_RETRY_AFTER_S
+    answered = await ask(client)
+    assert answered.status_code == 200
+    assert gates[model].wait_s == 0
+    with ExitStack() as held:
+        for _ in range(PLACES):
+            held.enter_context(gates[model].enter())
+
+
+@pytest.mark.parametrize("stream", ["false", "true"])
+async def test_transcriptions_are_refused_at_once(stream: str) -> None:
+    async def ask(client: httpx.AsyncClient) -> httpx.Response:
+        fields = {"model": MODEL, "stream": stream}
+        return await client.post("/v1/audio/transcriptions", files={"file": b"audio"}, data=fields)
+
+    await refused_and_let_in(MODEL, ask)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_chats_are_refused_at_once(stream: bool) -> None:
+    async def ask(client: httpx.AsyncClient) -> httpx.Response:
+        chat = {"model": CHAT_MODEL, "messages": [{"role": "user", "content": "Hello"}], "stream": stream}
+        return await client.post("/v1/chat/completions", json=chat)
+
+    await refused_and_let_in(CHAT_MODEL, ask)
+
+
 def test_under_ten_times_overload_answers_take_three_times_as_long_at_most() -> None:
     """A batch in which each row takes a second, in which 80 clients want a place; who is refused comes again when told
     to. Nobody who is let in waits longer than allowed, and no place stays empty."""
     clock = Clock()
     gate = gate_at(clock, PLACES / ANSWER_S, max_wait_s=0.0)
     events = [(clock.now, number, "come") for number in range(80)]
-    numbers, waiting, taken, num_aboard, num_refused = count(80), list[tuple[float, ExitStack]](), [], 0, 0
+    numbers, waiting, taken, num_refused = count(80), list[tuple[float, ExitStack]](), list[float](), 0
     end_s = clock.now + 120
 
-    def board() -> None:
-        nonlocal num_aboard
-        while waiting and num_aboard < PLACES:
-            came_at, held = waiting.pop(0)
-            num_aboard += 1
-            aboard[heapq_put(clock.now + ANSWER_S, "leave")] = came_at, held
+    aboard: dict[int, tuple[float, ExitStack]] = {}
 
-    def heapq_put(when: float, what: str) -> int:
+    def happens(when: float, what: str) -> int:
         number = next(numbers)
         heapq.heappush(events, (when, number, what))
         return number
 
-    aboard: dict[int, tuple[float, ExitStack]] = {}
+    def board() -> None:
+        while waiting and len(aboard) < PLACES:
+            aboard[happens(clock.now + ANSWER_S, "leave")] = waiting.pop(0)
+
     while events and events[0][0] < end_s:
         clock.now, number, what = heapq.heappop(events)
         if what == "come":
@@ -154,16 +193,15 @@ def test_under_ten_times_overload_answers_take_three_times_as_long_at_most() -> 
                 held.enter_context(gate.enter())
             except Overloaded as refused:
                 num_refused += 1
-                heapq_put(clock.now + max(refused.retry_after_s, 1.0), "come")
+                happens(clock.now + max(refused.retry_after_s, 1.0), "come")
             else:
                 waiting.append((clock.now, held))
         else:
             came_at, held = aboard.pop(number)
-            num_aboard -= 1
             gate.observe(Work(0.0, ANSWER_S, PLACES, PLACES))
             held.close()
             taken.append(clock.now - came_at)
-            heapq_put(clock.now, "come")
+            happens(clock.now, "come")
         board()
     assert max(taken) <= 3 * ANSWER_S + 0.1
     assert len(taken) >= 0.97 * 120 * PLACES / ANSWER_S
