@@ -20,8 +20,9 @@ MEMORY_S = 20.0
 NEWEST = 0.1
 """What the last one aboard counts in the mean of how long they are."""
 
-MAX_ANSWERS = 2.0
-"""So many answers' time may somebody wait in any case: three times as long as with a full batch, and no longer."""
+MAX_ANSWERS = 1.5
+"""So many answers' time may somebody wait in any case. With the answer's own that is well within three times as long as
+with a full batch."""
 
 MAX_RETRY_AFTER_S = 30.0
 
