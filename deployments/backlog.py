@@ -1,4 +1,5 @@
-"""How much audio a replica has to work off, and how fast it does: what `deployments.autoscaling` decides by."""
+"""How much a replica has to work off, and how fast it does: what `deployments.autoscaling` and
+`deployments.ingress.gates` decide by."""
 
 import math
 import time
@@ -19,6 +20,42 @@ MEMORY_S = 60.0
 """Seconds of work after which what was done counts for 1/e of what is being done."""
 
 
+class Pace:
+    """How much is done in a second of work. Looked at whenever work begins or ends; the time between belongs to what
+    is done next, for in the midst of a long piece there is no pace."""
+
+    def __init__(self, clock: Callable[[], float], memory_s: float = MEMORY_S) -> None:
+        self._clock = clock
+        self._memory_s = memory_s
+        self._looked_at = clock()
+        self._unfinished_s = self._worked_s = self._done = self._num_done = 0.0
+
+    def look(self, is_working: bool) -> float:
+        """Let the time pass that has passed, at work or not; returns when it is."""
+        now = self._clock()
+        if is_working:
+            self._unfinished_s += now - self._looked_at
+        self._looked_at = now
+        return now
+
+    def count(self, amount: float) -> None:
+        """So much is done."""
+        kept = math.exp(-self._unfinished_s / self._memory_s)
+        self._worked_s = self._worked_s * kept + self._unfinished_s
+        self._done, self._num_done = self._done * kept + amount, self._num_done * kept + 1
+        self._unfinished_s = 0.0
+
+    @property
+    def per_s(self) -> float | None:
+        """None before anything is done."""
+        return self._done / self._worked_s if self._done and self._worked_s else None
+
+    @property
+    def mean(self) -> float:
+        """Of what was counted at once."""
+        return self._done / self._num_done
+
+
 class Backlog:
     """Of one replica, kept by its event loop alone.
 
@@ -27,18 +64,15 @@ class Backlog:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
         self._held: list[float] = []
         self._arrived: deque[tuple[float, float]] = deque()
-        self._looked_at = clock()
-        self._worked_s = self._done_s = self._num_done = 0.0
-        self._unfinished_s = 0.0
-        self._left_at = clock()
+        self._pace = Pace(clock)
+        self._left_at = self._look()
 
     @property
     def idle_s(self) -> float:
         """How long there has been nothing to do."""
-        return 0.0 if self._held else self._clock() - self._left_at
+        return 0.0 if self._held else self._look() - self._left_at
 
     @contextmanager
     def holding(self, audio_s: float) -> Iterator[None]:
@@ -52,37 +86,25 @@ class Backlog:
         self.end(audio_s)
 
     def begin(self, audio_s: float) -> None:
-        self._look()
-        self._arrived.append((self._looked_at, audio_s))
+        self._arrived.append((self._look(), audio_s))
         self._held.append(audio_s)
 
     def end(self, audio_s: float, is_done: bool = True) -> None:
-        self._look()
+        self._left_at = self._look()
         self._held.remove(audio_s)
-        self._left_at = self._looked_at
         if is_done:
-            self._remember(audio_s)
+            self._pace.count(audio_s)
 
     def stats(self) -> dict[str, float]:
         """Without speed and length before the first call is done."""
         self._look()
         stats = {AUDIO: sum(self._held), ARRIVING: sum(audio_s for _, audio_s in self._arrived) / WINDOW_S}
-        if self._done_s and self._worked_s:
-            stats |= {SPEED: self._done_s / self._worked_s, LENGTH: self._done_s / self._num_done}
+        if self._pace.per_s is not None:
+            stats |= {SPEED: self._pace.per_s, LENGTH: self._pace.mean}
         return stats
 
-    def _look(self) -> None:
-        """Let the time pass that has passed; it is work where something was held."""
-        now = self._clock()
-        elapsed_s, self._looked_at = now - self._looked_at, now
+    def _look(self) -> float:
+        now = self._pace.look(is_working=bool(self._held))
         while self._arrived and self._arrived[0][0] <= now - WINDOW_S:
             self._arrived.popleft()
-        if self._held:
-            self._unfinished_s += elapsed_s
-
-    def _remember(self, audio_s: float) -> None:
-        """Of a call that was done, with the work since the one before: in the midst of a long one, that is no speed."""
-        kept = math.exp(-self._unfinished_s / MEMORY_S)
-        self._worked_s = self._worked_s * kept + self._unfinished_s
-        self._done_s, self._num_done = self._done_s * kept + audio_s, self._num_done * kept + 1
-        self._unfinished_s = 0.0
+        return now

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any, Generic, TypeVar
 
 from pipelines.errors import ConfigurationError
+from pipelines.transcript_types import Lookup
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
@@ -22,12 +23,14 @@ class EngineArgs:
     device: torch's name of it (`deployments.resources` knows what "auto" is).
     dtype: torch's name of it, or "auto", which is the engine's to decide.
     num_threads: CPU threads that the replica was given.
+    max_bytes: what all of it may take, weights included; None where nothing bounds it.
     """
 
     source: str
     device: str = "cpu"
     dtype: str = "auto"
     num_threads: int = 1
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,13 @@ class StepOutput(Generic[ResultT_co]):
     """What a request's step has given; after the last one the request is no longer aboard.
 
     result: an `AudioServerError` tells that the engine gave up this request, and it alone.
+    lookups: in the engine's own caches.
     """
 
     request_id: str
     result: ResultT_co
     is_last: bool = True
+    lookups: tuple[Lookup, ...] = ()
 
 
 def check_engine(name: str, engines: Mapping[str, str]) -> None:

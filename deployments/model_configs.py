@@ -78,6 +78,9 @@ class _ModelConfig(_Named):
     """torch's name of it. `auto` is the GPU that the replica was given, else the CPU."""
     threads: int | None = Field(default=None, ge=1)
     """Of a CPU that one replica uses. By default its `num_cpus`, rounded down, and at least one."""
+    max_memory_gb: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Of each replica, for all of it: its weights, and what the rows of its batch keep. Rows that it has no room for
+    wait. By default on a GPU the share that is its `num_gpus`, on a CPU without a bound; the log says what fits."""
     unload_after_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """So long without a request, and the model is unloaded: its only replica goes, and the next request loads it and
     waits. Its deployment has no `num_replicas` or `autoscaling_config` then. By default it stays."""
@@ -135,8 +138,9 @@ class SpeechModelConfig(_ModelConfig):
     """What times are told by: the decoder's attention, or `tokens`, timestamps that it writes, as OpenAI's own Whisper
     does."""
     cache_mb: int = Field(default=64, ge=0)
-    """Of each replica, for what the encoder made of windows: the same audio sent again skips the encoder and gets the
-    same answer. 0 keeps nothing."""
+    """Of each replica, for what the encoder made of windows, and an eighth as much beside it for what was heard in
+    them: the same audio sent again skips the encoder, asked for in the same way the decoder as well, and gets the same
+    answer. 0 keeps nothing."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 """What Ray gave the replica that this process is."""
 
 import ray
+import torch
 
 
 def assigned_device(device: str) -> str:
@@ -11,6 +12,17 @@ def assigned_device(device: str) -> str:
     if device != "auto":
         return device
     return "cuda" if ray.get_runtime_context().get_accelerator_ids().get("GPU") else "cpu"
+
+
+def assigned_bytes(max_memory_gb: float | None, device: str) -> int | None:
+    """What this replica may take: what is said of it, else of a GPU the share that Ray gave, else all that there is."""
+    if max_memory_gb is not None:
+        return int(max_memory_gb * 1e9)
+    if not device.startswith("cuda"):
+        return None
+    share = float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
+    total_bytes = torch.cuda.get_device_properties(torch.device(device)).total_memory
+    return int(total_bytes * min(share, 1.0)) if share else None
 
 
 def assigned_threads() -> int:

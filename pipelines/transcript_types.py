@@ -93,12 +93,23 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Lookup:
+    """Whether a cache knew what it was asked for."""
+
+    cache: Literal["text", "encoder"]
+    is_hit: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
-    """What one call of a model cost: seconds in the queue, seconds aboard, how many were aboard with it on average."""
+    """What one call of a model cost: seconds in the queue, seconds aboard, how many were aboard with it on average,
+    how many may be; and what was looked up in caches. Nobody was aboard for what is known already."""
 
     queue_s: float
     model_s: float
     mean_batch_size: float
+    num_places: int = 1
+    lookups: tuple[Lookup, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

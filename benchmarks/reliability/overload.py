@@ -3,23 +3,29 @@
     python -m deployments configs/embedded.yaml &
     python -m benchmarks.reliability.overload --seconds 300
 
-First as many clients as fill a batch, then --times as many for --seconds, each with the next of some recordings. Only
-200, and 429 or 503 with Retry-After, may be answered; those that are taken must not wait much longer than at a full
-batch; and `/health` must answer all the while. A client that is refused comes again when it was told to.
+First as many clients as fill a batch, then --times as many for --seconds, each with the next of some recordings, none
+of which comes twice: it begins some samples later, so that no cache knows it. Only 200, and 429 or 503 with
+Retry-After, may be answered; those that are taken must not wait much longer than at a full batch; and `/health` must
+answer all the while. A client that is refused comes again when it was told to.
 """
 
 import argparse
 import asyncio
+import io
 import itertools
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import numpy as np
+import soundfile
 
 from benchmarks.reliability.local_graph import Verdict
 from benchmarks.serve_load import percentile
+from pipelines.audio_types import SAMPLE_RATE_HZ, PcmSamples
 
 MAX_RATIO = 3.0
 MAX_HEALTH_S = 1.0
@@ -32,7 +38,17 @@ class Found:
     health_s: list[float] = field(default_factory=list)
 
 
-async def ask_on(client: httpx.AsyncClient, files: "itertools.cycle[bytes]", end_s: float, found: Found) -> None:
+def recordings(paths: list[Path]) -> Iterator[bytes]:
+    """Without an end, and never the same one."""
+    spoken: list[PcmSamples] = [soundfile.read(path, dtype="int16")[0] for path in paths]
+    for number in itertools.count():
+        wav = io.BytesIO()
+        pcm = np.concatenate([np.zeros(number, np.int16), spoken[number % len(spoken)]])
+        soundfile.write(wav, pcm, SAMPLE_RATE_HZ, format="WAV")
+        yield wav.getvalue()
+
+
+async def ask_on(client: httpx.AsyncClient, files: Iterator[bytes], end_s: float, found: Found) -> None:
     while time.monotonic() < end_s:
         started_at = time.monotonic()
         try:
@@ -60,11 +76,11 @@ async def watch(client: httpx.AsyncClient, end_s: float, found: Found) -> None:
         await asyncio.sleep(0.5)
 
 
-async def load(url: str, files: list[bytes], num_clients: int, seconds: float) -> Found:
-    found, end_s, cycle = Found(), time.monotonic() + seconds, itertools.cycle(files)
+async def load(url: str, files: Iterator[bytes], num_clients: int, seconds: float) -> Found:
+    found, end_s = Found(), time.monotonic() + seconds
     limits = httpx.Limits(max_connections=num_clients + 1)
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
-        loops = [ask_on(client, cycle, end_s, found) for _ in range(num_clients)]
+        loops = [ask_on(client, files, end_s, found) for _ in range(num_clients)]
         await asyncio.gather(*loops, watch(client, end_s, found))
     return found
 
@@ -75,9 +91,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--clients", type=int, default=8, help="that fill a batch")
     parser.add_argument("--times", type=int, default=10, help="as many clients in all")
-    parser.add_argument("--files", type=Path, nargs="+", default=sorted(Path("tests/data").glob("en-*.flac")))
+    parser.add_argument(
+        "--files", type=Path, nargs="+", help="mono, 16 kHz", default=sorted(Path("tests/data").glob("en-*.flac"))
+    )
     options = parser.parse_args()
-    files = [path.read_bytes() for path in options.files]
+    files = recordings(options.files)
     num_clients = options.times * options.clients
     full = asyncio.run(load(options.url, files, options.clients, max(options.seconds / 5, 20)))
     over = asyncio.run(load(options.url, files, num_clients, options.seconds))

@@ -3,19 +3,24 @@
 import logging
 import time
 from dataclasses import asdict
+from functools import partial
 
 from ray import serve
 
 from deployments.asr.engine import ENGINES, AsrEngine, AsrEngineArgs
+from deployments.asr.text_cache import TextCache
 from deployments.backlog import Backlog
 from deployments.decoding.deployment import EngineDeployment, UserConfig
 from deployments.engines import load_engine
 from deployments.model_configs import SpeechModelConfig
-from deployments.resources import assigned_device, assigned_threads
+from deployments.resources import assigned_bytes, assigned_device, assigned_threads
 from models.sources import resolve
 from pipelines.audio_types import AudioChunk
 from pipelines.errors import AudioServerError
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo, Work
+
+TEXTS_SHARE = 8
+"""Of what the encoder's results may take, texts may take one part in so many beside them."""
 
 logger = logging.getLogger("ray.serve")
 
@@ -34,11 +39,14 @@ class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
     def __init__(self, model: SpeechModelConfig) -> None:
         started_at_s = time.monotonic()
         self._backlog = Backlog()
+        self._texts = TextCache(model.cache_mb * 1_000_000 // TEXTS_SHARE)
+        device = assigned_device(model.device)
         args = AsrEngineArgs(
             source=resolve(model.source),
-            device=assigned_device(model.device),
+            device=device,
             dtype=model.dtype,
             num_threads=model.threads or assigned_threads(),
+            max_bytes=assigned_bytes(model.max_memory_gb, device),
             timestamps=model.timestamps,
             cache_mb=model.cache_mb,
         )
@@ -50,7 +58,8 @@ class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
     ) -> tuple[ChunkTranscript, Work] | AudioServerError:
         try:
             with self._backlog.holding(chunk.waveform.duration_s):
-                transcript, work = await self._loop.run(chunk, options, head_start_s=options.head_start_s)
+                work_on = partial(self._loop.run, chunk, options, head_start_s=options.head_start_s)
+                transcript, work = await self._texts.transcribed(chunk, options, work_on)
         except AudioServerError as error:
             return error
         numbers = {"chunk": chunk.index, "audio_s": round(chunk.waveform.duration_s, 3), **asdict(work)}

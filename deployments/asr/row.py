@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from deployments.asr.sampling import Choice
 from pipelines.audio_types import AudioChunk, SpeechSegment
-from pipelines.transcript_types import DecodingOptions, FinishReason, HeardLanguage, LanguageChange, Segment
+from pipelines.transcript_types import DecodingOptions, FinishReason, HeardLanguage, LanguageChange, Lookup, Segment
 from pipelines.whisper import TIMESTAMP_STEP_S
 
 MAX_LEFT_OUT_S = 1.0
@@ -42,6 +42,7 @@ class Row:
     prefix: what the decoder reads first.
     is_timed: it writes timestamp tokens.
     segments: none where nobody speaks; they may still be written when the row has left its slot.
+    lookups: of what the encoder made of it.
     """
 
     request_id: str
@@ -57,6 +58,7 @@ class Row:
     failed_attempts: list[Attempt] = field(default_factory=list)
     change: LanguageChange | None = None
     segments: "Future[list[Segment]] | None" = None
+    lookups: tuple[Lookup, ...] = ()
 
     def start(self, temperature: float) -> None:
         """Begin to decode the window anew; a row's random numbers depend on nothing but its own seed and place."""

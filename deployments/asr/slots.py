@@ -64,8 +64,13 @@ class Slots:
     """Allocated once. The rows aboard have slots 0, 1, 2 …, without a hole, so that a step reads a view: nothing is
     gathered. `lengths` says how many tokens each of them has read."""
 
-    def __init__(self, shape: SlotShape, num_slots: int) -> None:
+    def __init__(self, shape: SlotShape, num_slots: int, max_slots: int | None = None) -> None:
+        """
+        Args:
+            max_slots: there will never be more; nobody takes more.
+        """
         self.shape = shape
+        self._max_slots = max_slots
         self.heads_of = shape.heads_of
         self.lengths: list[int] = []
         self.layers = self._allocated(num_slots)
@@ -95,7 +100,7 @@ class Slots:
         """Slots for rows that come aboard; there are more of them if need be."""
         first = len(self.lengths)
         if first + num_rows > self.num_slots:
-            self._grow(max(first + num_rows, 2 * self.num_slots))
+            self._grow(max(first + num_rows, min(2 * self.num_slots, self._max_slots or 2 * self.num_slots)))
         self.lengths += [0] * num_rows
         rows = slice(first, first + num_rows)
         for layer in self.layers:

@@ -25,6 +25,7 @@ from deployments.asr.slots import Slots
 from deployments.asr.vocabulary import TASKS, Vocabulary
 from deployments.asr.writing import DecodedWindow, Writer
 from deployments.decoding.devices import resolve_precision
+from deployments.decoding.memory import budget_of
 from deployments.engines import StepOutput
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, Samples, SpeechSegment
 from pipelines.errors import InvalidRequest, ModelUnavailable, UnsupportedLanguage
@@ -56,7 +57,9 @@ class WhisperEngine:
         self._vocabulary = Vocabulary(checkpoint.tokenizer, model.generation_config)
         self._network = WhisperNetwork(model, precision, alignment_heads(model))
         self._cache = EncoderCache(args.cache_mb * 1_000_000)
-        self._slots = Slots(self._network.slot_shape, NUM_SLOTS)
+        self.row_bytes = self._network.slot_shape.num_bytes
+        self.max_rows = self._affordable_rows(args)
+        self._slots = Slots(self._network.slot_shape, min(NUM_SLOTS, self.max_rows or NUM_SLOTS), self.max_rows)
         self._languages = LanguageDetector(self._network, self._vocabulary, self._slots)
         self._num_tokens: int = model.config.vocab_size
         self._max_length: int = model.config.max_target_positions
@@ -75,8 +78,14 @@ class WhisperEngine:
         translates = self._vocabulary.task_ids and not is_distilled(model.config)
         self.info = RecognizerInfo(languages, frozenset(TASKS if translates else TASKS[:1]))
         first_frames(np.zeros((1, 1), np.float32))  # compiled at load, so that no request waits for it
-        slot_mb = self._network.slot_shape.num_bytes / 1e6
-        logger.info("Each row aboard takes %.0f MB; %d have %.1f GB", slot_mb, NUM_SLOTS, NUM_SLOTS * slot_mb / 1e3)
+
+    def _affordable_rows(self, args: AsrEngineArgs) -> int | None:
+        """How many there is memory for, also while the slots grow, when the smaller ones are still there."""
+        budget = budget_of(args, kept_bytes=args.cache_mb * 1_000_000)
+        if budget is None:
+            return None
+        num_rows = budget.num_rows(self.row_bytes, "a row")
+        return num_rows if num_rows <= NUM_SLOTS else max(NUM_SLOTS, num_rows // 2)
 
     def add(self, request_id: str, chunk: AudioChunk, options: DecodingOptions) -> None:
         if options.language is not None and options.language not in self.info.languages:
@@ -128,7 +137,7 @@ class WhisperEngine:
         for row in waiting:
             with self._failing([row], failed):
                 kinds[row] = self._kind(row)
-                encoded[row] = self._cache.encoded(row.chunk.waveform.samples, self._encode)
+                encoded[row], row.lookups = self._cache.encoded(row.chunk.waveform.samples, self._encode)
         # Those who are told as much as each other read it together: no padding, so nothing to mask.
         for _, group in groupby(sorted(encoded, key=kinds.__getitem__), key=kinds.__getitem__):
             rows = list(group)
@@ -310,7 +319,7 @@ class WhisperEngine:
             wait([row.segments for row in self._leaving[:1] if row.segments], timeout=MAX_WAIT_S)
         done = [row for row in self._leaving if row.segments is None or row.segments.done()]
         self._leaving = [row for row in self._leaving if row not in done]
-        return [StepOutput(row.request_id, self._transcript(row)) for row in done]
+        return [StepOutput(row.request_id, self._transcript(row), lookups=row.lookups) for row in done]
 
     def _transcript(self, row: Row) -> ChunkTranscript | ModelUnavailable:
         assert row.heard is not None

@@ -54,13 +54,14 @@ class Batch:
     """A row's place is its slot. Those that write come first, behind them those that are read: between two steps at
     most one, whose prompt is longer than a step."""
 
-    def __init__(self, max_tokens: int) -> None:
+    def __init__(self, max_tokens: int, max_tokens_of_all: int | None = None) -> None:
         """
         Args:
             max_tokens: of a row, prompt and answer together.
+            max_tokens_of_all: for which there is memory; None where nothing bounds it.
         """
         self.rows: list[Row] = []
-        self.slots = Slots(ceil(max_tokens / POSITIONS_AT_ONCE) * POSITIONS_AT_ONCE)
+        self.slots = Slots(_in_blocks(max_tokens), max_tokens_of_all)
 
     @property
     def writing(self) -> list[Row]:
@@ -69,6 +70,11 @@ class Batch:
     @property
     def reading(self) -> list[Row]:
         return [row for row in self.rows if row.is_reading]
+
+    def has_room(self, row: Row) -> bool:
+        """Whether there is memory for it, also when it and all others have written all that they may."""
+        rows = [*self.rows, row]
+        return self.slots.has_room(len(rows), max(_in_blocks(one.prompt.num_tokens + one.max_tokens) for one in rows))
 
     def board(self, row: Row) -> None:
         self.slots.clean(len(self.rows))
@@ -100,3 +106,7 @@ class Batch:
         row = self.rows[source]
         self.slots.copy(source, target, row.num_read)
         self.rows[target] = row
+
+
+def _in_blocks(num_tokens: int) -> int:
+    return ceil(num_tokens / POSITIONS_AT_ONCE) * POSITIONS_AT_ONCE

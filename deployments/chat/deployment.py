@@ -14,7 +14,7 @@ from deployments.chat.engine import ENGINES, ChatEngine, ChatEngineArgs
 from deployments.decoding.deployment import EngineDeployment, UserConfig
 from deployments.engines import load_engine
 from deployments.model_configs import ChatModelConfig
-from deployments.resources import assigned_device, assigned_threads
+from deployments.resources import assigned_bytes, assigned_device, assigned_threads
 from models.sources import resolve
 from pipelines.chat_types import ChatDelta, ChatModelInfo, Message, SamplingOptions, join_deltas
 from pipelines.errors import AudioServerError, ConfigurationError
@@ -34,12 +34,14 @@ logger = logging.getLogger("ray.serve")
 class ChatDeployment(EngineDeployment[ChatModelInfo, ChatDelta]):
     def __init__(self, model: ChatModelConfig) -> None:
         started_at_s = time.monotonic()
+        device = assigned_device(model.device)
         args = ChatEngineArgs(
-            resolve(model.source),
-            assigned_device(model.device),
-            model.dtype,
-            model.threads or assigned_threads(),
-            model.max_context_tokens,
+            source=resolve(model.source),
+            device=device,
+            dtype=model.dtype,
+            num_threads=model.threads or assigned_threads(),
+            max_bytes=assigned_bytes(model.max_memory_gb, device),
+            max_context_tokens=model.max_context_tokens,
         )
         self._engine: ChatEngine = load_engine(model.engine, ENGINES)(args)
         if model.hears is not None and self._engine.info.hears_audio:

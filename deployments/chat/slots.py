@@ -25,12 +25,14 @@ class Layer:
 class Slots:
     """Each layer grows by doubling when it is written to; when nobody is aboard it takes nothing."""
 
-    def __init__(self, max_positions: int | None = None) -> None:
+    def __init__(self, max_positions: int | None = None, max_tokens: int | None = None) -> None:
         """
         Args:
             max_positions: no row will have more.
+            max_tokens: for which there is memory, of all slots together.
         """
         self._max_positions = max_positions
+        self._max_tokens = max_tokens
         self._layers: dict[int, Layer] = {}
 
     @property
@@ -44,11 +46,20 @@ class Slots:
         layer = self._layers[number]
         has_slots, _, has_positions, _ = layer.keys.shape
         if has_slots < num_slots or has_positions < num_positions:
-            doubled = _doubled(num_positions)
-            if self._max_positions is not None:
-                doubled = max(min(doubled, self._max_positions), num_positions)
-            layer.grow(max(has_slots, _doubled(num_slots)), max(has_positions, doubled))
+            layer.grow(max(has_slots, _doubled(num_slots)), max(has_positions, self._positions(num_positions)))
         return layer
+
+    def has_room(self, num_slots: int, num_positions: int) -> bool:
+        """Whether there is memory for so many slots of such a length."""
+        if self._max_tokens is None:
+            return True
+        shapes = [layer.keys.shape for layer in self._layers.values()]
+        slots = max([_doubled(num_slots), *(shape[0] for shape in shapes)])
+        return slots * max([self._positions(num_positions), *(shape[2] for shape in shapes)]) <= self._max_tokens
+
+    def _positions(self, number: int) -> int:
+        doubled = _doubled(number)
+        return doubled if self._max_positions is None else max(min(doubled, self._max_positions), number)
 
     def copy(self, source: int, target: int, num_positions: int) -> None:
         """What one slot holds of its first tokens into another; behind them come zeros."""

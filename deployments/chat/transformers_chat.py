@@ -1,6 +1,7 @@
 """Audio language models by transformers' own modules, written token by token in a batch that rows join at any step."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +16,10 @@ from deployments.chat.prompts import Prompter
 from deployments.chat.quantizing import quantize
 from deployments.chat.row import Prompt, Row
 from deployments.chat.sampling import TokenChooser
+from deployments.chat.slots import POSITIONS_AT_ONCE
 from deployments.chat.vocabulary import Vocabulary
 from deployments.decoding.devices import resolve_precision
+from deployments.decoding.memory import GB, budget_of
 from deployments.engines import StepOutput
 from pipelines.chat_types import ChatModelInfo, Message, SamplingOptions
 from pipelines.errors import ConfigurationError, InvalidRequest, ModelUnavailable
@@ -44,14 +47,15 @@ class TransformersChat:
         self._model = PackedModel(model)
         self._vocabulary = Vocabulary(tokenizer_of(processor), model.generation_config, config.vocab_size)
         self._chooser: TokenChooser | None = None
-        max_tokens = _context_length(args, config)
+        num_tokens = _affordable_tokens(args, config, precision.dtype)
+        max_tokens = min(_context_length(args, config), num_tokens or sys.maxsize)
         token_id = audio_token_id(model)
         self._prompter = Prompter(processor, token_id, max_tokens)
         sampling = sampling_defaults(model.generation_config)
         self.info = ChatModelInfo(token_id is not None, self._prompter.max_audio_s(), max_tokens, sampling)
         self._tokens_per_step = TOKENS_PER_STEP[device.type]
         self._waiting: list[Row] = []
-        self._batch = Batch(max_tokens)
+        self._batch = Batch(max_tokens, num_tokens)
         self._has_failed_to_read = False
 
     def prepare(self, messages: Sequence[Message]) -> Prompt:
@@ -105,6 +109,8 @@ class TransformersChat:
                 break
             if is_waiting and has_skipped and not piece.is_whole:
                 break  # twins come aboard when nobody is half read
+            if is_waiting and not self._batch.has_room(row):
+                break
             if is_waiting:
                 self._waiting.remove(row)
                 self._batch.board(row)
@@ -150,7 +156,7 @@ class TransformersChat:
             return []
         for row in [row for row in self._waiting if not row.written]:
             twin = self._batch.twin(row)
-            if twin is None or twin.first_logits is None:
+            if twin is None or twin.first_logits is None or not self._batch.has_room(row):
                 continue
             self._waiting.remove(row)
             try:
@@ -186,6 +192,21 @@ class TransformersChat:
 def _failure(row: Row) -> ChatOutput:
     logger.exception("A prompt could not be read")
     return StepOutput(row.request_id, ModelUnavailable("The model failed on this request."), is_last=True)
+
+
+def _affordable_tokens(args: ChatEngineArgs, config: Any, dtype: torch.dtype) -> int | None:
+    """For whose keys and values there is memory, of all rows together; a layer grows beside its smaller self."""
+    budget = budget_of(args)
+    if budget is None:
+        return None
+    num_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    layer_bytes = 2 * num_heads * head_dim * dtype.itemsize
+    token_bytes = (config.num_hidden_layers + 1) * layer_bytes
+    num_tokens = budget.num_rows(POSITIONS_AT_ONCE * token_bytes, f"a conversation of {POSITIONS_AT_ONCE} tokens")
+    num_tokens *= POSITIONS_AT_ONCE
+    logger.info("%d tokens of %s: %.1f GB", num_tokens, args.source, num_tokens * token_bytes / GB)
+    return num_tokens
 
 
 def _context_length(args: ChatEngineArgs, config: Any) -> int:

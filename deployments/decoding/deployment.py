@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.compat.glibc import trim_heap
 from deployments.decoding.loop import Engine, EngineLoop
+from deployments.decoding.memory import GB
 from deployments.unloading import IDLE_S
 
 logger = logging.getLogger("ray.serve")
@@ -48,12 +49,19 @@ class EngineDeployment(Generic[InfoT, ResultT]):
         trim_heap()  # of what loading took, glibc keeps hundreds of megabytes
         self._info = engine.info
         self._source = source
+        self._max_rows: int | None = getattr(engine, "max_rows", None)
+        self._row_bytes: int | None = getattr(engine, "row_bytes", None)
         self._loop: EngineLoop[ResultT] = EngineLoop(engine, **UserConfig().model_dump(), is_serial=is_serial)
         logger.info("Loaded %s in %.1f s on %s", source, time.monotonic() - started_at_s, device)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         config = UserConfig.model_validate(user_config)
-        self._loop.max_batch_size, self._loop.max_step_s = config.max_batch_size, config.max_step_s
+        num_rows = min(config.max_batch_size, self._max_rows or config.max_batch_size)
+        self._loop.max_batch_size, self._loop.max_step_s = num_rows, config.max_step_s
+        if num_rows < config.max_batch_size:
+            logger.warning("There is memory for %d rows of %d: max_memory_gb", num_rows, config.max_batch_size)
+        if self._row_bytes:
+            logger.info("%d slots of %s: %.1f GB", num_rows, self._source, num_rows * self._row_bytes / GB)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         return {IDLE_S: self._loop.idle_s}

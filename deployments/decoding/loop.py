@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from deployments.engines import StepOutput
 from pipelines.errors import AudioServerError, ModelUnavailable
-from pipelines.transcript_types import Work
+from pipelines.transcript_types import Lookup, Work
 
 logger = logging.getLogger("ray.serve")
 
@@ -64,11 +64,13 @@ class _Passenger:
         """Whether it is urgent, and shall not be delayed by somebody who comes later."""
         return self.head_start_s > 0 and self.place < other.place
 
-    def work(self) -> Work:
+    def work(self, num_places: int, lookups: tuple[Lookup, ...]) -> Work:
         return Work(
             queue_s=self.boarded_at - self.submitted_at,
             model_s=time.monotonic() - self.boarded_at,
             mean_batch_size=self.sum_batch_sizes / max(self.num_steps, 1),
+            num_places=num_places,
+            lookups=lookups,
         )
 
 
@@ -229,7 +231,8 @@ class EngineLoop(Generic[ResultT]):
             answered = self._aboard.get(output.request_id)
             if answered is None:
                 continue
-            outcomes.append((answered, _Outcome(output.result, answered.work(), output.is_last)))
+            work = answered.work(self.max_batch_size, output.lookups)
+            outcomes.append((answered, _Outcome(output.result, work, output.is_last)))
             if output.is_last:
                 del self._aboard[output.request_id]
         return outcomes

@@ -24,6 +24,7 @@ from deployments.environment import (
 )
 from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
+from deployments.ingress.gates import Gate, Gates
 from deployments.ingress.ledger import Report
 from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
 from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
@@ -78,8 +79,10 @@ class IngressDeployment:
         self._metrics.declare_models(model.id for model in settings.models)
         self._quotas = Quotas(self._metrics, ask_peers=self._ask_for_reports)
 
+        gates = Gates(settings.limits.max_wait_s)
+
         def watched(name: str, label: str) -> tuple[DeploymentHandle, Callable[[Work], None]]:
-            return handles[name], partial(self._metrics.observe_work, label)
+            return handles[name], partial(self._observe, gates[label], label)
 
         watch = StatusWatch()
         self._services = Services(
@@ -87,6 +90,7 @@ class IngressDeployment:
             limits=settings.limits,
             api_keys=keys,
             quotas=self._quotas,
+            gates=gates,
             reader=RemoteAudioReader(handles[AUDIO]),
             recognizers={
                 model.id: RemoteRecognizer(*watched(model.deployment_name, model.id))
@@ -111,6 +115,10 @@ class IngressDeployment:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_api(self._services)
+
+    def _observe(self, gate: Gate, label: str, work: Work) -> None:
+        gate.observe(work)
+        self._metrics.observe_work(label, work)
 
     async def metrics_snapshot(self) -> list[Metric]:
         return self._metrics.snapshot()

@@ -100,6 +100,12 @@ class IngressMetrics:
             buckets=BATCH_SIZES,
             registry=registry,
         )
+        self.cache_lookups = Counter(
+            "auricle_cache_lookups",
+            "Windows that were looked up in a cache: of what was heard (text), of what the encoder made (encoder)",
+            ["model", "cache", "result"],
+            registry=registry,
+        )
         self.running = Gauge(
             "vllm:num_requests_running", "Requests that a model works on", ["model_name"], registry=registry
         )
@@ -114,6 +120,10 @@ class IngressMetrics:
             self.waiting.labels(model)
 
     def observe_work(self, model: str, work: Work) -> None:
+        for lookup in work.lookups:
+            self.cache_lookups.labels(model, lookup.cache, "hit" if lookup.is_hit else "miss").inc()
+        if not work.mean_batch_size:
+            return
         self.queue_seconds.labels(model).observe(work.queue_s)
         self.model_seconds.labels(model).observe(work.model_s)
         self.batch_size.labels(model).observe(work.mean_batch_size)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from deployments.ingress.catalogue import Catalogue
+from deployments.ingress.gates import Gates
 from deployments.ingress.http.keys import ApiKey
 from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
 from deployments.ingress.metrics import IngressMetrics
@@ -21,6 +22,7 @@ class Services:
     api_keys: none where nobody needs one. quotas: what they have used, in this replica's metrics as well.
     recognizers, chat_models: by the real model id.
     unavailable: the deployments that cannot answer now; and why, of those that failed to start.
+    gates: who is let in to a model, by its real id.
     model_states: of each real model id "ready", "loading", "unloaded" or "failed", as it was when `unavailable` was
         answered last.
     metrics_text: the numbers of every ingress replica together.
@@ -42,6 +44,7 @@ class Services:
     unavailable: Callable[[], Awaitable[Mapping[str, str | None]]]
     metrics_text: Callable[[], Awaitable[bytes]]
     new_ear: Callable[[LiveFormat], Ear]
+    gates: Gates = field(default_factory=lambda: Gates(LimitsConfig().max_wait_s))
     model_states: Callable[[], Mapping[str, str]] = dict
     chat_models: Mapping[str, ChatModel] = field(default_factory=dict)
     fetcher: MediaFetcher = field(default_factory=lambda: MediaFetcher(frozenset(), FetchLimits(max_bytes=26_214_400)))

@@ -354,6 +354,7 @@ def test_every_key_of_a_chat_model() -> None:
         "source": "embedded:smollm2-135m-instruct",
         "device": "cuda",
         "threads": 3,
+        "max_memory_gb": 2.5,
         "unload_after_s": 300.0,
         "dtype": "bfloat16",
         "max_context_tokens": 16,

@@ -31,7 +31,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def scripted_model(name: str, engine: str, seconds: float) -> dict[str, Any]:
-    return {"id": name, "engine": f"{ENGINES}:{engine}", "source": str(seconds)}
+    """What is sent twice is worked on twice."""
+    return {"id": name, "engine": f"{ENGINES}:{engine}", "source": str(seconds), "cache_mb": 0}
 
 
 def light(name: str, **options: Any) -> dict[str, Any]:

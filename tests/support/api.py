@@ -11,6 +11,7 @@ from deployments.audio.live import LiveEar
 from deployments.audio.silero import SileroModel
 from deployments.ingress.api import create_api
 from deployments.ingress.catalogue import Catalogue
+from deployments.ingress.gates import Gates
 from deployments.ingress.http.keys import ApiKey, unnamed
 from deployments.ingress.metrics import IngressMetrics, to_prometheus_text
 from deployments.ingress.quotas import Quotas
@@ -32,6 +33,7 @@ def api(
     limits: LimitsConfig | None = None,
     cors_origins: frozenset[str] = frozenset(),
     is_shutting_down: Callable[[], bool] = lambda: False,
+    gates: Gates | None = None,
     **chat_settings: Any,
 ) -> FastAPI:
     metrics = IngressMetrics()
@@ -49,6 +51,7 @@ def api(
             limits=limits or LimitsConfig(),
             api_keys=named(api_keys),
             quotas=Quotas(metrics),
+            gates=gates or Gates(4.0),
             reader=reader or FakeReader(),
             recognizers={MODEL: recognizer or FakeRecognizer()},
             chat_models={CHAT_MODEL: chat_model or FakeChatModel()},

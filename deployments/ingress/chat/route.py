@@ -14,6 +14,7 @@ from deployments.ingress.chat.options import said, to_options
 from deployments.ingress.chat.render import ChatRenderer
 from deployments.ingress.chat.rules import check_chat
 from deployments.ingress.chat.schema import UNION_TAGS, ChatRequest
+from deployments.ingress.gates import Visit
 from deployments.ingress.http.admission import Admission
 from deployments.ingress.http.deadlines import until_deadline
 from deployments.ingress.http.json_body import inlined_schema, parse, read_json
@@ -47,9 +48,12 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
         model = services.catalogue.chat_model(request.model)
         check_chat(request)
         key = http_request.state.api_key
-        if check_audio(request, model):
+        num_audios = check_audio(request, model)
+        if num_audios:
             services.quotas.check_audio(key)
-        events = until_deadline(_events(services, request, model, key), services.limits.max_request_s)
+        held.enter_context(services.gates[model.id].enter(request.n))
+        hearing = _hearing(services, model, num_audios, held)
+        events = until_deadline(_events(services, request, model, key, hearing), services.limits.max_request_s)
         request = _without_messages(request)
         renderer = ChatRenderer(request)
         if request.stream:
@@ -60,18 +64,28 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
             return JSONResponse(renderer.completion([event async for event in events]))
 
 
+def _hearing(services: Services, model: ChatModelConfig, num_audios: int, held: ExitStack) -> Visit | None:
+    """At the model that hears for this one, where there is anything to hear."""
+    if model.hears is None or not num_audios:
+        return None
+    num_rows = min(num_audios, services.limits.max_chunks_in_flight)
+    return held.enter_context(services.gates[model.hears].enter(num_rows))
+
+
 def _without_messages(request: ChatRequest) -> ChatRequest:
     """What is needed when they were read: megabytes lighter."""
     return request.model_copy(update={"messages": []})
 
 
 async def _events(
-    services: Services, request: ChatRequest, model: ChatModelConfig, key: ApiKey | None
+    services: Services, request: ChatRequest, model: ChatModelConfig, key: ApiKey | None, hearing: Visit | None
 ) -> AsyncGenerator[ChoiceDelta, None]:
     """The messages read, then the pipeline's deltas; both counted."""
     metrics, started_at = services.metrics, time.monotonic()
     with _counted(metrics.waiting.labels(model.id)):
         messages, options, num_heard_tokens = await _read(request, model, services, key)
+        if hearing:
+            hearing.expects(0)
         request = _without_messages(request)
     pipeline = ChatPipeline(services.chat_models[model.id])
     work = pipeline.run(messages, options, request.n, request.stream, num_heard_tokens)

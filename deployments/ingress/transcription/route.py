@@ -4,12 +4,14 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, aclosing
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from deployments.ingress.catalogue import ServedModel
+from deployments.ingress.gates import Visit
 from deployments.ingress.http.admission import Admission
 from deployments.ingress.http.deadlines import deadline, until_deadline
 from deployments.ingress.http.keys import ApiKey
@@ -23,6 +25,7 @@ from deployments.ingress.transcription.render import StreamRenderer, render_tran
 from deployments.ingress.transcription.rules import check_duration, check_transcription, check_translation
 from deployments.ingress.transcription.schema import ServerVad, TranscriptionRequest, as_json
 from deployments.model_configs import Family
+from pipelines.audio_types import MAX_CHUNK_S
 from pipelines.diarization import DiarizedTranscriptionPipeline
 from pipelines.errors import InvalidRequest, UnsupportedLanguage
 from pipelines.speaker_types import KnownSpeaker
@@ -53,6 +56,7 @@ class Job:
     upload: bytes | None
     """None where it is still to be fetched."""
     api_key: ApiKey | None
+    visit: Visit
 
 
 TRANSCRIPTIONS = Endpoint("transcribe", check_transcription)
@@ -83,10 +87,10 @@ def transcriptions_router(services: Services, admission: Admission) -> APIRouter
 
 async def _answer(http_request: Request, services: Services, admission: Admission, endpoint: Endpoint) -> Response:
     with ExitStack() as held:
-        request, model, upload = await _read(http_request, services, admission, endpoint, held)
+        request, model, upload, visit = await _read(http_request, services, admission, endpoint, held)
         clips = known_speaker_clips(request)
         request = request.model_copy(update={"known_speaker_references": []})  # megabytes that nobody needs any more
-        job = Job(request, model, endpoint.task, upload, http_request.state.api_key)
+        job = Job(request, model, endpoint.task, upload, http_request.state.api_key, visit)
         events = until_deadline(_events(services, job, clips), services.limits.max_request_s)
         if request.stream:
             renderer = StreamRenderer(request, model, endpoint.task)
@@ -103,8 +107,8 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
 
 async def _read(
     http_request: Request, services: Services, admission: Admission, endpoint: Endpoint, held: ExitStack
-) -> tuple[TranscriptionRequest, ServedModel, bytes | None]:
-    """The form, checked as far as it can be without a model; its place is `held` from here on."""
+) -> tuple[TranscriptionRequest, ServedModel, bytes | None, Visit]:
+    """The form, checked as far as it can be without a model; its places are `held` from here on."""
     async with deadline(services.limits.max_upload_s, "to arrive"):
         form = await read_form(http_request)
     try:
@@ -113,7 +117,8 @@ async def _read(
         request = parse_request(form)
         model = services.catalogue.speech_model(request.model, endpoint.task)
         endpoint.check(request, model.family)
-        return request, model, await read_file(form, request.url)
+        visit = held.enter_context(services.gates[model.root].enter())
+        return request, model, await read_file(form, request.url), visit
     finally:
         await form.close()
 
@@ -142,6 +147,8 @@ async def _events(services: Services, job: Job, clips: dict[str, bytes]) -> Asyn
             transcription = await _open(services, job, upload, known_speakers, held)
             metrics.audio_seconds.labels(root, job.task).inc(transcription.info.duration_s)
             services.quotas.charge_audio(job.api_key, transcription.info.duration_s)
+            num_windows = ceil(transcription.info.duration_s / MAX_CHUNK_S)
+            job.visit.expects(min(num_windows, services.limits.max_chunks_in_flight))
             gauge.dec()
             gauge = metrics.running.labels(root)
             gauge.inc()

@@ -30,7 +30,8 @@ def window(value: float) -> Samples:
 def test_equal_windows_are_encoded_once() -> None:
     encoder, cache = Encoder(), EncoderCache(10 * BYTES_EACH)
     found = [cache.encoded(window(value), encoder) for value in (1, 2, 1, 1, 2)]
-    assert [float(one[0]) for one in found] == [1, 2, 1, 1, 2]
+    assert [float(encoded[0]) for encoded, _ in found] == [1, 2, 1, 1, 2]
+    assert [lookup.is_hit for _, (lookup,) in found] == [False, False, True, True, True]
     assert encoder.heard == [1, 2]
 
 
@@ -44,14 +45,14 @@ def test_the_longest_unused_leave_first() -> None:
 def test_what_is_larger_than_all_of_it_is_given_and_not_kept() -> None:
     encoder, cache = Encoder(), EncoderCache(BYTES_EACH - 1)
     for _ in range(2):
-        assert float(cache.encoded(window(1), encoder)[0]) == 1
+        assert float(cache.encoded(window(1), encoder)[0][0]) == 1
     assert encoder.heard == [1, 1]
 
 
 def test_it_can_be_switched_off() -> None:
     encoder, cache = Encoder(), EncoderCache(0)
     for _ in range(2):
-        cache.encoded(window(1), encoder)
+        assert cache.encoded(window(1), encoder)[1] == ()
     assert encoder.heard == [1, 1]
 
 

@@ -16,7 +16,9 @@ from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneratio
 from benchmarks.scoring import word_error_rate
 from deployments.asr.engine import AsrEngineArgs
 from deployments.asr.row import Row
+from deployments.asr.slots import Slots, SlotShape
 from deployments.asr.whisper import WhisperEngine
+from deployments.decoding.memory import WORKING_SHARE
 from models.sources import resolve
 from pipelines.audio_types import SAMPLE_RATE_HZ, Samples
 from pipelines.errors import ModelUnavailable, UnsupportedLanguage
@@ -425,6 +427,28 @@ def test_no_memory_for_another_slot_takes_nobody_with_it(
     check_equal([answers["0"]], expected[:1])
     monkeypatch.setattr(engine._slots, "_allocated", allocated)
     check_equal(together(engine, requests), expected)
+
+
+def test_no_more_slots_are_made_than_there_is_memory_for(
+    checkpoint: Path, speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployments.decoding.memory.resident_bytes", lambda: 0)
+    source = resolve("embedded:whisper-tiny.en")
+    free = WhisperEngine(AsrEngineArgs(source, "cpu", "float32"))
+    requests = [(chunk_of(speech[name]), DecodingOptions(language="en")) for name in ("en-00", "en-01", "en-09")]
+    expected = [alone(free, request) for request in requests]
+    max_bytes = int(3.5 * free.row_bytes / (1 - WORKING_SHARE))
+    engine = WhisperEngine(AsrEngineArgs(source, "cpu", "float32", max_bytes=max_bytes))
+    assert engine.max_rows == engine._slots.num_slots == 3
+    check_equal(together(engine, requests), expected)
+    assert engine._slots.num_slots == 3
+
+
+def test_slots_grow_to_what_there_is_memory_for() -> None:
+    shape = SlotShape(1, 1, 2, 4, 4, torch.float32, torch.float32, torch.device("cpu"), ())
+    slots = Slots(shape, 8, max_slots=11)
+    slots.take(9)
+    assert slots.num_slots == 11
 
 
 def test_a_model_that_can_hear_nothing_says_so(

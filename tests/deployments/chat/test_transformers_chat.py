@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig
 
 from deployments.chat.batch import Piece
 from deployments.chat.engine import ChatEngineArgs, ChatOutput
@@ -18,8 +19,9 @@ from deployments.chat.row import Prompt
 from deployments.chat.slots import POSITIONS_AT_ONCE, Layer
 from deployments.chat.transformers_chat import TransformersChat
 from deployments.compat.torch import has_int8
+from deployments.decoding.memory import WORKING_SHARE
 from pipelines.chat_types import AudioPart, ChatDelta, ChatUsage, SamplingOptions, join_deltas
-from pipelines.errors import InvalidRequest, ModelUnavailable
+from pipelines.errors import ConfigurationError, InvalidRequest, ModelUnavailable
 from tests.support.driving import (
     GREEDY,
     Conversation,
@@ -603,3 +605,56 @@ def test_in_8_bits_an_answer_is_the_same_to_the_last_bit_in_any_company(
             num_left -= len(advance(coarse, found))
         finish(coarse, found, num_left)
         assert [join_deltas(found[str(number)]) for number in range(len(requests))] == expected
+
+
+# Where memory is bounded
+
+
+@pytest.fixture
+def bounded(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> TransformersChat:
+    """Memory for 1024 tokens of all rows together, and some of a block."""
+    monkeypatch.setattr("deployments.decoding.memory.resident_bytes", lambda: 0)
+    config = AutoConfig.from_pretrained(checkpoint).get_text_config()
+    heads = config.num_key_value_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+    token_bytes = (config.num_hidden_layers + 1) * 2 * heads * 4
+    max_bytes = int((1024 + 30) * token_bytes / (1 - WORKING_SHARE))
+    return TransformersChat(ChatEngineArgs(str(checkpoint), "cpu", "float32", num_threads=1, max_bytes=max_bytes))
+
+
+def test_rows_that_there_is_no_memory_for_wait(bounded: TransformersChat, engine: TransformersChat) -> None:
+    conversations = [asks(f"Say {number}, and " + "very " * number) for number in range(12)]
+    expected = [token_ids(alone(engine, conversation)) for conversation in conversations]
+    for number, conversation in enumerate(conversations):
+        bounded.add(str(number), bounded.prepare(conversation), GREEDY)
+    answers: dict[str, list[ChatDelta]] = {}
+    most_bytes = num_ended = most_aboard = 0
+    while num_ended < len(conversations):
+        num_ended += len(advance(bounded, answers))
+        most_bytes = max(most_bytes, bounded._batch.slots.num_bytes)
+        most_aboard = max(most_aboard, len(bounded._batch.rows))
+    assert [token_ids(join_deltas(answers[str(number)])) for number in range(12)] == expected
+    assert 1 < most_aboard < 12
+    assert 0 < most_bytes <= 1024 * _bytes_of_a_token(bounded)
+
+
+def _bytes_of_a_token(engine: TransformersChat) -> int:
+    engine.add("probe", engine.prepare(HELLO), GREEDY)
+    engine.step()
+    slots = engine._batch.slots
+    shape = slots._layers[0].keys.shape
+    num_bytes = slots.num_bytes // (shape[0] * shape[2])
+    engine.abort("probe")
+    return num_bytes
+
+
+def test_whoever_is_alone_finds_room(bounded: TransformersChat) -> None:
+    """However long its answer may be: the context is as long as there is memory for."""
+    assert bounded.info.max_context_tokens <= 1024
+    bounded.add("long", bounded.prepare(HELLO), replace(GREEDY, max_tokens=None))
+    assert not bounded.step() or bounded._batch.rows
+    bounded.abort("long")
+
+
+def test_no_memory_for_a_conversation_is_said_at_load(checkpoint: Path) -> None:
+    with pytest.raises(ConfigurationError, match="max_memory_gb"):
+        TransformersChat(ChatEngineArgs(str(checkpoint), "cpu", "float32", max_bytes=1_000_000))

@@ -8,15 +8,9 @@ from typing import Any
 import pytest
 
 from deployments.decoding.loop import MAX_FAILED_STEPS, EngineLoop
+from deployments.engines import StepOutput
 from pipelines.errors import AudioServerError, ModelUnavailable, Overloaded, UnsupportedLanguage
 from pipelines.transcript_types import Work
-
-
-@dataclass(frozen=True)
-class Output:
-    request_id: str
-    result: Any
-    is_last: bool = True
 
 
 @dataclass
@@ -36,7 +30,7 @@ class CountingEngine:
             raise num_steps
         self.aboard[request_id] = (num_steps, num_steps)
 
-    def step(self) -> list[Output]:
+    def step(self) -> list[StepOutput[Any]]:
         self.threads.add(threading.get_ident())
         if self.is_gated:
             assert self.allow.acquire(timeout=60)
@@ -44,7 +38,7 @@ class CountingEngine:
         if any(num_steps < 0 for num_steps, _ in self.aboard.values()):
             raise RuntimeError("the model broke")
         self.aboard = {id: (asked, left - 1) for id, (asked, left) in self.aboard.items()}
-        done = [Output(id, asked) for id, (asked, left) in self.aboard.items() if left <= 0]
+        done = [StepOutput(id, asked) for id, (asked, left) in self.aboard.items() if left <= 0]
         for output in done:
             del self.aboard[output.request_id]
         return done
@@ -329,8 +323,8 @@ async def test_a_failed_step_fails_those_aboard_and_the_loop_lives_on() -> None:
 class StrangerEngine(CountingEngine):
     """Reports somebody who never was aboard."""
 
-    def step(self) -> list[Output]:
-        return [Output("nobody", 0), *super().step()]
+    def step(self) -> list[StepOutput[Any]]:
+        return [StepOutput("nobody", 0), *super().step()]
 
 
 @pytest.mark.timeout(20)
@@ -400,7 +394,7 @@ class WritingEngine:
     def add(self, request_id: str, *answers: Any) -> None:
         self.aboard[request_id] = list(answers)
 
-    def step(self) -> list[Output]:
+    def step(self) -> list[StepOutput[Any]]:
         if self.is_gated:
             assert self.allow.acquire(timeout=60)
         self.num_steps += 1
@@ -410,7 +404,7 @@ class WritingEngine:
             if isinstance(answer, Exception) and not isinstance(answer, AudioServerError):
                 raise answer
             if answer is not None:
-                outputs.append(Output(request_id, answer, is_last=not answers))
+                outputs.append(StepOutput(request_id, answer, is_last=not answers))
         self.aboard = {id: answers for id, answers in self.aboard.items() if answers}
         return outputs
 
