@@ -21,9 +21,10 @@ from pipelines.speaker_types import Diarization, Embedding
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OpenUpload:
-    """`chunks` that hold speech, in order; nothing is read before somebody asks for it."""
+    """`chunks` that hold speech, in order; nothing is read before somebody asks for it. Behind the last one `info` is
+    measured."""
 
     info: AudioInfo
     chunks: AsyncGenerator[AudioChunk, None]

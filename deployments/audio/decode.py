@@ -20,8 +20,15 @@ from pipelines.errors import AudioTooLong, AudioTooShort, UndecodableAudio
 
 BLOCK_S = 10.0
 MIN_DURATION_S = 0.1
+MEASURED_S = 60.0
+"""Of a longer file the header is believed until all of it is read: decoding hours takes half a minute, which nobody
+shall wait for before the first word."""
+
 ROUNDING_S = 1e-4
 """Adding up frames must not refuse a file of exactly a limit's length."""
+
+RESAMPLING_S = 0.01
+"""The same of resampled ones."""
 
 
 def probe(
@@ -30,10 +37,10 @@ def probe(
     is_cancelled: Callable[[], bool] = lambda: False,
     audio_track: int | None = None,
 ) -> AudioInfo:
-    """Decode all of the upload, keep nothing, and tell what it is.
+    """Decode the upload, keep nothing, and tell what it is.
 
-    Headers lie, so the only true duration is that of the decoded samples; after this no later surprise can
-    break an answer that has begun.
+    Headers lie, so the only true duration is that of the decoded samples. Decoding stops after `MEASURED_S` where the
+    header says that more follows, as much as is allowed; `decode` sees then how much it is.
 
     Args:
         audio_track: the one to be heard, counted from 0; by default as `tracks.choose` has it.
@@ -50,6 +57,8 @@ def probe(
             duration_s += length_s
             if duration_s > limits.max_duration_s + ROUNDING_S:
                 raise AudioTooLong(_too_long(duration_s, source.claimed_s, limits))
+            if MEASURED_S < duration_s < source.claimed_s <= limits.max_duration_s:
+                return AudioInfo(round(source.claimed_s, 6), source.container, source.codec, is_measured=False)
             if is_cancelled():
                 break
     if duration_s == 0:
@@ -62,10 +71,15 @@ def probe(
 def decode(upload: bytes, limits: DecodeLimits, audio_track: int | None = None) -> Iterator[Samples]:
     """Yield the upload as blocks of about `BLOCK_S` at 16 kHz mono; the last may be shorter.
 
-    Raises what `probe` raises but for the length: ask `probe` first.
+    Raises what `probe` raises but for an audio that is too short: ask `probe` first.
     """
+    num_samples = 0
     with _open(upload, limits, audio_track) as source:
-        yield from _blocks(resampled(source.pieces()))
+        for block in _blocks(resampled(source.pieces())):
+            num_samples += len(block)
+            if num_samples / SAMPLE_RATE_HZ > limits.max_duration_s + RESAMPLING_S:
+                raise AudioTooLong(_too_long(num_samples / SAMPLE_RATE_HZ, source.claimed_s, limits))
+            yield block
 
 
 @contextmanager
