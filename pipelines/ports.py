@@ -34,7 +34,8 @@ class AudioReader(Protocol):
     def open(
         self, upload: bytes, vad: VadOptions, audio_track: int | None = None
     ) -> AbstractAsyncContextManager[OpenUpload]:
-        """Find out what an upload is, and read it as long as it is open.
+        """Find out what an upload is, and read it as long as it is open. Of a long one that says how long it is no more
+        than the beginning is looked at before; what is wrong behind that the chunks raise.
 
         Args:
             audio_track: which one of a file's is heard, counted from 0; None is the one that players would choose.
