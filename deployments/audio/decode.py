@@ -20,9 +20,9 @@ from pipelines.errors import AudioTooLong, AudioTooShort, UndecodableAudio
 
 BLOCK_S = 10.0
 MIN_DURATION_S = 0.1
-MEASURED_S = 60.0
-"""Of a longer file the header is believed until all of it is read: decoding hours takes half a minute, which nobody
-shall wait for before the first word."""
+LONG_S, MEASURED_S = 300.0, 60.0
+"""A file that says to be longer than the first is believed once the second of it was decoded: decoding hours takes half
+a minute, which nobody shall wait for before the first word."""
 
 ROUNDING_S = 1e-4
 """Adding up frames must not refuse a file of exactly a limit's length."""
@@ -39,8 +39,8 @@ def probe(
 ) -> AudioInfo:
     """Decode the upload, keep nothing, and tell what it is.
 
-    Headers lie, so the only true duration is that of the decoded samples. Decoding stops after `MEASURED_S` where the
-    header says that more follows, as much as is allowed; `decode` sees then how much it is.
+    Headers lie, so the only true duration is that of the decoded samples. Of a long file no more than the beginning is
+    decoded, if the header says that the rest is as long as is allowed; `decode` sees then how much it is.
 
     Args:
         audio_track: the one to be heard, counted from 0; by default as `tracks.choose` has it.
@@ -57,7 +57,8 @@ def probe(
             duration_s += length_s
             if duration_s > limits.max_duration_s + ROUNDING_S:
                 raise AudioTooLong(_too_long(duration_s, source.claimed_s, limits))
-            if MEASURED_S < duration_s < source.claimed_s <= limits.max_duration_s:
+            is_long = LONG_S < source.claimed_s <= limits.max_duration_s
+            if is_long and MEASURED_S < duration_s < source.claimed_s:
                 return AudioInfo(round(source.claimed_s, 6), source.container, source.codec, is_measured=False)
             if is_cancelled():
                 break
