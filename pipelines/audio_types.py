@@ -1,6 +1,7 @@
 """Audio on its way through the rooms: frozen values, float seconds from the start of the upload, mono samples."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 import numpy as np
@@ -31,11 +32,21 @@ class Waveform:
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """What is known of an upload once all of it was decoded: the first event of every transcription."""
+    """What is known of an upload: the first event of every transcription.
+
+    duration_s: of its decoded samples. Of a long upload that was not read to its end yet (not `is_measured`) it is what
+        the file says of itself.
+    """
 
     duration_s: float
     container: str
     codec: str
+    is_measured: bool = True
+
+    @property
+    def bound_s(self) -> float:
+        """No time of the audio is behind it."""
+        return self.duration_s if self.is_measured else inf
 
 
 @dataclass(frozen=True, slots=True)

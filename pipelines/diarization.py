@@ -116,7 +116,7 @@ class SpeakerAttributor:
             has_begun: these are not a request's first steps, and wait where a queue is full.
         """
         info = transcription.info
-        attribution = SpeakerAttribution(info.duration_s, labels)
+        attribution = SpeakerAttribution(info.bound_s, labels)
         finished: TranscriptFinished | None = None
         stretches = self._stretches(read, info, meet, has_begun)
         async with aclosing(side_by_side(transcription.events, stretches)) as events:
@@ -128,6 +128,7 @@ class SpeakerAttributor:
                         decided = attribution.add_turns(event.end_s, event.diarization, event.names)
                     case TranscriptFinished():
                         finished = event
+                        attribution.bound_s = event.transcript.info.bound_s
                         continue
                 for one in decided:
                     yield one

@@ -11,10 +11,10 @@ from pipelines.transcription_events import TextDelta
 
 
 class TranscriptBuilder:
-    """Takes every chunk once, in order."""
+    """Takes every chunk once, in order. `info` may become known better on the way."""
 
     def __init__(self, info: AudioInfo, options: DecodingOptions) -> None:
-        self._info = info
+        self.info = info
         self._task = options.task
         self._language = options.language
         self._spoken_s: dict[str, float] = {}
@@ -45,7 +45,7 @@ class TranscriptBuilder:
 
     def finish(self) -> Transcript:
         return Transcript(
-            info=self._info,
+            info=self.info,
             languages=self._languages(),
             segments=tuple(self._segments),
             finish_reason="length" if any(c.finish_reason == "length" for c in self._chunks) else "stop",
@@ -65,8 +65,8 @@ class TranscriptBuilder:
         if is_first_of_chunk and text[:1].strip() and language not in WRITTEN_WITHOUT_SPACES:
             text = " " + text
         earliest_s = self._segments[-1].start_s if self._segments else 0.0
-        start_s = min(max(segment.start_s, earliest_s), self._info.duration_s)
-        end_s = min(max(segment.end_s, start_s), self._info.duration_s)
+        start_s = min(max(segment.start_s, earliest_s), self.info.bound_s)
+        end_s = min(max(segment.end_s, start_s), self.info.bound_s)
         return replace(segment, text=text, start_s=start_s, end_s=end_s)
 
 

@@ -21,9 +21,10 @@ from pipelines.speaker_types import Diarization, Embedding
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OpenUpload:
-    """`chunks` that hold speech, in order; nothing is read before somebody asks for it."""
+    """`chunks` that hold speech, in order; nothing is read before somebody asks for it. Behind the last one `info` is
+    measured."""
 
     info: AudioInfo
     chunks: AsyncGenerator[AudioChunk, None]
@@ -33,7 +34,8 @@ class AudioReader(Protocol):
     def open(
         self, upload: bytes, vad: VadOptions, audio_track: int | None = None
     ) -> AbstractAsyncContextManager[OpenUpload]:
-        """Find out what an upload is, and read it as long as it is open.
+        """Find out what an upload is, and read it as long as it is open. Of a long one that says how long it is no more
+        than the beginning is looked at before; what is wrong behind that the chunks raise.
 
         Args:
             audio_track: which one of a file's is heard, counted from 0; None is the one that players would choose.

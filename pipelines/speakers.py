@@ -71,9 +71,10 @@ Event = TextDelta | SegmentFinished
 class SpeakerAttribution:
     """Takes text and turns in order, each as it comes, and gives the same text back segment by segment."""
 
-    def __init__(self, duration_s: float, labels: "SpeakerLabels") -> None:
+    def __init__(self, bound_s: float, labels: "SpeakerLabels") -> None:
+        """`bound_s`: no segment ends behind it."""
+        self.bound_s = bound_s
         self.segments: list[SpeakerSegment] = []
-        self._duration_s = duration_s
         self._labels = labels
         self._windows: list[_Window] = []
         self._waiting: deque[_Sentence] = deque()
@@ -137,8 +138,8 @@ class SpeakerAttribution:
         if self._open is None:
             return []
         opened, self._open = self._open, None
-        end_s = min(opened.stretch.end_s, next_start_s, self._duration_s)
-        start_s = min(opened.start_s, self._duration_s)
+        end_s = min(opened.stretch.end_s, next_start_s, self.bound_s)
+        start_s = min(opened.start_s, self.bound_s)
         segment = SpeakerSegment(opened.id, start_s, max(end_s, start_s), opened.text, opened.speaker)
         self.segments.append(segment)
         return [SegmentFinished(segment)]

@@ -58,8 +58,10 @@ class ChunkTranscriber:
         builder = TranscriptBuilder(audio.info, options)
         async with aclosing(self._transcripts(audio.chunks, options, has_begun)) as transcripts:
             async for transcript in transcripts:
+                builder.info = audio.info
                 for delta in builder.add(transcript):
                     yield delta
+        builder.info = audio.info
         yield TranscriptFinished(builder.finish())
 
     async def _transcripts(

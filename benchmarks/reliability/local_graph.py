@@ -10,19 +10,19 @@ REPLICA = re.compile(r"ray::ServeReplica:[^:]+:(?P<deployment>[\w.-]+)")
 OTHERS = re.compile(r"ray::|raylet|gcs_server|ray/dashboard|ray\.serve\.scripts")
 
 
-def replicas() -> dict[str, set[int]]:
-    """Process ids by deployment."""
+def replicas(below: int | None = None) -> dict[str, set[int]]:
+    """Process ids by deployment. `below`: only of a graph that this process has started."""
     found: dict[str, set[int]] = {}
-    for process in _processes():
+    for process in _processes(below):
         if match := REPLICA.match(_title(process)):
             found.setdefault(match["deployment"], set()).add(process.pid)
     return found
 
 
-def memory_bytes() -> int:
+def memory_bytes(below: int | None = None) -> int:
     """Of all of Ray's processes, pages that several share counted once (proportional set sizes)."""
     total = 0
-    for process in _processes():
+    for process in _processes(below):
         try:
             total += process.memory_full_info().pss
         except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -30,8 +30,8 @@ def memory_bytes() -> int:
     return total
 
 
-def _processes() -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
+def _processes(below: int | None) -> Iterator[psutil.Process]:
+    for process in psutil.Process(below).children(recursive=True) if below else psutil.process_iter():
         if OTHERS.search(_title(process)):
             yield process
 

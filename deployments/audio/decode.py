@@ -21,11 +21,16 @@ from pipelines.errors import AudioTooLong, AudioTooShort, UndecodableAudio
 
 BLOCK_S = 10.0
 MIN_DURATION_S = 0.1
-MAX_KEPT_S = 300.0
-"""So much is decoded only once: 19 MB of samples, until they are read."""
+LONG_S, MEASURED_S = 300.0, 60.0
+"""A file that says to be longer than the first is believed once the second of it was decoded: decoding hours takes half
+a minute, which nobody shall wait for before the first word. A file that is no longer is decoded only once: 19 MB of
+samples are kept until they are read."""
 
 ROUNDING_S = 1e-4
 """Adding up frames must not refuse a file of exactly a limit's length."""
+
+RESAMPLING_S = 0.01
+"""The same of resampled ones."""
 
 
 def probe(
@@ -35,14 +40,14 @@ def probe(
     audio_track: int | None = None,
     kept: deque[Samples] | None = None,
 ) -> AudioInfo:
-    """Decode all of the upload and tell what it is.
+    """Decode the upload and tell what it is.
 
-    Headers lie, so the only true duration is that of the decoded samples; after this no later surprise can
-    break an answer that has begun.
+    Headers lie, so the only true duration is that of the decoded samples. Of a long file no more than the beginning is
+    decoded, if the header says that the rest is as long as is allowed; `decode` sees then how much it is.
 
     Args:
         audio_track: the one to be heard, counted from 0; by default as `tracks.choose` has it.
-        kept: filled with the samples, piece by piece, if they are no longer than `MAX_KEPT_S`; else left empty.
+        kept: filled with the samples, piece by piece, if they are no longer than `LONG_S`; else left empty.
 
     Raises:
         InvalidRequest: there is no such track.
@@ -52,11 +57,14 @@ def probe(
     """
     with _open(upload, limits, audio_track) as source:
         duration_s = 0.0
-        is_short = source.claimed_s <= MAX_KEPT_S  # or says so
+        is_short = source.claimed_s <= LONG_S  # or says so
         for length_s in source.lengths_s() if kept is None or not is_short else _keeping(source.pieces(), kept):
             duration_s += length_s
             if duration_s > limits.max_duration_s + ROUNDING_S:
                 raise AudioTooLong(_too_long(duration_s, source.claimed_s, limits))
+            is_long = LONG_S < source.claimed_s <= limits.max_duration_s
+            if is_long and MEASURED_S < duration_s < source.claimed_s:
+                return AudioInfo(round(source.claimed_s, 6), source.container, source.codec, is_measured=False)
             if is_cancelled():
                 break
     if duration_s == 0:
@@ -80,16 +88,21 @@ def read(
 
 def kept_bytes(info: AudioInfo) -> int:
     """What `read` keeps at most of an upload."""
-    return round(info.duration_s * SAMPLE_RATE_HZ) * 4 if info.duration_s <= MAX_KEPT_S else 0
+    return round(info.duration_s * SAMPLE_RATE_HZ) * 4 if info.duration_s <= LONG_S else 0
 
 
 def decode(upload: bytes, limits: DecodeLimits, audio_track: int | None = None) -> Iterator[Samples]:
     """Yield the upload as blocks of about `BLOCK_S` at 16 kHz mono; the last may be shorter.
 
-    Raises what `probe` raises but for the length: ask `probe` first.
+    Raises what `probe` raises but for an audio that is too short: ask `probe` first.
     """
+    num_samples = 0
     with _open(upload, limits, audio_track) as source:
-        yield from _blocks(resampled(source.pieces()))
+        for block in _blocks(resampled(source.pieces())):
+            num_samples += len(block)
+            if num_samples / SAMPLE_RATE_HZ > limits.max_duration_s + RESAMPLING_S:
+                raise AudioTooLong(_too_long(num_samples / SAMPLE_RATE_HZ, source.claimed_s, limits))
+            yield block
 
 
 @contextmanager
@@ -140,7 +153,7 @@ def _keeping(pieces: Iterator[Piece], kept: deque[Samples]) -> Iterator[float]:
         nonlocal num_s
         for piece in pieces:
             num_s += len(piece.samples) / piece.sample_rate_hz
-            if num_s > MAX_KEPT_S:
+            if num_s > LONG_S:
                 return
             yield piece
 
@@ -148,7 +161,7 @@ def _keeping(pieces: Iterator[Piece], kept: deque[Samples]) -> Iterator[float]:
         kept.append(samples)
         yield num_s - told_s
         told_s = num_s
-    if num_s > MAX_KEPT_S:
+    if num_s > LONG_S:
         kept.clear()
         yield num_s - told_s
         for piece in pieces:

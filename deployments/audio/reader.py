@@ -13,6 +13,7 @@ from pipelines.audio_types import (
     SAMPLE_RATE_HZ,
     AudioChunk,
     AudioClip,
+    AudioInfo,
     AudioPage,
     AudioRecording,
     DecodeLimits,
@@ -74,6 +75,7 @@ class UploadReader:
         for samples in blocks:
             num_samples += len(samples)
             yield self._chunks_of(samples, detector, builder, silero), False
+        self.info = _measured(self.info, num_samples)
         closed = detector.push(silero.finish()) + detector.finish(num_samples / SAMPLE_RATE_HZ)
         yield builder.finish(closed), True
 
@@ -146,8 +148,16 @@ def read_recording(
         UndecodableAudio, AudioTooShort, AudioTooLong
     """
     info, blocks = read(upload, limits, is_cancelled)
-    pcm = [to_pcm(block) for block in takewhile(lambda _: not is_cancelled(), blocks)]
-    return AudioRecording(info, np.concatenate([np.zeros(0, np.int16), *pcm]))
+    pieces = [to_pcm(block) for block in takewhile(lambda _: not is_cancelled(), blocks)]
+    pcm = np.concatenate([np.zeros(0, np.int16), *pieces])
+    return AudioRecording(_measured(info, len(pcm)), pcm)
+
+
+def _measured(info: AudioInfo, num_samples: int) -> AudioInfo:
+    """`num_samples`: all that there are."""
+    return (
+        info if info.is_measured else replace(info, duration_s=round(num_samples / SAMPLE_RATE_HZ, 6), is_measured=True)
+    )
 
 
 def _sample(time_s: float) -> int:

@@ -49,10 +49,12 @@ class RemoteAudioReader:
                 next_chunk = page.chunks[-1].index + 1
                 asked = (session_id, stored, vad, audio_track, next_chunk)
                 page = await call(sticky.read_page, *asked, is_first_step=False)
+                opened.info = page.info
 
         try:
             async with aclosing(chunks()) as reading:
-                yield OpenUpload(page.info, reading)
+                opened = OpenUpload(page.info, reading)
+                yield opened
         finally:
             if not page.is_last:
                 tell(sticky.release, session_id)

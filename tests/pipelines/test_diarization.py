@@ -132,6 +132,16 @@ async def test_info_first_then_each_segment_s_text_and_end_then_the_whole() -> N
     assert finished.transcript.speaker_segments == tuple(segments)
 
 
+@pytest.mark.parametrize("claimed_s", [11.0, 5_000.0])
+async def test_a_wrong_length_cuts_no_segment(claimed_s: float) -> None:
+    *_, right = await Server(Reader(20)).events()
+    *_, finished = await Server(Reader(20, claimed_s=claimed_s)).events()
+    assert isinstance(right, TranscriptFinished)
+    assert isinstance(finished, TranscriptFinished)
+    assert finished.transcript.info == right.transcript.info
+    assert finished.transcript.speaker_segments == right.transcript.speaker_segments
+
+
 async def test_the_text_is_the_same_as_without_speakers() -> None:
     server = Server(Reader(45), max_window_s=7)
     events = await server.events()

@@ -40,6 +40,15 @@ async def run(
     return [event async for event in told(pipeline.open(b"upload", VadOptions(), options))]
 
 
+@pytest.mark.parametrize("claimed_s", [61.0, 5_000.0])
+async def test_a_wrong_length_is_put_right_in_the_end_and_changes_no_times(claimed_s: float) -> None:
+    info, *_, finished = await run(Reader(claimed_s=claimed_s), Recognizer())
+    assert info == replace(INFO, duration_s=claimed_s, is_measured=False)
+    assert isinstance(finished, TranscriptFinished)
+    assert finished.transcript.info == INFO
+    assert [segment.end_s for segment in finished.transcript.segments] == [10.0 * (number + 1) for number in range(30)]
+
+
 async def test_info_then_deltas_then_the_whole() -> None:
     info, *deltas, finished = await run(Reader(num_chunks=3), Recognizer())
     assert info == INFO

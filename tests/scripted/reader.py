@@ -38,6 +38,7 @@ class LocalReader:
         while not is_last:
             page = await asyncio.to_thread(reader.next_page, reader.position)
             is_last = page.is_last
+            yield page.info
             for chunk in page.chunks:
                 yield chunk
 

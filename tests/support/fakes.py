@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,9 +28,10 @@ from tests.support.ports import opening, refuse
 class FakeReader:
     """Every upload lasts `duration_s`, or, where that is None, as many seconds as its bytes spell; somebody speaks all
     the time, in chunks of `chunk_s`, each of which says `speech` of itself. It takes `slow_s` to decode anything, and
-    then perhaps there is an `error`."""
+    then perhaps there is an `error`. The file says that it lasts `claimed_s`, where that is not None."""
 
     duration_s: float | None = 1.0
+    claimed_s: float | None = None
     chunk_s: float = 1.0
     num_chunks: int | None = None
     speech: tuple[tuple[float, float], ...] = ()
@@ -50,12 +51,13 @@ class FakeReader:
         info = await self._decode(upload)
         num_chunks = int(info.duration_s // self.chunk_s) if self.num_chunks is None else self.num_chunks
         try:
-            yield info
+            yield info if self.claimed_s is None else replace(info, duration_s=self.claimed_s, is_measured=False)
             for index in range(num_chunks):
                 self.num_read += 1
                 start_s = index * self.chunk_s
                 speech = tuple(SpeechSegment(start_s + first_s, start_s + last_s) for first_s, last_s in self.speech)
                 yield AudioChunk(index, start_s, Waveform(_samples(self.chunk_s)), speech)
+            yield info
         finally:
             self.closed.add("chunks")
 

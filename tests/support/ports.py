@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from functools import wraps
 from typing import Any
 
-from pipelines.audio_types import AudioInfo
+from pipelines.audio_types import AudioChunk, AudioInfo
 from pipelines.errors import Overloaded
 from pipelines.ports import OpenUpload
 from pipelines.transcription_events import Transcription, TranscriptionEvent
@@ -15,7 +15,7 @@ from pipelines.transcription_events import Transcription, TranscriptionEvent
 def opening(
     read: Callable[..., AsyncGenerator[Any, None]],
 ) -> Callable[..., AbstractAsyncContextManager[OpenUpload]]:
-    """`AudioReader.open`, of a generator that yields what the upload is and then its chunks."""
+    """`AudioReader.open`, of a generator that yields what the upload is and then its chunks, or what else is known."""
 
     @wraps(read)
     @asynccontextmanager
@@ -23,7 +23,17 @@ def opening(
         async with aclosing(read(*args)) as audio:
             info = await anext(audio)
             assert isinstance(info, AudioInfo)
-            yield OpenUpload(info, audio)
+
+            async def chunks() -> AsyncGenerator[AudioChunk, None]:
+                async for one in audio:
+                    if isinstance(one, AudioInfo):
+                        opened.info = one
+                    else:
+                        yield one
+
+            async with aclosing(chunks()) as reading:
+                opened = OpenUpload(info, reading)
+                yield opened
 
     return open_upload
 

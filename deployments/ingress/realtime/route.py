@@ -28,8 +28,9 @@ ENDED, GOES_AWAY, RESTARTS = 1000, 1001, 1012
 """Close codes (RFC 6455, section 7.4, and the registry that it opened)."""
 
 WATCH_S = 1.0
-FINISH_S = 45.0
-"""Less than the ingress's graceful_shutdown_timeout_s."""
+FINISH_S, LAST_S = 45.0, 10.0
+"""How long a client is heard whose replica goes, and how long what it committed meanwhile may take. Together less than
+the ingress's graceful_shutdown_timeout_s."""
 
 MAX_OUTGOING = 1_000
 """Events that a client may leave unread before it is no longer heard."""
@@ -109,6 +110,8 @@ class Connection:
         code = None
         try:
             code = await self._first_end(writing)
+            if code == RESTARTS:
+                await self._finish(LAST_S)
             await self._flush(writing)
         finally:
             writing.cancel()
@@ -155,9 +158,12 @@ class Connection:
         """Until this process shall end: then what was committed is finished, and the client may go to another one."""
         while not self._services.is_shutting_down():
             await asyncio.sleep(WATCH_S)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._session.finish(), FINISH_S)
+        await self._finish(FINISH_S)
         return RESTARTS
+
+    async def _finish(self, timeout_s: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._session.finish(), timeout_s)
 
     async def _write(self) -> None:
         outgoing = self._session.outgoing

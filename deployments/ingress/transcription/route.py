@@ -145,9 +145,9 @@ async def _events(services: Services, job: Job, clips: dict[str, bytes]) -> Asyn
         known_speakers = await read_known_speakers(clips, services.reader)
         async with AsyncExitStack() as held:
             transcription = await _open(services, job, upload, known_speakers, held)
-            metrics.audio_seconds.labels(root, job.task).inc(transcription.info.duration_s)
-            services.quotas.charge_audio(job.api_key, transcription.info.duration_s)
-            num_windows = ceil(transcription.info.duration_s / MAX_CHUNK_S)
+            taken_s = transcription.info.duration_s
+            _count_audio(services, job, taken_s)
+            num_windows = ceil(taken_s / MAX_CHUNK_S)
             job.visit.expects(min(num_windows, services.limits.max_chunks_in_flight))
             gauge.dec()
             gauge = metrics.running.labels(root)
@@ -156,9 +156,16 @@ async def _events(services: Services, job: Job, clips: dict[str, bytes]) -> Asyn
                 if isinstance(event, TextDelta) and is_silent:
                     is_silent = False
                     metrics.first_delta_seconds.labels(root).observe(time.monotonic() - started_at)
+                if isinstance(event, TranscriptFinished):
+                    _count_audio(services, job, max(event.transcript.info.duration_s - taken_s, 0.0))
                 yield event
     finally:
         gauge.dec()
+
+
+def _count_audio(services: Services, job: Job, seconds: float) -> None:
+    services.metrics.audio_seconds.labels(job.model.root, job.task).inc(seconds)
+    services.quotas.charge_audio(job.api_key, seconds)
 
 
 async def _upload(services: Services, job: Job) -> bytes:

@@ -102,6 +102,63 @@ def test_no_more_is_read_than_was_asked_for(model: SileroModel, long_upload: byt
     assert page.chunks[-1].end_s < page.info.duration_s / 2
 
 
+DURATION_S = 135.588563
+"""Of `long_upload`."""
+
+
+def claiming(seconds: float, flac: bytes) -> bytes:
+    """Its header (STREAMINFO) says that it is so long."""
+    packed = int.from_bytes(flac[18:26], "big")
+    claimed = packed >> 36 << 36 | round(seconds * SAMPLE_RATE_HZ)
+    return flac[:18] + claimed.to_bytes(8, "big") + flac[26:]
+
+
+@pytest.fixture
+def is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What says to be longer than a minute is believed."""
+    monkeypatch.setattr("deployments.audio.decode.LONG_S", 60.0)
+
+
+@pytest.mark.usefixtures("is_long")
+@pytest.mark.parametrize("claimed_s", [70.0, 90.0, 3_000.0])
+def test_a_header_is_believed_until_all_is_read(model: SileroModel, long_upload: bytes, claimed_s: float) -> None:
+    told = pages(reader(claiming(claimed_s, long_upload), model))
+    right = pages(reader(long_upload, model))
+    assert told[0].info.duration_s == claimed_s
+    assert not told[0].info.is_measured
+    assert told[-1].info.is_measured
+    assert told[-1].info.duration_s == pytest.approx(DURATION_S, abs=1e-5)
+    assert described(chunks_of(told)) == described(chunks_of(right))
+
+
+@pytest.mark.parametrize("claimed_s", [0.0, 30.0, 300.0, 100_000.0])
+def test_a_header_that_cannot_be_right_is_not_believed(
+    model: SileroModel, long_upload: bytes, claimed_s: float
+) -> None:
+    info = reader(claiming(claimed_s, long_upload), model).info
+    assert info.is_measured
+    assert info.duration_s == pytest.approx(DURATION_S, abs=1e-5)
+
+
+@pytest.mark.usefixtures("is_long")
+def test_what_is_longer_than_its_header_says_and_than_it_may_be_is_refused_on_the_way(
+    model: SileroModel, long_upload: bytes
+) -> None:
+    upload = claiming(70.0, long_upload)
+    reading = UploadReader(upload, VadOptions(), model, DecodeLimits(max_duration_s=80.0))
+    with pytest.raises(AudioTooLong, match="more than 8"):
+        pages(reading)
+    assert reading.position > 0
+
+
+@pytest.mark.usefixtures("is_long")
+def test_a_recording_is_as_long_as_its_samples(long_upload: bytes) -> None:
+    recording = read_recording(claiming(70.0, long_upload), DecodeLimits())
+    assert recording.info.is_measured
+    assert recording.info.duration_s == pytest.approx(len(recording.pcm) / SAMPLE_RATE_HZ, abs=1e-5)
+    assert recording.info.duration_s > 90
+
+
 def test_one_sentence_is_one_chunk(model: SileroModel) -> None:
     (chunk,) = chunks_of(pages(reader((DATA / "en-00.flac").read_bytes(), model)))
     assert chunk.waveform.duration_s > 1.5

@@ -108,6 +108,14 @@ async def test_a_wrong_key_is_a_401_however_much_it_asks() -> None:
         assert (await transcribe(client)).status_code == 200
 
 
+async def test_a_file_that_says_that_it_is_short_counts_as_long_as_it_is() -> None:
+    reader = FakeReader(duration_s=90.0, chunk_s=10.0, claimed_s=61.0)
+    async with api_client(reader, api_keys=[key(audio_minutes_per_hour=1)]) as client:
+        assert (await transcribe(client)).status_code == 200
+        assert (await samples(client))["auricle_key_audio_seconds_total", "anna"] == 90
+        assert (await transcribe(client)).status_code == 429
+
+
 async def test_minutes_of_audio_end_when_more_than_there_were_is_heard() -> None:
     reader = FakeReader(duration_s=40.0, chunk_s=40.0)
     async with api_client(reader, api_keys=[key(audio_minutes_per_hour=1)]) as client:

@@ -183,6 +183,28 @@ def test_a_replica_that_goes_away_finishes_what_was_committed() -> None:
         assert closed.value.rcvd.code == 1012
 
 
+def test_what_is_committed_until_the_last_moment_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica that goes away does not listen for ever, and tells of all that it took."""
+    monkeypatch.setattr("deployments.ingress.realtime.route.FINISH_S", 0.1)
+    is_ending: list[bool] = []
+    gate = asyncio.Event()
+    recognizer = FakeRecognizer(gate=lambda index: gate)
+    with serving(recognizer=recognizer, is_shutting_down=lambda: bool(is_ending)) as server:
+        with opened(server, turn_detection=None) as session:
+            session.append(speech())
+            session.commit()
+            session.until("input_audio_buffer.committed")
+            is_ending.append(True)
+            time.sleep(2.5)
+            gate._loop.call_soon_threadsafe(gate.set)  # type: ignore[attr-defined]
+            (completed,) = session.completed()
+            assert completed["transcript"] == "Hello."
+            with pytest.raises(ConnectionClosed) as closed:
+                session.next()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+
+
 def test_whoever_reads_nothing_is_not_heard() -> None:
     """What it is told does not grow without bound; when it reads, all is there."""
     with serving() as server, opened(server) as session:
