@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from deployments.audio.decode import decode, probe
+from deployments.audio.decode import decode, read
 from deployments.audio.reader import StretchReader, UploadReader, read_clip, read_recording
 from deployments.audio.silero import SileroModel
 from pipelines.audio import to_pcm
@@ -439,19 +439,18 @@ def test_a_recording_has_one_rate_and_one_channel(rate_hz: int, num_channels: in
 
 
 @pytest.mark.parametrize("num_asked", [0, 1, 2])
-def test_reading_a_recording_stops_when_nobody_waits(
-    long_upload: bytes, block_lengths: list[int], num_asked: int
-) -> None:
+def test_reading_a_recording_stops_when_nobody_waits(long_upload: bytes, num_asked: int) -> None:
     """First all of it is decoded once to see whether it is good, which is not counted here."""
+    block_lengths = [len(block) for block in decode(long_upload, LIMITS)]
     num_probed = count_of_questions(long_upload)
     recording = read_recording(long_upload, LIMITS, cancelled_after(num_probed + num_asked))
     assert len(recording.pcm) == sum(block_lengths[:num_asked])
 
 
 def count_of_questions(upload: bytes) -> int:
-    """How often somebody who only probes asks whether anybody waits."""
+    """How often it is asked whether anybody waits before the first block."""
     asked = []
-    probe(upload, LIMITS, lambda: bool(asked.append(True)))
+    read(upload, LIMITS, lambda: bool(asked.append(True)))
     return len(asked)
 
 
