@@ -13,20 +13,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from pyannote.audio import Audio, Inference, Pipeline
-from pyannote.audio.core.task import Problem, Resolution, Specifications
-from pyannote.audio.models.segmentation import PyanNet
+from pyannote.audio import Audio, Pipeline
 from pyannote.audio.pipelines import SpeakerDiarization
 from pyannote.core import SlidingWindow, SlidingWindowFeature
 from pyannote.pipeline.parameter import ParamDict, Uniform
-from torch.torch_version import TorchVersion
 
 from deployments.compat.pyannote import audio_of, embedding_of, put_parts, segmentation_of
 from deployments.diarization.clustering import CentroidMergeClustering
 from deployments.diarization.embedding import CamPlusPlusEmbedding
 from deployments.diarization.features import FEATURE_TIMES_S, filter_bank
+from deployments.diarization.segmentation import OverlappingSegmentation, load_segmentation
 from deployments.diarization.windows import Windows
 from pipelines.audio_types import SAMPLE_RATE_HZ
 
@@ -62,11 +59,9 @@ class WindowedSpeakerDiarization(SpeakerDiarization):
         Pipeline.__init__(self)
         self.legacy, self.embedding_exclude_overlap = False, True
         self.window_s, self.hop_s, self._shared_s = window_s, hop_s, shared_s
-        model = load_segmentation(_file(segmentation, SEGMENTATION_FILE))
-        duration_s = model.specifications.duration
         put_parts(
             self,
-            Inference(model, duration=duration_s, step=segmentation_step * duration_s, skip_aggregation=True),
+            OverlappingSegmentation(load_segmentation(_file(segmentation, SEGMENTATION_FILE)), segmentation_step),
             CamPlusPlusEmbedding(_file(embedding, EMBEDDING_FILE)),
             Audio(sample_rate=SAMPLE_RATE_HZ, mono="downmix"),
         )
@@ -126,21 +121,6 @@ class WindowedSpeakerDiarization(SpeakerDiarization):
         num_speakers = max(1, int(hard_clusters.max()) + 1)
         capped = SlidingWindowFeature(np.minimum(count.data, num_speakers), count.sliding_window)
         return super().reconstruct(segmentations, hard_clusters, capped)
-
-
-def load_segmentation(path: Path) -> PyanNet:
-    """A checkpoint of pyannote.audio's, which is a pickle, without running what a pickle may run.
-
-    Raises:
-        FileNotFoundError, KeyError, RuntimeError, pickle.UnpicklingError: it is none of PyanNet's.
-    """
-    with torch.serialization.safe_globals([Problem, Resolution, Specifications, TorchVersion]):
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    model = PyanNet(**checkpoint["hyper_parameters"])
-    model.specifications = checkpoint["pyannote.audio"]["specifications"]
-    model.build()
-    model.load_state_dict(checkpoint["state_dict"])
-    return model.eval()
 
 
 def _fill(embeddings: NDArray[np.float32], windows: list[int], speaker: int) -> None:
