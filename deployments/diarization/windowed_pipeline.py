@@ -42,6 +42,8 @@ class WindowedSpeakerDiarization(SpeakerDiarization):
     window_s, hop_s: of the windows that are embedded. A longer hop is quicker and hears worse who is who.
     shared_s: windows are cut from chunks so far apart. What windows of a chunk share is heard once; at a chunk's
         edges the segmentation is worse.
+    together_s: windows that begin and end within so long are described by what the embedding heard of all of them:
+        longer is quicker, and worse where the segmentation took two people for one.
     """
 
     def __init__(
@@ -52,13 +54,14 @@ class WindowedSpeakerDiarization(SpeakerDiarization):
         window_s: float = 3.0,
         hop_s: float = 1.0,
         shared_s: float = 4.0,
+        together_s: float = 4.0,
         token: Any = None,
         cache_dir: Any = None,
     ) -> None:
         # SpeakerDiarization's own would read pickles, and want a PLDA, which this clustering has no use for
         Pipeline.__init__(self)
         self.legacy, self.embedding_exclude_overlap = False, True
-        self.window_s, self.hop_s, self._shared_s = window_s, hop_s, shared_s
+        self.window_s, self.hop_s, self._shared_s, self.together_s = window_s, hop_s, shared_s, together_s
         put_parts(
             self,
             OverlappingSegmentation(load_segmentation(_file(segmentation, SEGMENTATION_FILE)), segmentation_step),
@@ -68,6 +71,11 @@ class WindowedSpeakerDiarization(SpeakerDiarization):
         self.segmentation = ParamDict(min_duration_off=Uniform(0.0, 1.0))
         self.embedding_batch_size = 16
         self.clustering = CentroidMergeClustering(metric=CamPlusPlusEmbedding.metric)
+
+    @property
+    def num_together(self) -> int:
+        """Windows."""
+        return 1 + max(0, int((self.together_s - self.window_s) / self.hop_s))
 
     def get_segmentations(self, file: Mapping[str, Any], hook: Hook | None = None) -> Windows:
         listening = None if hook is None else partial(hook, "segmentation", None)
@@ -101,10 +109,10 @@ class WindowedSpeakerDiarization(SpeakerDiarization):
         streams = list(windows.streams(len(features), FEATURE_TIMES_S))
         embedding = embedding_of(self)
         embeddings = np.full((*windows.data.shape[::2], embedding.dimension), np.nan, np.float32)
-        steps = embedding.streams(features, streams, self.embedding_batch_size)
+        steps = embedding.streams(features, streams, self.num_together, self.embedding_batch_size)
         for number, found in enumerate(steps):
-            for place, voice in found:
-                embeddings[place] = voice
+            for window, speaker, voice in found:
+                embeddings[window, speaker] = voice
             if hook is not None:
                 hook("embeddings", None, total=2 * len(streams), completed=min(number, 2 * len(streams)))
         for stream in streams:
