@@ -54,7 +54,7 @@ class WindowedSpeakerDiarization(SpeakerDiarization):
         window_s: float = 3.0,
         hop_s: float = 1.0,
         shared_s: float = 4.0,
-        together_s: float = 4.0,
+        together_s: float = 3.0,
         token: Any = None,
         cache_dir: Any = None,
     ) -> None:
