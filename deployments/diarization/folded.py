@@ -15,8 +15,9 @@ from deployments.diarization.campplus import GROWTH, SEGMENT_FRAMES, CamPlusPlus
 
 
 class FoldedCamPlusPlus(nn.Module):
-    """In two parts, of which the first hears only a tenth of a second to either side: what several embeddings share
-    of the audio needs it once."""
+    """In three parts, so that what several embeddings share of the audio needs the first ones once: `frames`, which
+    only hear a tenth of a second to either side, `layers`, which hear two seconds and the mean of all, and `voices`.
+    """
 
     scale: Tensor
     shift: Tensor
@@ -42,7 +43,7 @@ class FoldedCamPlusPlus(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, frames, 80) with their mean over time taken off, to (batch, 192)."""
-        return self.voices(self.frames(features))
+        return self.voices(self.layers(self.frames(features)))
 
     def frames(self, features: Tensor) -> Tensor:
         """(batch, frames, 80) to (batch, frames / 2, 128), half a frame more where they are odd."""
@@ -53,11 +54,14 @@ class FoldedCamPlusPlus(nn.Module):
         hidden = self.last(hidden).relu_()
         return cast(Tensor, self.tdnn(hidden.flatten(1, 2)).relu_().transpose(1, 2))
 
-    def voices(self, frames: Tensor) -> Tensor:
-        """(batch, frames, 128) to (batch, 192)."""
+    def layers(self, frames: Tensor) -> Tensor:
+        """(batch, frames, 128) to (batch, frames, 512)."""
         for block in self.blocks:
             frames = block(frames)
-        frames = (frames * self.scale + self.shift).relu_()
+        return (frames * self.scale + self.shift).relu_()
+
+    def voices(self, frames: Tensor) -> Tensor:
+        """(batch, frames, 512), all of them or those of a window, to (batch, 192)."""
         return cast(Tensor, self.dense(torch.cat([frames.mean(dim=1), frames.std(dim=1)], dim=1)))
 
 

@@ -13,20 +13,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from pyannote.audio import Audio, Inference, Pipeline
-from pyannote.audio.core.task import Problem, Resolution, Specifications
-from pyannote.audio.models.segmentation import PyanNet
+from pyannote.audio import Audio, Pipeline
 from pyannote.audio.pipelines import SpeakerDiarization
 from pyannote.core import SlidingWindow, SlidingWindowFeature
 from pyannote.pipeline.parameter import ParamDict, Uniform
-from torch.torch_version import TorchVersion
 
 from deployments.compat.pyannote import audio_of, embedding_of, put_parts, segmentation_of
 from deployments.diarization.clustering import CentroidMergeClustering
 from deployments.diarization.embedding import CamPlusPlusEmbedding
 from deployments.diarization.features import FEATURE_TIMES_S, filter_bank
+from deployments.diarization.segmentation import OverlappingSegmentation, load_segmentation
 from deployments.diarization.windows import Windows
 from pipelines.audio_types import SAMPLE_RATE_HZ
 
@@ -45,6 +42,8 @@ class WindowedSpeakerDiarization(SpeakerDiarization):
     window_s, hop_s: of the windows that are embedded. A longer hop is quicker and hears worse who is who.
     shared_s: windows are cut from chunks so far apart. What windows of a chunk share is heard once; at a chunk's
         edges the segmentation is worse.
+    together_s: windows that begin and end within so long are described by what the embedding heard of all of them:
+        longer is quicker, and worse where the segmentation took two people for one.
     """
 
     def __init__(
@@ -55,24 +54,28 @@ class WindowedSpeakerDiarization(SpeakerDiarization):
         window_s: float = 3.0,
         hop_s: float = 1.0,
         shared_s: float = 4.0,
+        together_s: float = 3.0,
         token: Any = None,
         cache_dir: Any = None,
     ) -> None:
         # SpeakerDiarization's own would read pickles, and want a PLDA, which this clustering has no use for
         Pipeline.__init__(self)
         self.legacy, self.embedding_exclude_overlap = False, True
-        self.window_s, self.hop_s, self._shared_s = window_s, hop_s, shared_s
-        model = load_segmentation(_file(segmentation, SEGMENTATION_FILE))
-        duration_s = model.specifications.duration
+        self.window_s, self.hop_s, self._shared_s, self.together_s = window_s, hop_s, shared_s, together_s
         put_parts(
             self,
-            Inference(model, duration=duration_s, step=segmentation_step * duration_s, skip_aggregation=True),
+            OverlappingSegmentation(load_segmentation(_file(segmentation, SEGMENTATION_FILE)), segmentation_step),
             CamPlusPlusEmbedding(_file(embedding, EMBEDDING_FILE)),
             Audio(sample_rate=SAMPLE_RATE_HZ, mono="downmix"),
         )
         self.segmentation = ParamDict(min_duration_off=Uniform(0.0, 1.0))
         self.embedding_batch_size = 16
         self.clustering = CentroidMergeClustering(metric=CamPlusPlusEmbedding.metric)
+
+    @property
+    def num_together(self) -> int:
+        """Windows."""
+        return 1 + max(0, int((self.together_s - self.window_s) / self.hop_s))
 
     def get_segmentations(self, file: Mapping[str, Any], hook: Hook | None = None) -> Windows:
         listening = None if hook is None else partial(hook, "segmentation", None)
@@ -106,10 +109,10 @@ class WindowedSpeakerDiarization(SpeakerDiarization):
         streams = list(windows.streams(len(features), FEATURE_TIMES_S))
         embedding = embedding_of(self)
         embeddings = np.full((*windows.data.shape[::2], embedding.dimension), np.nan, np.float32)
-        steps = embedding.streams(features, streams, self.embedding_batch_size)
+        steps = embedding.streams(features, streams, self.num_together, self.embedding_batch_size)
         for number, found in enumerate(steps):
-            for place, voice in found:
-                embeddings[place] = voice
+            for window, speaker, voice in found:
+                embeddings[window, speaker] = voice
             if hook is not None:
                 hook("embeddings", None, total=2 * len(streams), completed=min(number, 2 * len(streams)))
         for stream in streams:
@@ -126,21 +129,6 @@ class WindowedSpeakerDiarization(SpeakerDiarization):
         num_speakers = max(1, int(hard_clusters.max()) + 1)
         capped = SlidingWindowFeature(np.minimum(count.data, num_speakers), count.sliding_window)
         return super().reconstruct(segmentations, hard_clusters, capped)
-
-
-def load_segmentation(path: Path) -> PyanNet:
-    """A checkpoint of pyannote.audio's, which is a pickle, without running what a pickle may run.
-
-    Raises:
-        FileNotFoundError, KeyError, RuntimeError, pickle.UnpicklingError: it is none of PyanNet's.
-    """
-    with torch.serialization.safe_globals([Problem, Resolution, Specifications, TorchVersion]):
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    model = PyanNet(**checkpoint["hyper_parameters"])
-    model.specifications = checkpoint["pyannote.audio"]["specifications"]
-    model.build()
-    model.load_state_dict(checkpoint["state_dict"])
-    return model.eval()
 
 
 def _fill(embeddings: NDArray[np.float32], windows: list[int], speaker: int) -> None:

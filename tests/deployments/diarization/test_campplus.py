@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.scoring import Conversation
-from deployments.diarization import embedding
 from deployments.diarization.campplus import CamPlusPlus, load_campplus
 from deployments.diarization.embedding import CamPlusPlusEmbedding
 from deployments.diarization.features import FRAME_SAMPLES, HOP_SAMPLES, filter_bank
@@ -105,27 +104,6 @@ def test_folding_takes_normalisations_of_any_sign() -> None:
     noise = torch.randn(1, 120, 80)
     with torch.inference_mode():
         torch.testing.assert_close(FoldedCamPlusPlus(network)(noise), network(noise), atol=1e-4, rtol=1e-3)
-
-
-def test_bfloat16_hears_the_same_voice(network: CamPlusPlus) -> None:
-    """Where a CPU multiplies it natively, it is what is computed with."""
-    torch.manual_seed(0)
-    noise = 3 * torch.randn(1, 60, 80)
-    with torch.inference_mode():
-        expected = network(noise)
-        found = FoldedCamPlusPlus(network).to(torch.bfloat16)(noise.to(torch.bfloat16)).float()
-    assert float(F.cosine_similarity(found, expected)) > 0.99
-
-
-def test_what_a_cpu_rounds_is_not_rounded_for_the_next_device(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
-    """The pipeline is made on the CPU and moved to a GPU, which computes in float32."""
-    monkeypatch.setattr(embedding, "_multiplies_bfloat16", lambda _: True)
-    moved = CamPlusPlusEmbedding(path)
-    assert {weight.dtype for weight in moved.network.state_dict().values()} == {torch.bfloat16}
-    monkeypatch.setattr(embedding, "_multiplies_bfloat16", lambda _: False)
-    moved.to(torch.device("cpu"))
-    exact = FoldedCamPlusPlus(load_campplus(path)).state_dict()
-    torch.testing.assert_close(moved.network.state_dict(), exact, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("num_samples", [0, 1, FRAME_SAMPLES - 1, FRAME_SAMPLES, FRAME_SAMPLES + HOP_SAMPLES])

@@ -1,22 +1,24 @@
 """The embedded pipeline between its networks: windows, streams, batches, and how many speak at once."""
 
 from collections.abc import Mapping
-from copy import deepcopy
+from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from pyannote.core import SlidingWindow, SlidingWindowFeature
 
 from benchmarks.scoring import Conversation
-from deployments.diarization.campplus import DIMENSION
+from deployments.diarization.campplus import DIMENSION, load_campplus
+from deployments.diarization.embedding import CamPlusPlusEmbedding
 from deployments.diarization.features import FEATURE_TIMES_S
 from deployments.diarization.loading import load_pipeline
-from deployments.diarization.windowed_pipeline import WindowedSpeakerDiarization
-from deployments.diarization.windows import MIN_SOLO_S, Windows
+from deployments.diarization.windowed_pipeline import EMBEDDING_FILE, WindowedSpeakerDiarization
+from deployments.diarization.windows import MIN_SOLO_S, Stream, Windows
 from pipelines.audio import from_pcm
 from pipelines.audio_types import SAMPLE_RATE_HZ, PcmSamples
 
@@ -151,6 +153,48 @@ def test_a_window_s_embedding_does_not_depend_on_its_batch(
         np.testing.assert_allclose(other, found[0], atol=1e-4)
 
 
+def test_windows_heard_together_are_what_the_network_makes_of_their_span(checkpoint: Path) -> None:
+    """In the published layers, one span after the other, and one window after the other."""
+    path = checkpoint / "embedding" / EMBEDDING_FILE
+    network: Any = load_campplus(path)
+    features = 3 * torch.randn(700, 80, generator=torch.Generator().manual_seed(0))
+    spans = [((0, 0, 300), (1, 100, 410)), ((2, 210, 500), (3, 300, 300)), ((4, 350, 600),)]
+    windows = tuple(window for span in spans for window in span)
+    streams = [Stream(speaker, np.arange(start, start + 600), windows) for speaker, start in ((0, 0), (2, 100))]
+    embedding = CamPlusPlusEmbedding(path)
+    found = {
+        (window, speaker): voice
+        for step in embedding.streams(features, streams, num_together=2, batch_size=3)
+        for window, speaker, voice in step
+    }
+    assert found.keys() == {(window, speaker) for window in (0, 1, 2, 4) for speaker in (0, 2)}
+    for stream in streams:
+        heard = features[torch.from_numpy(stream.features)]
+        with torch.inference_mode():
+            frames = network.xvector.tdnn(network.head((heard - heard.mean(dim=0))[None]))
+            for span in spans:
+                start, end = span[0][1], span[-1][2]
+                hidden = frames[..., start // 2 : start // 2 + (end - start) // 10 * 5]
+                for name, part in network.xvector.named_children():
+                    hidden = part(hidden) if name not in {"tdnn", "stats", "dense"} else hidden
+                for window, first, last in span:
+                    if last > first:
+                        cut = hidden[..., (first - start) // 2 : (last - start) // 2]
+                        voice = F.normalize(network.xvector.dense(network.xvector.stats(cut)))[0].numpy()
+                        assert voice @ found[window, stream.speaker] > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("hop_s", "together_s", "num_together"), [(1.0, 4.0, 2), (0.5, 4.0, 3), (1.0, 3.0, 1), (2.0, 4.0, 1), (3.0, 2.0, 1)]
+)
+def test_windows_are_heard_together_that_are_close(
+    pipeline: WindowedSpeakerDiarization, hop_s: float, together_s: float, num_together: int
+) -> None:
+    heard = copy(pipeline)
+    heard.hop_s, heard.together_s = hop_s, together_s
+    assert heard.num_together == num_together
+
+
 def test_embeddings_have_length_one_and_silence_has_none(
     pipeline: WindowedSpeakerDiarization, conversations: Conversations
 ) -> None:
@@ -218,7 +262,7 @@ def test_the_hook_hears_of_every_chunk_and_batch(
 
     pipeline(file_of(conversations["talk"].window().pcm), hook=listen)
     embedded = [(completed, total) for name, completed, total in heard if name == "embeddings"]
-    assert len(embedded) >= 36 / SHARED_S + 36 / HOP_S / 8
+    assert len(embedded) >= 36 / SHARED_S + 36 / (2 * HOP_S) / 8
     assert embedded == sorted(embedded)
     assert all(completed <= total for completed, total in embedded)
     assert [name for name, _, _ in heard if name == "segmentation"]
