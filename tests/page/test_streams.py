@@ -108,10 +108,3 @@ def test_a_text_that_cannot_be_copied(visit: Visit, clip: Clip) -> None:
         page.locator("#copy-text").click()
         expect(page.locator("#copied")).to_have_text("It could not be copied.")
         expect(page.locator("#copy-text")).to_have_text("Copy text")
-
-
-def test_the_api_reference_gets_a_tab_of_its_own(visit: Visit) -> None:
-    """Its scripts are from elsewhere, and a tab's storage has the key."""
-    with visiting(visit, ScriptedTranscription()) as page:
-        link = page.locator('a[href="/docs"]')
-        assert (link.get_attribute("target"), link.get_attribute("rel")) == ("_blank", "noopener")
