@@ -15,6 +15,7 @@ TEXTS = [
     " A sentence that is longer than one line of a subtitle may be, so that it is cut & wrapped.",
     " ",
     " <b> " + 130 * "語" + " well-known 😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀 end",
+    " " + 41 * "a" + " " + 50 * "b",
     " " + 42 * "a" + " " + 43 * "b" + " " + 30 * "c" + " " + 50 * "d",
 ]
 
