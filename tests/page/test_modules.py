@@ -54,7 +54,7 @@ def test_subtitles_are_the_server_s(page: Page, function: str, written: Any) -> 
     assert page.evaluate(run, wire) == written(segments, 42)
 
 
-@pytest.mark.parametrize("rate_hz", [24_000, 44_100, 48_000])
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 22_050, 24_000, 44_100, 48_000])
 def test_pcm_of_any_microphone(page: Page, rate_hz: int) -> None:
     sizes, num_crossings, loudest = page.evaluate(SINE, rate_hz)
     assert sizes == 10 * [4_800]

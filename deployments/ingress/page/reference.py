@@ -23,7 +23,7 @@ HEAD = """<!doctype html>
     <p>{description} For programs: <a href="/openapi.json">openapi.json</a>. To try it: <a href="/">the page</a>.</p>
 """
 
-TABLE_HEAD = '<thead><tr><th scope="col">Field</th><th scope="col">Takes</th><th scope="col">By default</th></tr></thead>'
+COLUMNS = "".join(f'<th scope="col">{name}</th>' for name in ("Field", "Takes", "By default"))
 
 
 def reference_page(document: Schema) -> str:
@@ -54,7 +54,7 @@ def _operation(method: str, path: str, operation: Schema) -> str:
 
 def _table(caption: str, fields: Mapping[str, Schema], required: set[str]) -> str:
     rows = "".join(_row(name, schema, name in required) for name, schema in fields.items())
-    table = f"<table><caption>{escape(caption)}</caption>{TABLE_HEAD}<tbody>{rows}</tbody></table>"
+    table = f"<table><caption>{escape(caption)}</caption><thead><tr>{COLUMNS}</tr></thead><tbody>{rows}</tbody></table>"
     return f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(caption)}">{table}</div>'
 
 
