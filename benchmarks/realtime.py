@@ -10,7 +10,8 @@ Every session speaks another order of the same recordings, at the pace of speech
   delta;
 - completed: from the end of a turn's silence (its `audio_end_ms`) to its transcript;
 - word error rate, to what the server hears in an upload of the same recording;
-- sessions that were refused, and turns that failed.
+- sessions that were refused, and turns that failed;
+- with --upload, how long an upload takes alone, and one after the other beside the sessions.
 """
 
 import argparse
@@ -20,7 +21,8 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,9 +88,24 @@ async def upload(client: httpx.AsyncClient, path: Path, model: str) -> str:
     return str(response.json()["text"])
 
 
-async def keep_uploading(client: httpx.AsyncClient, path: Path, model: str) -> None:
-    while True:
-        await upload(client, path, model)
+@asynccontextmanager
+async def uploading(client: httpx.AsyncClient, path: Path, model: str) -> AsyncIterator[list[float]]:
+    """One upload after the other, as long as this is open; the seconds that each has taken."""
+    seconds: list[float] = []
+
+    async def keep_on() -> None:
+        while True:
+            started_at = time.monotonic()
+            await upload(client, path, model)
+            seconds.append(time.monotonic() - started_at)
+
+    task = asyncio.create_task(keep_on())
+    try:
+        yield seconds
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def speak(options: argparse.Namespace, recordings: Sequence[Recording], seed: int, heard: Heard) -> None:
@@ -169,16 +186,20 @@ async def measure(options: argparse.Namespace) -> None:
         recordings = [load(path) for path in options.files]
         for recording, path in zip(recordings, options.files, strict=True):
             recording.text = await upload(client, path, options.model)
+        if options.upload:
+            async with uploading(client, options.upload, options.model) as alone_s:
+                await asyncio.sleep(options.alone)
+            print(f"{len(alone_s)} uploads alone, {_both(alone_s)} s", flush=True)
         for num_sessions in options.sessions:
             heard = Heard()
-            beside = (
-                asyncio.create_task(keep_uploading(client, options.upload, options.model)) if options.upload else None
-            )
-            await asyncio.gather(*(speak(options, recordings, seed, heard) for seed in range(num_sessions)))
-            if beside:
-                beside.cancel()
-                await asyncio.gather(beside, return_exceptions=True)
+            beside: AbstractAsyncContextManager[list[float]] = nullcontext([])
+            if options.upload:
+                beside = uploading(client, options.upload, options.model)
+            async with beside as beside_s:
+                await asyncio.gather(*(speak(options, recordings, seed, heard) for seed in range(num_sessions)))
             print(heard.row(num_sessions), flush=True)
+            if beside_s:
+                print(f"{len(beside_s)} uploads beside them, {_both(beside_s)} s", flush=True)
 
 
 def main() -> None:
@@ -192,7 +213,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=8, help="recordings that a session speaks")
     parser.add_argument("--pause", type=float, default=1.0, help="seconds between them")
     parser.add_argument("--stagger", type=float, default=3.0, help="seconds within which sessions begin")
-    parser.add_argument("--upload", nargs="*", type=Path, default=[], help="files uploaded again and again beside")
+    parser.add_argument("--alone", type=float, default=10.0, help="seconds of uploads before there are sessions")
+    parser.add_argument("--upload", type=Path, help="a file that is uploaded again and again beside")
     asyncio.run(measure(parser.parse_args()))
 
 

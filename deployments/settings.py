@@ -96,7 +96,7 @@ class Settings(Strict):
     """`true` starts only where `AURICLE_API_KEYS` or `AURICLE_API_KEYS_FILE` has keys. Where the server listens on more
     than loopback, `true` or `false` must be said."""
     page: bool = True
-    """Whether there is a web page at `/`."""
+    """Whether there is a web page at `/`, and the API's reference at `/docs`."""
     haproxy: bool = False
     """HAProxy in the place of Serve's own proxy. Not on loopback: its statistics are seen on every interface."""
 

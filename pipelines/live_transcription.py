@@ -36,9 +36,6 @@ UTTERANCE_SILENCE_MS = 1_000
 CUT_AFTER_S = 12.0
 """A window that is longer is cut where an agreed sentence ends: the shorter, the sooner it is decoded again."""
 
-PATIENCE_S = 0.5
-"""With a draft that hears all of what has ended."""
-
 BUSY_S = 1.0
 """Where a draft takes longer, as long again is left to others before the next one."""
 
@@ -50,7 +47,7 @@ DRAFT_HEAD_START_S, FINAL_HEAD_START_S = 5.0, 20.0
 class LiveTranscriber:
     """One turn's. `grow` and `close` never wait; `events` are told until it is closed and all of it is known.
 
-    interval_s: of new audio before it is decoded again.
+    interval_s: of new audio before it is decoded again; half of it while nothing is agreed on.
     """
 
     recognizer: Recognizer
@@ -67,8 +64,8 @@ class LiveTranscriber:
     """What no utterance has yet, up to now."""
     _num_samples: int = field(default=0, init=False)
     _numbers: "count[int]" = field(default_factory=count, init=False)
-    _pause_s: float = field(default=0.0, init=False)
-    """Of new audio before the next draft: where drafts take long, others wait for their turn, too."""
+    _took_s: float = field(default=0.0, init=False)
+    """The last decoding."""
 
     # The audio, as it comes
 
@@ -128,10 +125,10 @@ class LiveTranscriber:
         builder = TranscriptBuilder(AudioInfo(float("inf"), "", ""), self.options)
         while (utterance := await self._utterances.get()) is not None:
             window = Window(utterance.start_s, utterance.start_s + PREFIX_S)
-            self._pause_s = self.interval_s
-            while await utterance.grown_to(window.tried_until_s + self._pause_s):
+            self._took_s = 0.0
+            while await utterance.must_be_heard(window.tried_until_s, self._pause_s(window)):
                 before, language = window.tokens, window.language
-                if await self._draft(utterance, window):
+                if await self._try(utterance, window):
                     if window.is_full and window.is_doubtful:
                         await self._decode(utterance, window, is_draft=False)
                     is_same_language = language in (None, window.language)
@@ -144,28 +141,31 @@ class LiveTranscriber:
         transcript = builder.finish()
         yield TranscriptFinished(replace(transcript, info=AudioInfo(self._now_s, "", "")))
 
-    async def _draft(self, utterance: Utterance, window: Window) -> bool:
-        """Whether the window was decoded. When the utterance ends first, a draft is given up that does not hear all of
-        it, or has not begun: what comes instead is more urgent."""
-        drafting = asyncio.ensure_future(self._decode(utterance, window, is_draft=True))
+    def _pause_s(self, window: Window) -> float:
+        """Of new audio before the next draft: where drafts take long, others wait for their turn, too."""
+        interval_s = self.interval_s / 2 if window.answer and not window.told else self.interval_s
+        return max(interval_s, self._took_s if self._took_s < BUSY_S else 2 * self._took_s)
+
+    async def _try(self, utterance: Utterance, window: Window) -> bool:
+        """Whether the window was decoded: as a draft while somebody speaks, else as what may be the answer. A draft is
+        given up when the utterance ends first: what comes instead is more urgent."""
+        is_draft = utterance.is_going_on
+        trying = asyncio.ensure_future(self._decode(utterance, window, is_draft))
         ending = asyncio.ensure_future(utterance.ended.wait())
         window.tried_until_s = end_s = utterance.end_s
-        self._pause_s = self.interval_s
+        self._took_s = 0.0
         try:
-            await asyncio.wait({drafting, ending}, return_when=asyncio.FIRST_COMPLETED)
-            if not drafting.done() and end_s >= utterance.must_hear_s:
-                await asyncio.wait({drafting}, timeout=PATIENCE_S)
-            if not drafting.done():
+            await asyncio.wait({trying, ending} if is_draft else {trying}, return_when=asyncio.FIRST_COMPLETED)
+            if not trying.done():
                 return False
-            await drafting
-            took_s = utterance.end_s - end_s
-            self._pause_s = max(self.interval_s, took_s if took_s < BUSY_S else 2 * took_s)
+            await trying
+            self._took_s = utterance.end_s - end_s
         except RetryableError:
             return False  # the next one may do better
         finally:
-            drafting.cancel()
+            trying.cancel()
             ending.cancel()
-            await asyncio.gather(drafting, ending, return_exceptions=True)
+            await asyncio.gather(trying, ending, return_exceptions=True)
         return True
 
     def _agree(self, window: Window, before: Sequence[Token], builder: TranscriptBuilder) -> list[TextDelta]:
@@ -203,8 +203,8 @@ class LiveTranscriber:
     async def _finish(
         self, utterance: Utterance, window: Window, builder: TranscriptBuilder
     ) -> AsyncGenerator[TextDelta, None]:
-        """The last draft's answer is the last word where it has heard all and was not poor."""
-        while window.heard_until_s < utterance.must_hear_s or window.answer is None or is_poor(window.answer):
+        """What was decoded last is the last word where it is no draft, has heard all, and is not poor."""
+        while window.is_draft or window.heard_until_s < utterance.must_hear_s or is_poor(window.answer):
             await self._decode(utterance, window, is_draft=False)
             if window.heard_until_s >= utterance.end_s:
                 break
@@ -236,4 +236,4 @@ class LiveTranscriber:
         )
         chunk = AudioChunk(next(self._numbers), window.start_s, Waveform(samples), speech)
         window.answer = await self.recognizer.transcribe(chunk, options, is_first_step=False)
-        window.heard_until_s = end_s
+        window.heard_until_s, window.is_draft = end_s, is_draft

@@ -18,7 +18,7 @@ class Window:
     """What is decoded together.
 
     told: text of it that was told. agreed: its tokens.
-    answer: of the last decoding, which has heard what is before `heard_until_s`.
+    answer: of the last decoding, which has heard what is before `heard_until_s`; `is_draft`: in a hurry.
     tried_until_s: what is before was decoded, or somebody tried.
     """
 
@@ -28,6 +28,7 @@ class Window:
     told: str = ""
     answer: ChunkTranscript | None = None
     heard_until_s: float = 0.0
+    is_draft: bool = True
 
     @property
     def tokens(self) -> tuple[Token, ...]:
@@ -46,7 +47,7 @@ class Window:
     @property
     def is_doubtful(self) -> bool:
         """The last decoding has given nothing new, or nothing good."""
-        return self.answer is None or self.tokens == self.agreed or is_poor(self.answer)
+        return self.tokens == self.agreed or is_poor(self.answer)
 
     def is_clean_cut(self, length: int) -> bool:
         """Whether two texts that are cut behind so many tokens join to what they were."""
@@ -89,8 +90,8 @@ def chunk_of(answer: ChunkTranscript, tokens: Sequence[Token], start_s: float, e
     return replace(answer, segments=(segment,))
 
 
-def is_poor(answer: ChunkTranscript) -> bool:
-    return any(
+def is_poor(answer: ChunkTranscript | None) -> bool:
+    return answer is None or any(
         needs_fallback(segment.avg_logprob, segment.compression_ratio, segment.no_speech_prob)
         for segment in answer.segments
     )

@@ -33,7 +33,8 @@ class TranscriptBuilder:
             is_first = not self._segments
             self._segments.append(segment)
             text = segment.text.lstrip() if is_first else segment.text
-            deltas.append(TextDelta(text, segment.tokens, segment.words or (_as_word(segment),)))
+            words = segment.words or (_as_word(segment),)
+            deltas.append(TextDelta(text, segment.tokens, words, start_s=segment.start_s, end_s=segment.end_s))
         return deltas
 
     def preview(self, chunk: ChunkTranscript) -> str:

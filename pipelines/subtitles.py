@@ -24,7 +24,8 @@ def to_vtt(segments: Sequence[Segment], max_line_width: int) -> str:
 
 def lines(text: str, max_width: int) -> list[str]:
     """`text` as a cue shows it; a line is longer only where a script without spaces leaves no choice but to cut it."""
-    return wrap(" ".join(text.split()), max_width, break_on_hyphens=False)
+    wrapped = wrap(" ".join(text.split()), max_width, break_on_hyphens=False)
+    return [line.rstrip() for line in wrapped]  # a space stays where a word longer than a line finds no room behind it
 
 
 def _cues(segments: Sequence[Segment], max_line_width: int) -> list[tuple[int, int, str]]:

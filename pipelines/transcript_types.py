@@ -34,7 +34,7 @@ class DecodingOptions(Sampling):
     """How one chunk is decoded. At temperature 0 it is tried hotter where decoding fails (Whisper's fallback).
 
     written: what the answer begins with, known from an earlier decoding of the same chunk when it was shorter.
-    is_draft: the chunk will grow and be decoded again, so it is tried only once.
+    is_draft: the chunk will grow and be decoded again, so it is tried only once, and not to the last digit.
     head_start_s: it goes before what has waited longer by no more than this.
     """
 

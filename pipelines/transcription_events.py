@@ -13,12 +13,15 @@ class TextDelta:
 
     words: at least one for each segment in `text`, with its times.
     segment_id: of the speaker's segment that this text belongs to, when speakers are told apart.
+    start_s, end_s: where speakers are not told apart, when it was said.
     """
 
     text: str
     tokens: tuple[Token, ...] = ()
     words: tuple[Word, ...] = ()
     segment_id: str | None = None
+    start_s: float = 0.0
+    end_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

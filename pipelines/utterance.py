@@ -31,6 +31,11 @@ class Utterance:
         return min(self.spoken_until_s + SUFFIX_S, self.end_s)
 
     @property
+    def is_going_on(self) -> bool:
+        """Whether somebody speaks, and does not pause."""
+        return self.end_s < self.spoken_until_s + SUFFIX_S
+
+    @property
     def kept_s(self) -> float:
         return len(self._samples) / SAMPLE_RATE_HZ
 
@@ -43,12 +48,21 @@ class Utterance:
         self.ended.set()
         self._grown.set()
 
-    async def grown_to(self, end_s: float) -> bool:
-        """Wait until it is so long. False when it ends before."""
-        while self.end_s < end_s and not self.ended.is_set():
+    async def must_be_heard(self, tried_until_s: float, pause_s: float) -> bool:
+        """Wait until it has grown by so much, or somebody pauses. False when it ends before.
+
+        Args:
+            tried_until_s: what is before was decoded, or somebody tried.
+        """
+        while not (self.ended.is_set() or self._is_due(tried_until_s, pause_s)):
             self._grown.clear()
             await self._grown.wait()
         return not self.ended.is_set()
+
+    def _is_due(self, tried_until_s: float, pause_s: float) -> bool:
+        if self.is_going_on:
+            return self.end_s >= tried_until_s + pause_s
+        return tried_until_s < self.must_hear_s
 
     def since(self, start_s: float) -> Samples:
         return self._samples[self._position(start_s) :]

@@ -68,7 +68,7 @@ class LanguageDetector:
                 best, found = sureness, LanguageChange(cut_s, candidates[first], candidates[second])
         return found
 
-    def _logits(self, slots: slice, frames: slice = slice(None)) -> Tensor:
+    def _logits(self, slots: slice, frames: slice | None = None) -> Tensor:
         """(rows, vocabulary)"""
         start = torch.full((slots.stop - slots.start, 1), self._start, device=self._network.device)
         logits = self._network.logits(self._network.read(start, self._slots, slots, frames)[:, 0])

@@ -97,16 +97,17 @@ class DecoderLayer:
         if number in slots.heads_of:
             step.write(cache.queries, query[:, slots.heads_of[number]])
         audio_keys, audio_values = (part[step.rows, :, step.frames] for part in (cache.audio_keys, cache.audio_values))
-        heard = attend(query, audio_keys, audio_values)
+        heard = attend(query, audio_keys, audio_values, step.audio_mask)
         return self._perceptron(x + self._audio_out(_joined(heard, x)))
 
 
 class Step:
     """Where the rows of a step stand: `num_new` tokens for each of neighbouring slots."""
 
-    def __init__(self, slots: Slots, rows: slice, num_new: int, frames: slice) -> None:
+    def __init__(self, slots: Slots, rows: slice, num_new: int, frames: slice | None) -> None:
         lengths, device = slots.lengths[rows], slots.shape.device
-        self.rows, self.frames = rows, frames
+        self.rows, self.frames = rows, frames or slice(max(slots.num_frames[rows]))
+        self.audio_mask = None if frames else _audio_mask(slots, rows)
         num_blocks = ceil((max(lengths) + num_new) / POSITIONS_AT_ONCE)
         self.num_read = min(num_blocks * POSITIONS_AT_ONCE, slots.shape.num_positions)
         self.places = torch.tensor(lengths, device=device)[:, None] + torch.arange(num_new, device=device)
@@ -120,6 +121,18 @@ class Step:
     def write(self, cache: Tensor, states: Tensor) -> None:
         """Put (rows, heads, num_new, width) at the new tokens' positions."""
         cache[self._slots, :, self.places] = states.transpose(1, 2).to(cache.dtype)
+
+
+def _audio_mask(slots: Slots, rows: slice) -> Tensor | None:
+    """(rows, 1, 1, frames), where some have fewer than others."""
+    num_frames, shape = slots.num_frames[rows], slots.shape
+    if len(set(num_frames)) == 1:
+        return None
+    missing = (
+        torch.arange(max(num_frames), device=shape.device) >= torch.tensor(num_frames, device=shape.device)[:, None]
+    )
+    nothing = torch.zeros(missing.shape, dtype=shape.audio_dtype, device=shape.device)
+    return nothing.masked_fill_(missing, -torch.inf)[:, None, None]
 
 
 class WhisperNetwork:
@@ -157,7 +170,7 @@ class WhisperNetwork:
     def encode(self, features: Tensor) -> Tensor:
         """
         Args:
-            features: log-mel spectrograms (windows, mels, 2 · frames).
+            features: log-mel spectrograms (windows, mels, 2 · frames), of whole windows or of their beginnings.
 
         Returns:
             (windows, frames, width).
@@ -165,22 +178,26 @@ class WhisperNetwork:
         x = features.to(self.device, self.precision.attention)
         for stride, (weight, bias) in enumerate(self._convolutions, start=1):
             x = gelu(conv1d(x, weight, bias, stride=stride, padding=1))
-        x = x.mT.to(self.precision.dtype) + self._frames
+        x = x.mT.to(self.precision.dtype) + self._frames[: x.shape[-1]]
         for layer in self._encoder_layers:
             x = layer(x)
         return self._encoder_norm(x)
 
     def listen(self, encoded: Tensor, slots: Slots, rows: slice) -> None:
         """Give those slots what the encoder heard, (rows, frames, width), to look at."""
+        num_frames = encoded.shape[1]
+        slots.num_frames[rows] = [num_frames] * len(encoded)
         for layer, cache in zip(self._decoder_layers, slots.layers, strict=True):
-            cache.audio_keys[rows], cache.audio_values[rows] = layer.audio_of(encoded)
+            for audio, states in zip((cache.audio_keys, cache.audio_values), layer.audio_of(encoded), strict=True):
+                audio[rows, :, :num_frames] = states
+                audio[rows, :, num_frames:].zero_()  # numbers, whatever whoever had the slot has left
 
-    def read(self, token_ids: Tensor, slots: Slots, rows: slice, frames: slice = slice(None)) -> Tensor:
+    def read(self, token_ids: Tensor, slots: Slots, rows: slice, frames: slice | None = None) -> Tensor:
         """Read on, in neighbouring slots, and remember it.
 
         Args:
             token_ids: (rows, tokens).
-            frames: those of the encoder that may be looked at.
+            frames: those of the encoder that may be looked at, if not all that the rows have.
 
         Returns:
             (rows, tokens, width), for `logits`.

@@ -62,7 +62,7 @@ class Layer:
 
 class Slots:
     """Allocated once. The rows aboard have slots 0, 1, 2 …, without a hole, so that a step reads a view: nothing is
-    gathered. `lengths` says how many tokens each of them has read."""
+    gathered. `lengths` says how many tokens each of them has read, `num_frames` how much audio it has to look at."""
 
     def __init__(self, shape: SlotShape, num_slots: int, max_slots: int | None = None) -> None:
         """
@@ -73,6 +73,7 @@ class Slots:
         self._max_slots = max_slots
         self.heads_of = shape.heads_of
         self.lengths: list[int] = []
+        self.num_frames: list[int] = []
         self.layers = self._allocated(num_slots)
 
     def _allocated(self, num_slots: int) -> list[Layer]:
@@ -102,6 +103,7 @@ class Slots:
         if first + num_rows > self.num_slots:
             self._grow(max(first + num_rows, min(2 * self.num_slots, self._max_slots or 2 * self.num_slots)))
         self.lengths += [0] * num_rows
+        self.num_frames += [self.shape.num_frames] * num_rows
         rows = slice(first, first + num_rows)
         for layer in self.layers:
             # what nobody has written yet is read, and must be numbers: whoever had the slot may have left none
@@ -115,14 +117,14 @@ class Slots:
 
     def give_back(self, slot: int) -> int:
         """The last row moves into the slot that is left; returns which one it had."""
-        length, last = self.lengths.pop(), len(self.lengths)
+        length, num_frames, last = self.lengths.pop(), self.num_frames.pop(), len(self.lengths)
         if slot != last:
             for layer in self.layers:
                 for cache in (layer.keys, layer.values, layer.queries):
                     cache[slot, :, :length] = cache[last, :, :length]
                 for audio in (layer.audio_keys, layer.audio_values):
                     audio[slot] = audio[last]
-            self.lengths[slot] = length
+            self.lengths[slot], self.num_frames[slot] = length, num_frames
         return last
 
     def scores(self, slot: int, first: int, last: int) -> Tensor:
@@ -132,7 +134,7 @@ class Slots:
         for number, heads in self.heads_of.items():
             layer = self.layers[number]
             queries = layer.queries[slot, :, first:last].float()
-            parts.append(queries @ layer.audio_keys[slot, heads].float().mT)
+            parts.append(queries @ layer.audio_keys[slot, heads, : self.num_frames[slot]].float().mT)
         return torch.cat(parts)
 
     def _grow(self, num_slots: int) -> None:

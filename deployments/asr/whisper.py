@@ -15,6 +15,7 @@ from torch import Tensor
 from deployments.asr.alignment import alignment_heads, first_frames
 from deployments.asr.checkpoints import is_distilled, load_whisper
 from deployments.asr.encoder_cache import EncoderCache
+from deployments.asr.encoding import WindowEncoder
 from deployments.asr.engine import AsrEngineArgs, AsrOutput
 from deployments.asr.languages import PLAIN_PROBABILITY, LanguageDetector
 from deployments.asr.network import WhisperNetwork
@@ -27,7 +28,7 @@ from deployments.asr.writing import DecodedWindow, Writer
 from deployments.decoding.devices import resolve_precision
 from deployments.decoding.memory import budget_of
 from deployments.engines import StepOutput
-from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, Samples, SpeechSegment
+from pipelines.audio_types import AudioChunk, SpeechSegment
 from pipelines.errors import InvalidRequest, ModelUnavailable, UnsupportedLanguage
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, HeardLanguage, RecognizerInfo, Segment
 from pipelines.whisper import TEMPERATURE_LADDER
@@ -53,10 +54,10 @@ class WhisperEngine:
         precision = resolve_precision(args.dtype, device, on_gpu=torch.float16)
         checkpoint = load_whisper(args.source, precision.dtype)
         model = checkpoint.model.eval().to(device)  # type: ignore[arg-type]
-        self._features = checkpoint.features
         self._vocabulary = Vocabulary(checkpoint.tokenizer, model.generation_config)
         self._network = WhisperNetwork(model, precision, alignment_heads(model))
-        self._cache = EncoderCache(args.cache_mb * 1_000_000)
+        cache = EncoderCache(args.cache_mb * 1_000_000)
+        self._encoder = WindowEncoder(checkpoint.features, self._network, cache)
         self.row_bytes = self._network.slot_shape.num_bytes
         self.max_rows = self._affordable_rows(args)
         self._slots = Slots(self._network.slot_shape, min(NUM_SLOTS, self.max_rows or NUM_SLOTS), self.max_rows)
@@ -132,12 +133,12 @@ class WhisperEngine:
         """Encode what waits, and let it join."""
         waiting, self._waiting = self._waiting, []
         encoded: dict[Row, Tensor] = {}
-        kinds: dict[Row, tuple[bool, int, bool]] = {}
+        kinds: dict[Row, tuple[int, ...]] = {}
         failed: dict[Row, Exception] = {}
         for row in waiting:
             with self._failing([row], failed):
-                kinds[row] = self._kind(row)
-                encoded[row], row.lookups = self._cache.encoded(row.chunk.waveform.samples, self._encode)
+                encoded[row], row.lookups = self._encoder.encoded(row.chunk.waveform.samples, row.options.is_draft)
+                kinds[row] = (len(encoded[row]), *self._kind(row))
         # Those who are told as much as each other read it together: no padding, so nothing to mask.
         for _, group in groupby(sorted(encoded, key=kinds.__getitem__), key=kinds.__getitem__):
             rows = list(group)
@@ -157,15 +158,6 @@ class WhisperEngine:
             failed.update(dict.fromkeys(rows, error))
             self._leave([row for row in rows if row in self._aboard])
             self._leaving = [row for row in self._leaving if row not in failed]
-
-    def _encode(self, samples: Samples) -> Tensor:
-        features = self._features(
-            samples,
-            sampling_rate=SAMPLE_RATE_HZ,
-            return_tensors="pt",
-            device=str(self._network.device),
-        ).input_features
-        return self._network.encode(features)[0]
 
     def _kind(self, row: Row) -> tuple[bool, int, bool]:
         language = row.heard.language if row.heard else next(iter(self._vocabulary.language_ids))

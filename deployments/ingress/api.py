@@ -27,7 +27,13 @@ file of 25 MB in base64 is 8.7 MB longer."""
 
 
 def create_api(services: Services) -> FastAPI:
-    app = FastAPI(title="Auricle", version=version("auricle"), description="OpenAI's audio APIs on your own machines.")
+    app = FastAPI(
+        title="Auricle",
+        version=version("auricle"),
+        description="OpenAI's audio APIs on your own machines.",
+        docs_url=None,  # FastAPI's own load scripts from another host
+        redoc_url=None,
+    )
     protected = APIRouter(dependencies=[Depends(require_key(services.api_keys))])
     protected.include_router(models_router(services))
     admission = Admission(services.limits.max_concurrent_requests)

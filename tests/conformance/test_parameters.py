@@ -506,7 +506,7 @@ def test_trp_13_max_completion_tokens_cuts_the_answer(api: Api, clip: Clip) -> N
 
 
 @pytest.mark.also_real
-@pytest.mark.parametrize("name", ["stream_include_usage", "stream_continuous_usage_stats"])
+@pytest.mark.parametrize("name", ["stream_include_usage", "stream_continuous_usage_stats", "stream_include_times"])
 def test_trs_10_stream_options_need_stream(api: Api, quiet: bytes, name: str) -> None:
     assert_refused(api.transcribe(quiet, **{name: "true"}), 400, name)
 

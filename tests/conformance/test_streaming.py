@@ -7,7 +7,7 @@ import pytest
 from openai.types.audio import TranscriptionTextDeltaEvent, TranscriptionTextDoneEvent
 
 from tests.conformance.metrics import RUNNING, total
-from tests.conformance.wire import Api, Stream, error_of
+from tests.conformance.wire import Api, Stream, assert_refused, error_of
 from tests.conftest import ASR_MODEL, Clip, Server
 
 COMMON_KEYS = {"type", "id", "object", "created", "model", "choices"}
@@ -177,6 +177,28 @@ def test_trs_10_continuous_usage(api: Api, long_audio: bytes) -> None:
     written = [usage["completion_tokens"] for usage in counts]
     assert written == sorted(set(written))
     assert written[-1] <= stream.done["usage"]["output_tokens"]
+
+
+@pytest.mark.also_real
+@pytest.mark.parametrize("model", ["whisper-1", "gpt-4o-transcribe"])
+def test_times_in_a_stream_are_those_of_the_whole_answer(api: Api, long_audio: bytes, model: str) -> None:
+    stream = api.stream(long_audio, model=model, stream_include_times="true")
+    fields = {"response_format": "verbose_json", "timestamp_granularities[]": ["word", "segment"]}
+    whole = api.transcribe(long_audio, model="whisper-1", **fields).json()
+    assert "".join(event["delta"] for event in stream.deltas) == stream.done["text"] == whole["text"]
+    spans = [(event["start"], event["end"]) for event in stream.deltas]
+    assert spans == [(segment["start"], segment["end"]) for segment in whole["segments"]]
+    assert [word for event in stream.deltas for word in event["words"]] == whole["words"]
+    assert len(whole["words"]) > 10
+
+
+def test_times_in_a_stream_are_told_where_somebody_asks(stream: Stream) -> None:
+    assert all({"start", "end", "words"}.isdisjoint(event) for event in stream.deltas)
+
+
+def test_speakers_tell_their_times_themselves(api: Api, quiet: bytes) -> None:
+    fields = {"model": "gpt-4o-transcribe-diarize", "response_format": "diarized_json", "stream": "true"}
+    assert_refused(api.transcribe(quiet, stream_include_times="true", **fields), 400, "stream_include_times")
 
 
 @pytest.mark.also_real

@@ -21,7 +21,7 @@ Script = list[dict[str, Any]]
 
 def page_app() -> FastAPI:
     """The page, and what it looks at all the time."""
-    app = FastAPI()
+    app = FastAPI(docs_url=None)
     app.include_router(page_router())
     app.get("/health")(lambda: {"status": "healthy"})
     app.get("/metrics")(lambda: "")

@@ -54,8 +54,9 @@ def test_the_protocol(visit: Visit) -> None:
         expect(page.locator("#partial")).to_have_text("Tw")
         expect(page.locator("#live-state")).to_have_text("Hearing you")
         assert_accessible(page)
-        page.locator("#listen").click()
+        page.locator("#listen").press("Enter")
         expect(page.locator("#listen-text")).to_have_text("Start listening")
+        expect(page.locator("#listen")).to_be_focused()
         assert page.locator("#captions p").all_inner_texts() == ["One.", "Two."]
         expect(page.locator("#save-captions")).to_be_visible()
     transcription = {"model": "whisper", "delay": "low"}
@@ -75,8 +76,10 @@ def test_speakers(visit: Visit) -> None:
 
 def test_what_goes_wrong_is_said_in_the_server_s_words(visit: Visit) -> None:
     failed = {"type": f"{TRANSCRIPTION}.failed", "item_id": "a", "error": {"message": "It was too much."}}
-    with listening(visit, ScriptedRealtime([started("a"), failed])) as page:
+    with listening(visit, ScriptedRealtime([started("a"), delta("a", "One"), failed])) as page:
         expect(page.locator("#live-problem")).to_have_text("It was too much.")
+        expect(page.locator("#captions")).to_have_text("One")
+        expect(page.locator("#partial")).to_be_empty()
 
 
 def test_a_connection_that_ends(visit: Visit) -> None:

@@ -15,6 +15,7 @@ TEXTS = [
     " A sentence that is longer than one line of a subtitle may be, so that it is cut & wrapped.",
     " ",
     " <b> " + 130 * "語" + " well-known 😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀 end",
+    " " + 41 * "a" + " " + 50 * "b",
     " " + 42 * "a" + " " + 43 * "b" + " " + 30 * "c" + " " + 50 * "d",
 ]
 
@@ -53,7 +54,7 @@ def test_subtitles_are_the_server_s(page: Page, function: str, written: Any) -> 
     assert page.evaluate(run, wire) == written(segments, 42)
 
 
-@pytest.mark.parametrize("rate_hz", [24_000, 44_100, 48_000])
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 22_050, 24_000, 44_100, 48_000])
 def test_pcm_of_any_microphone(page: Page, rate_hz: int) -> None:
     sizes, num_crossings, loudest = page.evaluate(SINE, rate_hz)
     assert sizes == 10 * [4_800]

@@ -194,11 +194,24 @@ async def test_long_pauses_part_utterances() -> None:
     assert not any(chunk.offset_s < 3.0 < 5.5 < chunk.end_s for chunk in ear.chunks)
 
 
-async def test_the_last_draft_is_the_answer_where_it_has_heard_all() -> None:
+async def test_the_answer_is_found_while_somebody_pauses() -> None:
     spoken = script(3)
     events, _ = await listen(ear := Ear(spoken), spoken[-1].end_s + 0.9, frames_at_once=1, interval_s=0.3)
     check(events, spoken)
-    assert all(options.is_draft for options in ear.options)
+    *drafts, last = (options.is_draft for options in ear.options)
+    assert all(drafts)
+    assert not last
+    assert ear.chunks[-1].end_s < spoken[-1].end_s + 0.3
+
+
+async def test_who_goes_on_after_a_pause_is_heard_to_the_end() -> None:
+    first = script(4)
+    spoken = [*first, *(Spoken(f" v{number}", 2.5 + number * WORD_S, 2.9 + number * WORD_S) for number in range(4))]
+    events, _ = await listen(ear := Ear(spoken), 5.0, frames_at_once=1)
+    check(events, spoken)
+    assert len({chunk.offset_s for chunk in ear.chunks}) == 1, "a short pause parts nothing"
+    whole = [chunk.end_s for chunk, options in zip(ear.chunks, ear.options, strict=True) if not options.is_draft]
+    assert whole == pytest.approx([first[-1].end_s + 0.2, spoken[-1].end_s + 0.2], abs=0.07)
 
 
 async def test_a_draft_that_is_late_is_given_up() -> None:

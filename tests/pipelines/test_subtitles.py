@@ -60,3 +60,7 @@ def test_a_cue_is_broken_into_lines_between_words() -> None:
     )
     assert lines("北風と太陽が争った", 4) == ["北風と太", "陽が争っ", "た"]
     assert lines("a well-known fact", 10) == ["a", "well-known", "fact"]
+
+
+def test_no_line_ends_with_a_space() -> None:
+    assert lines(f"{'a' * 41} {'b' * 50}", 42) == ["a" * 41, "b" * 42, "b" * 8]

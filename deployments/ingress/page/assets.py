@@ -22,9 +22,9 @@ class Asset:
 def load_assets() -> dict[str, Asset]:
     """By name."""
     directory = files("deployments.ingress.page") / "static"
-    return {file.name: _asset(file.name, file.read_bytes()) for file in directory.iterdir()}
+    return {file.name: new_asset(file.name, file.read_bytes()) for file in directory.iterdir()}
 
 
-def _asset(name: str, content: bytes) -> Asset:
+def new_asset(name: str, content: bytes) -> Asset:
     extension = name[name.rindex(".") :]
     return Asset(content, MEDIA_TYPES[extension], f'"{hashlib.sha256(content).hexdigest()[:32]}"')

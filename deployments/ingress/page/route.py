@@ -1,8 +1,10 @@
-"""GET /: a page for people. It asks this server by the public API alone, and no other host for anything."""
+"""GET /: a page for people. It asks this server by the public API alone, and no other host for anything; nor does
+GET /docs, the reference of that API."""
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from deployments.ingress.page.assets import Asset, load_assets
+from deployments.ingress.page.assets import Asset, load_assets, new_asset
+from deployments.ingress.page.reference import reference_page
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src 'self' blob:; "
@@ -25,6 +27,10 @@ def page_router() -> APIRouter:
     @router.get("/")
     async def page(request: Request) -> Response:
         return _answer(request, index)
+
+    @router.get("/docs")
+    async def reference(request: Request) -> Response:
+        return _answer(request, new_asset("docs.html", reference_page(request.app.openapi()).encode()))
 
     @router.get("/page/{name}")
     async def asset(request: Request, name: str) -> Response:

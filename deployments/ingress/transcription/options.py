@@ -11,14 +11,15 @@ TIMED_FORMATS = frozenset({"verbose_json", "srt", "vtt"})
 
 def to_options(request: TranscriptionRequest, task: Task) -> DecodingOptions:
     hotwords = (request.hotwords,) if request.hotwords else ()
+    has_times = request.response_format in TIMED_FORMATS or request.stream_include_times
     return DecodingOptions(
         task=task,
         language=request.language,
         languages=tuple(request.languages),
         prompt=request.prompt,
         keywords=(*request.keywords, *hotwords),
-        timestamps=request.response_format in TIMED_FORMATS and not request.without_timestamps,
-        word_timestamps="word" in request.timestamp_granularities,
+        timestamps=has_times and not request.without_timestamps,
+        word_timestamps="word" in request.timestamp_granularities or request.stream_include_times,
         cues=CueOptions(request.max_segment_s, request.max_line_width, request.max_line_count),
         timestamp_tokens=not request.without_timestamps,
         temperature=sampled(request.temperature),

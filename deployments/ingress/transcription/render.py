@@ -37,7 +37,7 @@ from deployments.ingress.transcription.schema import (
 )
 from pipelines.languages import language_name
 from pipelines.subtitles import to_srt, to_vtt
-from pipelines.transcript_types import Segment, SpeakerSegment, Task, Token, Transcript
+from pipelines.transcript_types import Segment, SpeakerSegment, Task, Token, Transcript, Word
 from pipelines.transcription_events import TextDelta
 
 AUDIO_TOKENS_PER_S = 50
@@ -84,7 +84,7 @@ def _verbose(transcript: Transcript, request: TranscriptionRequest, task: Task) 
         duration=transcript.info.duration_s,
         text=transcript.text,
         segments=_segments(transcript.segments) if "segment" in granularities else None,
-        words=_words(transcript) if "word" in granularities else None,
+        words=_words(transcript.words) if "word" in granularities else None,
         usage=duration_usage(transcript),
     )
 
@@ -126,10 +126,12 @@ def _segments(segments: Iterable[Segment]) -> list[VerboseSegment]:
     ]
 
 
-def _words(transcript: Transcript) -> list[VerboseWord]:
-    return [
-        VerboseWord(word=word.text, start=round(word.start_s, 3), end=round(word.end_s, 3)) for word in transcript.words
-    ]
+def _words(words: Iterable[Word]) -> list[VerboseWord]:
+    return [VerboseWord(word=word.text, start=round(word.start_s, 3), end=round(word.end_s, 3)) for word in words]
+
+
+def _times(delta: TextDelta) -> dict[str, Any]:
+    return {"start": round(delta.start_s, 3), "end": round(delta.end_s, 3), "words": _words(delta.words)}
 
 
 def duration_usage(transcript: Transcript) -> DurationUsage:
@@ -175,6 +177,7 @@ class StreamRenderer:
             delta=delta.text,
             text=delta.text,
             segment_id=delta.segment_id,
+            **(_times(delta) if self.request.stream_include_times else {}),
             logprobs=logprobs_of(delta.tokens) if self.request.include else None,
             usage=self._completion_usage(0, self.num_deltas_tokens) if with_usage else None,
         )

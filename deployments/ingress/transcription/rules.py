@@ -97,13 +97,15 @@ def _check_response_format(request: TranscriptionRequest, supported: frozenset[R
 def _check_stream(request: TranscriptionRequest) -> None:
     if request.stream and request.response_format not in STREAMED_FORMATS:
         raise InvalidRequest(f"response_format '{request.response_format}' cannot be streamed.", "stream")
-    for name in ("stream_include_usage", "stream_continuous_usage_stats"):
+    for name in ("stream_include_usage", "stream_continuous_usage_stats", "stream_include_times"):
         if getattr(request, name) and not request.stream:
             raise InvalidRequest(f"{name} needs stream=true.", name)
     if request.stream_continuous_usage_stats and not request.stream_include_usage:
         raise InvalidRequest(
             "stream_continuous_usage_stats needs stream_include_usage=true.", "stream_continuous_usage_stats"
         )
+    if request.stream_include_times and request.response_format == "diarized_json":
+        raise InvalidRequest("Segments of 'diarized_json' tell their times themselves.", "stream_include_times")
 
 
 def _check_beam_search(request: TranscriptionRequest) -> None:

@@ -71,6 +71,7 @@ class TranscriptionRequest(BaseModel):
     length_penalty: float = Field(default=1.0, allow_inf_nan=False)
     stream_include_usage: bool = False
     stream_continuous_usage_stats: bool = False
+    stream_include_times: bool = False
     hotwords: str = ""
     to_language: str | None = None
     without_timestamps: bool = False
@@ -217,6 +218,9 @@ class TextDeltaEvent(StreamEvent):
     delta: str
     text: str
     segment_id: str | None = None
+    start: float | None = None
+    end: float | None = None
+    words: list[VerboseWord] | None = None
     logprobs: list[Logprob] | None = None
     usage: CompletionUsage | None = None
 

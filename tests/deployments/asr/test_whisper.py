@@ -537,13 +537,13 @@ def test_an_answer_that_is_no_number_fails_alone(
 ) -> None:
     request = (chunk_of(speech["en-00"]), DecodingOptions())
     expected = alone(engine, request)
-    encode = engine._encode
+    encode = engine._encoder.encoded
 
-    def broken(samples: Samples) -> torch.Tensor:
-        encoded = encode(samples)
+    def broken(samples: Samples, is_draft: bool) -> torch.Tensor:
+        encoded = encode(samples, is_draft)
         return encoded * torch.nan if len(samples) == len(speech["en-01"]) else encoded
 
-    monkeypatch.setattr(engine, "_encode", broken)
+    monkeypatch.setattr(engine._encoder, "encoded", broken)
     engine.add("1", chunk_of(speech["en-01"]), DecodingOptions(language="en"))
     engine.add("0", *request)
     answers: dict[str, Any] = {}

@@ -82,7 +82,8 @@ async function ask(question) {
 
 function setAsking(isAsking) {
   if (isAsking) byId("ask-problem").textContent = "";
-  if (document.activeElement === byId("stop")) byId("question").focus();
+  // neither is there afterwards, or can be pressed
+  if ([byId("stop"), byId("send")].includes(document.activeElement)) byId("question").focus();
   byId("stop").hidden = !isAsking;
   refreshAsking();
 }

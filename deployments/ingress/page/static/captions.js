@@ -37,9 +37,8 @@ export function finish(item, text) {
 }
 
 // As far as it was heard: the rest will not come.
-export function finishPartials() {
-  for (const [item, { textContent }] of [...partials]) finish(item, textContent);
-}
+export const finishPartial = (item) => finish(item, partials.get(item)?.textContent ?? "");
+export const finishPartials = () => [...partials.keys()].forEach(finishPartial);
 
 export function addSpeaker({ item_id, speaker, text }) {
   withSpeakers.add(item_id);

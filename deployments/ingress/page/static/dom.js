@@ -13,6 +13,18 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
+// What is disabled loses the focus, and gets it back here where nobody else has it by then.
+export async function whileDisabled(button, work) {
+  const hadFocus = document.activeElement === button;
+  button.disabled = true;
+  try {
+    await work();
+  } finally {
+    button.disabled = false;
+    if (hadFocus && [document.body, button].includes(document.activeElement)) button.focus();
+  }
+}
+
 export function formatTime(seconds) {
   const whole = Math.floor(seconds);
   const hours = Math.floor(whole / 3600);

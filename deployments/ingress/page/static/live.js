@@ -1,7 +1,7 @@
 // The card of live captions: the microphone to /v1/realtime, captions back.
 
-import { addDelta, addSpeaker, captionsText, clearCaptions, finish, finishPartials } from "./captions.js";
-import { byId, save } from "./dom.js";
+import { addDelta, addSpeaker, captionsText, clearCaptions, finish, finishPartial, finishPartials } from "./captions.js";
+import { byId, save, whileDisabled } from "./dom.js";
 import { listen } from "./microphone.js";
 import { chosenLanguage, chosenModel } from "./models.js";
 import { askForSecret, Realtime, sessionOf } from "./realtime.js";
@@ -15,7 +15,7 @@ const EVENTS = {
   [`${TRANSCRIPTION}.delta`]: ({ item_id, delta }) => addDelta(item_id, delta),
   [`${TRANSCRIPTION}.completed`]: ({ item_id, transcript }) => finish(item_id, transcript),
   [`${TRANSCRIPTION}.failed`]: ({ item_id, error }) => {
-    finish(item_id, "");
+    finishPartial(item_id);
     complain(error.message);
   },
   [`${TRANSCRIPTION}.segment`]: addSpeaker,
@@ -30,21 +30,19 @@ let stop = null; // while it listens
 let isEnding = false; // and only the last words are waited for
 
 export function startLive() {
-  byId("listen").addEventListener("click", () => (stop ? stop() : start()));
+  byId("listen").addEventListener("click", () => whileDisabled(byId("listen"), stop ?? start));
   byId("save-captions").addEventListener("click", () => save("captions.txt", `${captionsText()}\n`));
 }
 
 async function start() {
   complain("");
   say("Asking the server");
-  byId("listen").disabled = true;
   try {
     await open(sessionOf({ model: chosenModel(), language: chosenLanguage() }));
   } catch (error) {
     say("");
     complain(error.message);
   }
-  byId("listen").disabled = false;
 }
 
 async function open(session) {
@@ -60,7 +58,8 @@ async function open(session) {
     silence();
     throw error;
   }
-  realtime.addEventListener("end", ({ detail: isWhole }) => {
+  const ended = new Promise((resolve) => realtime.addEventListener("end", resolve));
+  ended.then(({ detail: isWhole }) => {
     silence();
     finishPartials();
     showStopped();
@@ -70,8 +69,8 @@ async function open(session) {
     silence();
     isEnding = true;
     say("Waiting for the last words");
-    byId("listen").disabled = true;
     realtime.end();
+    return ended;
   });
 }
 
@@ -87,7 +86,6 @@ function showListening(end) {
 
 function showStopped() {
   stop = null;
-  byId("listen").disabled = false;
   byId("listen").classList.remove("active");
   byId("listen-text").textContent = "Start listening";
   byId("captions-box").hidden = byId("save-captions").hidden = !captionsText();

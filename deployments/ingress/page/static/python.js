@@ -4,43 +4,40 @@ import { hasKey } from "./key.js";
 
 const BASE64 = "from base64 import b64encode\n";
 
-// What the SDK does not know of translations, but sends as it is.
-const UNKNOWN = ["language", "timestamp_granularities"];
+// What the SDK does not know, of translations or of all, but sends as it is.
+const UNKNOWN = { translations: ["language"], transcriptions: ["stream_include_times"] };
 
 const RUNS = {
   text: ['    if event.type == "transcript.text.delta":', '        print(event.delta, end="", flush=True)'],
   speakers: ['    if event.type == "transcript.text.segment":', "        print(event.speaker, event.text)"],
 };
 
-export function pythonOfForms(requests) {
-  // The SDK streams no translations.
-  const told = requests.filter(({ path, fields }) => !(isTranslation(path) && isStreamed(fields)));
-  return [head(), ...told.map(callOf)].join("\n\n");
+export function pythonOfForm({ path, fields }) {
+  return `${head()}\n\n${callOf(path.split("/").at(-1), fields)}`;
 }
 
-const isTranslation = (path) => path.endsWith("translations");
-const isStreamed = (fields) => fields.some(([name]) => name === "stream");
-
-function callOf({ path, fields }) {
-  const call = `client.audio.${path.split("/").at(-1)}.create(${block(argumentsOf(path, fields))})`;
-  if (!isStreamed(fields)) return `answer = ${call}\nprint(answer.text)`;
+function callOf(kind, fields) {
+  const call = (told) => `client.audio.${kind}.create(${block(argumentsOf(UNKNOWN[kind], told))})`;
+  if (kind === "translations") return `answer = ${call(fields.filter(isPlain))}\nprint(answer.text)`;
   const isTalk = fields.some(([, value]) => value === "diarized_json");
-  return [`stream = ${call}`, "for event in stream:", ...RUNS[isTalk ? "speakers" : "text"]].join("\n");
+  return [`stream = ${call(fields)}`, "for event in stream:", ...RUNS[isTalk ? "speakers" : "text"]].join("\n");
 }
 
-function argumentsOf(path, fields) {
+// The SDK streams no translations.
+const isPlain = ([name]) => !name.startsWith("stream");
+
+function argumentsOf(unknown, fields) {
   const lists = new Map();
   for (const [name, value] of fields) lists.set(name, [...(lists.get(name) ?? []), value]);
   const told = [...lists].map(([name, values]) => [name.replace("[]", ""), valueOf(name, values)]);
-  if (!isTranslation(path)) return told.map(([name, value]) => `${name}=${value}`);
-  const [own, more] = [false, true].map((isMore) => told.filter(([name]) => UNKNOWN.includes(name) === isMore));
+  const [own, more] = [false, true].map((isMore) => told.filter(([name]) => unknown.includes(name) === isMore));
   const extra = more.map(([name, value]) => `${text(name)}: ${value}`).join(", ");
   return [...own.map(([name, value]) => `${name}=${value}`), ...(extra ? [`extra_body={${extra}}`] : [])];
 }
 
 function valueOf(name, values) {
   if (name === "file") return `open(${text(values[0].name)}, "rb")`;
-  if (name === "stream") return "True";
+  if (name.startsWith("stream")) return "True";
   return name.endsWith("[]") ? `[${values.map(text).join(", ")}]` : text(values[0]);
 }
 

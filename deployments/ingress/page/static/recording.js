@@ -5,11 +5,11 @@ import { byId, formatBytes } from "./dom.js";
 import { chosenLanguage, chosenModel, wantsTranslation } from "./models.js";
 import { loadPlayer, startPlayer } from "./player.js";
 import { allowSaving, startSaving } from "./saving.js";
-import { showRequests } from "./snippets.js";
+import { showRequest } from "./snippets.js";
 import { startSources } from "./sources.js";
 import { clearTimeline, drawTimeline, movePlayhead } from "./timeline.js";
 import { addLines, clearTranscript, showTime, startTranscript } from "./transcript.js";
-import { requestsOf, transcribe } from "./transcribe.js";
+import { requestOf, transcribe } from "./transcribe.js";
 import { newVoices } from "./voices.js";
 
 let file = null;
@@ -59,13 +59,12 @@ async function run() {
 async function workOn(job, signal) {
   const startedAt = Date.now();
   setWorking(true);
-  showRequests(requestsOf(job));
+  showRequest(requestOf(job));
   try {
     answer = await transcribe(job, signal, watch(job.model));
     showAnswer((Date.now() - startedAt) / 1000);
   } catch (error) {
     if (signal !== work.signal) return; // another one has begun
-    if (answer) showAnswer(0); // without its times
     fail(isCancelled(error) ? "" : error.message);
   }
   setWorking(false);
@@ -105,10 +104,6 @@ function watch(model) {
       byId("transcript").hidden = false;
       addLines([segment], voiceOf);
     },
-    onText: (found) => {
-      answer = found;
-      byId("stage").textContent = "Finding when each word was said";
-    },
   };
 }
 
@@ -125,7 +120,7 @@ function showSent(share) {
 function showAnswer(seconds) {
   const { text, segments, words } = answer;
   byId("stage").textContent = text.trim() ? `Done in ${seconds.toFixed(1)} s.` : "No speech was heard.";
-  if (segments?.length) {
+  if (segments.length) {
     clearTranscript();
     addLines(segments, voiceOf, words);
     byId("streamed").hidden = true;
@@ -134,7 +129,7 @@ function showAnswer(seconds) {
   } else {
     byId("streamed").textContent = text;
   }
-  if (segments?.some(({ speaker }) => speaker)) drawTimeline(segments, voiceOf);
+  if (segments.some(({ speaker }) => speaker)) drawTimeline(segments, voiceOf);
   byId("downloads").hidden = !text.trim();
   allowSaving(answer);
 }

@@ -26,7 +26,7 @@ export function startSaving(current) {
 }
 
 export function allowSaving(answer) {
-  for (const button of buttons()) button.disabled = NEED_TIMES.includes(button.dataset.save) && !answer.segments;
+  for (const button of buttons()) button.disabled = NEED_TIMES.includes(button.dataset.save) && !answer.segments.length;
 }
 
 const buttons = () => document.querySelectorAll("[data-save]");

@@ -3,7 +3,7 @@
 import { offerCopy } from "./copying.js";
 import { curlOfChat, curlOfForm, curlOfSession } from "./curl.js";
 import { byId } from "./dom.js";
-import { pythonOfChat, pythonOfForms, pythonOfSession } from "./python.js";
+import { pythonOfChat, pythonOfForm, pythonOfSession } from "./python.js";
 
 export function startSnippets() {
   for (const button of document.querySelectorAll("[data-copy]")) {
@@ -11,8 +11,8 @@ export function startSnippets() {
   }
 }
 
-export function showRequests(requests) {
-  show(requests.map(curlOfForm).join("\n\n"), pythonOfForms(requests));
+export function showRequest(request) {
+  show(curlOfForm(request), pythonOfForm(request));
 }
 
 // `file` is what its audio parts are made of.

@@ -1,6 +1,6 @@
 // Where recordings come from: a file that is chosen or dropped, and the microphone.
 
-import { byId, formatTime } from "./dom.js";
+import { byId, formatTime, whileDisabled } from "./dom.js";
 import { record } from "./recorder.js";
 
 // `take` gets every file.
@@ -36,9 +36,8 @@ function startDropping(take) {
 function startMicrophone(take) {
   let finish = null;
   const button = byId("record");
-  button.addEventListener("click", async () => {
+  const turn = async () => {
     byId("problem").textContent = "";
-    button.disabled = true; // while the browser asks
     try {
       if (finish) {
         const file = await finish();
@@ -48,8 +47,8 @@ function startMicrophone(take) {
     } catch (error) {
       byId("problem").textContent = error.message;
     }
-    button.disabled = false;
-  });
+  };
+  button.addEventListener("click", () => whileDisabled(button, turn)); // the browser may ask first
 }
 
 function showClock(finish) {

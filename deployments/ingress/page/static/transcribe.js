@@ -1,54 +1,52 @@
-// A recording to text: first as it is heard, then with the time of every word where the model tells it.
+// A recording to text, as it is heard: with the time of every word, or with who says what.
 
 import { ApiError, postForm } from "./api.js";
 import { EventReader } from "./sse.js";
 
 const CUT_OFF = "The server's answer ended before the transcript was whole.";
-const TIMES = [
-  ["response_format", "verbose_json"],
-  ["timestamp_granularities[]", "word"],
-  ["timestamp_granularities[]", "segment"],
-];
 const SPEAKERS = [
   ["response_format", "diarized_json"],
   ["chunking_strategy", "auto"],
+  ["stream", "true"],
+];
+const TIMES = [
+  ["stream", "true"],
+  ["stream_include_times", "true"],
 ];
 
-// The requests that a job takes, in turn.
-export function requestsOf({ file, model, language, translate }) {
+export function requestOf({ file, model, language, translate }) {
   const path = translate ? "/v1/audio/translations" : "/v1/audio/transcriptions";
   const common = [["file", file], ["model", model.id], ...(language ? [["language", language]] : [])];
-  if (model.family === "diarize") return [{ path, fields: [...common, ...SPEAKERS, ["stream", "true"]] }];
-  const text = { path, fields: [...common, ["stream", "true"]] };
-  return model.family === "whisper" ? [text, { path, fields: [...common, ...TIMES] }] : [text];
+  return { path, fields: [...common, ...(model.family === "diarize" ? SPEAKERS : TIMES)] };
 }
 
-// `watch`: onSent(share), onDelta(text), onSegment(segment), onText(answer) when only times are missing.
-export async function transcribe(job, signal, watch) {
-  const [streamed, timed] = requestsOf(job);
-  const answer = await stream(streamed, signal, watch);
-  if (!timed) return answer;
-  watch.onText(answer);
-  return JSON.parse(await postForm(timed.path, timed.fields, { signal }));
-}
-
-async function stream({ path, fields }, signal, { onSent, onDelta, onSegment }) {
+// `watch`: onSent(share), onDelta(text), onSegment(segment) of a speaker.
+export async function transcribe(job, signal, { onSent, onDelta, onSegment }) {
+  const { path, fields } = requestOf(job);
   const reader = new EventReader();
-  const segments = [];
+  const answer = { text: null, segments: [], words: [] };
   let read = 0;
-  let text = null;
   const take = (body) => {
     const fresh = body.slice(read);
     read = body.length;
     for (const event of reader.read(fresh)) {
-      if (event.type === "transcript.text.delta") onDelta(event.delta);
-      if (event.type === "transcript.text.done") text = event.text;
-      if (event.type === "transcript.text.segment") onSegment(segments[segments.push(segmentOf(event)) - 1]);
+      if (event.type === "transcript.text.delta") {
+        onDelta(event.delta);
+        addTimes(answer, event);
+      }
+      if (event.type === "transcript.text.done") answer.text = event.text;
+      if (event.type === "transcript.text.segment") onSegment(answer.segments[answer.segments.push(segmentOf(event)) - 1]);
     }
   };
   take(await postForm(path, fields, { signal, onSent, onText: take }));
-  if (text === null) throw new ApiError(CUT_OFF);
-  return segments.length ? { text, segments } : { text };
+  if (answer.text === null) throw new ApiError(CUT_OFF);
+  return answer;
+}
+
+function addTimes({ segments, words }, { start, end, delta, words: told }) {
+  if (!told) return; // a speaker's segment tells them
+  segments.push({ id: segments.length, start, end, text: delta });
+  words.push(...told);
 }
 
 // The event is also a chunk in another form, which nobody wants to save.
