@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from deployments.asr.engine import ENGINES as ASR_ENGINES
-from deployments.asr.engine import Timestamps
+from deployments.asr.engine import CudaGraphs, Timestamps
 from deployments.chat.engine import ENGINES as CHAT_ENGINES
 from deployments.diarization.engine import ENGINES as DIARIZATION_ENGINES
 from deployments.engines import check_engine
@@ -141,6 +141,15 @@ class SpeechModelConfig(_ModelConfig):
     """Of each replica, for what the encoder made of windows, and an eighth as much beside it for what was heard in
     them: the same audio sent again skips the encoder, asked for in the same way the decoder as well, and gets the same
     answer. 0 keeps nothing."""
+    cuda_graphs: CudaGraphs = "auto"
+    """On a GPU the decoder's steps are recorded as CUDA graphs, and each of them held against a plain step when it is;
+    if one fails, the log says so, and none is used. `off` records nothing."""
+
+    @field_validator("cuda_graphs", mode="before")
+    @classmethod
+    def _off_in_yaml(cls, cuda_graphs: Any) -> Any:
+        """There `off` is false."""
+        return "off" if cuda_graphs is False else cuda_graphs
 
     @model_validator(mode="before")
     @classmethod

@@ -57,14 +57,14 @@ def align(scores: Tensor, tokens: Sequence[Token], frames: NDArray[np.int64], fi
     Args:
         scores: float32 (alignment heads, tokens + 1, encoder frames), before softmax: of the tokens that were read
             while these were looked for, and of the last of these, which looked for what follows. Where that is
-            missing, the last word lasts as long as `frames`.
+            missing, the last word lasts as long as `frames`. A GPU is waited for here.
         frames: those that may belong to the text, in order. Silence between them is left out, so that no word is
             stretched over it.
     """
     words = split_words(tokens)
     if not words or not len(frames):
         return []
-    attention = scores.softmax(dim=-1)[:, : len(tokens) + 1, torch.from_numpy(frames)]
+    attention = scores.cpu().softmax(dim=-1)[:, : len(tokens) + 1, torch.from_numpy(frames)]
     starts = [*first_frames(-smooth(attention, filter_width).numpy()), len(frames)]
     for word in words:
         first, after = starts[word.first], max(starts[min(word.spoken, len(starts) - 1)], starts[word.first] + 1)

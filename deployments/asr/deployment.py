@@ -49,6 +49,7 @@ class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
             max_bytes=assigned_bytes(model.max_memory_gb, device),
             timestamps=model.timestamps,
             cache_mb=model.cache_mb,
+            cuda_graphs=model.cuda_graphs,
         )
         engine: AsrEngine = load_engine(model.engine, ENGINES)(args)
         self._start(engine, model.source, started_at_s, args.device, is_serial=args.device == "cpu")

@@ -1,13 +1,15 @@
 """What the encoder made of windows that were heard before: the same file again, a request that is sent once more."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from torch import Tensor
 
 from pipelines.audio_types import Samples
 from pipelines.transcript_types import Lookup
+
+Encode = Callable[[Sequence[Samples]], Sequence[Tensor]]
 
 
 class EncoderCache:
@@ -21,18 +23,25 @@ class EncoderCache:
         self._num_bytes = 0
         self._encoded: OrderedDict[bytes, Tensor] = OrderedDict()
 
-    def encoded(self, samples: Samples, encode: Callable[[Samples], Tensor]) -> tuple[Tensor, tuple[Lookup, ...]]:
-        """What `encode` gives for them, now or earlier; and which it was, where anything is kept."""
+    def encoded(self, windows: Sequence[Samples], encode: Encode) -> list[tuple[Tensor, tuple[Lookup, ...]]]:
+        """What `encode` gives for each of them, now or earlier; and which it was, where anything is kept."""
         if not self._max_bytes:
-            return encode(samples), ()
-        key = blake2b(samples.tobytes(), digest_size=16).digest()
-        if key in self._encoded:
-            self._encoded.move_to_end(key)
-            return self._encoded[key], (Lookup("encoder", is_hit=True),)
-        made = encode(samples)
-        self._encoded[key] = made
-        self._num_bytes += made.nbytes
+            return [(one, ()) for one in encode(windows)]
+        keys = [blake2b(samples.tobytes(), digest_size=16).digest() for samples in windows]
+        unknown = {key: samples for key, samples in zip(keys, windows, strict=True) if key not in self._encoded}
+        made = dict(zip(unknown, encode(list(unknown.values())), strict=True)) if unknown else {}
+        found = [(made[key] if key in made else self._encoded[key]) for key in keys]
+        for key, encoded in zip(keys, found, strict=True):
+            self._keep(key, encoded)
+        return [
+            (encoded, (Lookup("encoder", is_hit=key not in made),)) for key, encoded in zip(keys, found, strict=True)
+        ]
+
+    def _keep(self, key: bytes, encoded: Tensor) -> None:
+        if key not in self._encoded:
+            self._num_bytes += encoded.nbytes
+        self._encoded[key] = encoded
+        self._encoded.move_to_end(key)
         while self._num_bytes > self._max_bytes:
             _, oldest = self._encoded.popitem(last=False)
             self._num_bytes -= oldest.nbytes
-        return made, (Lookup("encoder", is_hit=False),)

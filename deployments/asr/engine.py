@@ -14,16 +14,19 @@ ENGINES = {"transformers": "deployments.asr.whisper:WhisperEngine"}
 
 AsrOutput = StepOutput[ChunkTranscript | AudioServerError]
 Timestamps = Literal["attention", "tokens"]
+CudaGraphs = Literal["auto", "off"]
 
 
 @dataclass(frozen=True, slots=True)
 class AsrEngineArgs(EngineArgs):
     """timestamps: from what times are told, the decoder's attention or timestamp tokens that it writes.
     cache_mb: for what the encoder made of windows, should they come again; 0 keeps nothing.
+    cuda_graphs: whether steps of the decoder are recorded on a GPU.
     """
 
     timestamps: Timestamps = "attention"
     cache_mb: int = 0
+    cuda_graphs: CudaGraphs = "auto"
 
 
 class AsrEngine(Protocol):

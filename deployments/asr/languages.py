@@ -10,6 +10,7 @@ from deployments.asr.network import WhisperNetwork
 from deployments.asr.row import Row
 from deployments.asr.slots import Slots
 from deployments.asr.vocabulary import Vocabulary
+from deployments.decoding.devices import put
 from pipelines.transcript_types import HeardLanguage, LanguageChange
 
 PLAIN_PROBABILITY = 0.95
@@ -38,7 +39,8 @@ class LanguageDetector:
         self._network = network
         self._slots = slots
         self._start = vocabulary.start_of_transcript
-        self._ids = vocabulary.language_ids
+        self._token_ids = put(list(vocabulary.language_ids.values()), network.device, torch.int64)
+        self._places = {language: place for place, language in enumerate(vocabulary.language_ids)}
 
     def detect(self, rows: Sequence[Row], slots: slice) -> list[HeardLanguage]:
         """Of whole windows; rows that are unsure get their neighbour's."""
@@ -69,11 +71,11 @@ class LanguageDetector:
         return found
 
     def _logits(self, slots: slice, frames: slice | None = None) -> Tensor:
-        """(rows, vocabulary)"""
+        """(rows, languages), on the CPU"""
         start = torch.full((slots.stop - slots.start, 1), self._start, device=self._network.device)
         logits = self._network.logits(self._network.read(start, self._slots, slots, frames)[:, 0])
         self._slots.rewind(slots)
-        return logits
+        return logits.index_select(1, self._token_ids).cpu()
 
     def _best(self, row: Row, logits: Tensor) -> HeardLanguage:
         candidates = self._candidates(row)
@@ -82,10 +84,10 @@ class LanguageDetector:
         return HeardLanguage(candidates[best], float(probabilities[best]))
 
     def _probabilities(self, candidates: list[str], logits: Tensor) -> Tensor:
-        return logits[[self._ids[language] for language in candidates]].softmax(dim=-1)
+        return logits[[self._places[language] for language in candidates]].softmax(dim=-1)
 
     def _candidates(self, row: Row) -> list[str]:
-        return [language for language in row.options.languages if language in self._ids] or list(self._ids)
+        return [language for language in row.options.languages if language in self._places] or list(self._places)
 
 
 def _cuts_s(row: Row) -> list[float]:

@@ -12,7 +12,7 @@ from torch.nn.functional import conv1d, gelu, layer_norm, scaled_dot_product_att
 from transformers import WhisperForConditionalGeneration
 
 from deployments.asr.slots import Head, Slots, SlotShape
-from deployments.decoding.devices import Precision
+from deployments.decoding.devices import Precision, put
 from deployments.decoding.linear import ROWS_AT_ONCE, linear, output
 from pipelines.audio_types import MAX_CHUNK_S
 
@@ -95,24 +95,27 @@ class DecoderLayer:
         x = x + self._out(_joined(said, x))
         (query,) = self._audio_query(self._audio_norm(x))
         if number in slots.heads_of:
-            step.write(cache.queries, query[:, slots.heads_of[number]])
+            step.write(cache.queries, query.index_select(1, slots.heads_of[number]))
         audio_keys, audio_values = (part[step.rows, :, step.frames] for part in (cache.audio_keys, cache.audio_values))
         heard = attend(query, audio_keys, audio_values, step.audio_mask)
         return self._perceptron(x + self._audio_out(_joined(heard, x)))
 
 
 class Step:
-    """Where the rows of a step stand: `num_new` tokens for each of neighbouring slots."""
+    """Where the rows of a step stand: some tokens for each of neighbouring slots.
 
-    def __init__(self, slots: Slots, rows: slice, num_new: int, frames: slice | None) -> None:
-        lengths, device = slots.lengths[rows], slots.shape.device
-        self.rows, self.frames = rows, frames or slice(max(slots.num_frames[rows]))
+    Args:
+        places: (rows, new tokens), each one's position.
+        num_read: positions that are read, beyond all of `places`.
+        frames: those of the encoder that may be looked at, if not all that the rows have.
+    """
+
+    def __init__(self, slots: Slots, rows: slice, places: Tensor, num_read: int, frames: slice | None = None) -> None:
+        self.rows, self.places, self.num_read = rows, places, num_read
+        self.frames = frames or slice(max(slots.num_frames[rows], default=slots.shape.num_frames))
         self.audio_mask = None if frames else _audio_mask(slots, rows)
-        num_blocks = ceil((max(lengths) + num_new) / POSITIONS_AT_ONCE)
-        self.num_read = min(num_blocks * POSITIONS_AT_ONCE, slots.shape.num_positions)
-        self.places = torch.tensor(lengths, device=device)[:, None] + torch.arange(num_new, device=device)
-        """(rows, num_new): each token's position."""
-        hidden = torch.arange(self.num_read, device=device) > self.places[..., None]
+        device = slots.shape.device
+        hidden = torch.arange(num_read, device=device) > places[..., None]
         nothing = torch.zeros(hidden.shape, dtype=slots.shape.dtype, device=device)
         self.mask = nothing.masked_fill_(hidden, -torch.inf)[:, None]
         """(rows, 1, num_new, num_read): what is added to scores, so that nobody looks ahead or at others' leavings."""
@@ -202,18 +205,28 @@ class WhisperNetwork:
         Returns:
             (rows, tokens, width), for `logits`.
         """
-        num_new = token_ids.shape[1]
-        step = Step(slots, rows, num_new, frames)
+        num_new, lengths = token_ids.shape[1], slots.lengths[rows]
+        places = put([list(range(length, length + num_new)) for length in lengths], self.device)
+        step = Step(slots, rows, places, num_read(slots, max(lengths) + num_new), frames)
+        hidden = self.read_step(token_ids, slots, step)
+        slots.advance(rows, num_new)
+        return hidden
+
+    def read_step(self, token_ids: Tensor, slots: Slots, step: Step) -> Tensor:
+        """The same where the step says, without anything that a CUDA graph cannot hold: `slots.lengths` stay."""
         x = self._embeddings[token_ids] + self._positions[step.places]
         for number, layer in enumerate(self._decoder_layers):
             x = layer(x, number, slots, step)
-        for slot in range(rows.start, rows.stop):
-            slots.lengths[slot] += num_new
         return self._decoder_norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, width) to float32 (…, vocabulary)."""
         return self._logits(hidden).float()
+
+
+def num_read(slots: Slots, length: int) -> int:
+    """Positions that are read where the longest row has so many."""
+    return min(ceil(length / POSITIONS_AT_ONCE) * POSITIONS_AT_ONCE, slots.shape.num_positions)
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -1,6 +1,7 @@
 """One request aboard a Whisper engine: a chunk, which is one window of Whisper's, and the attempts to decode it."""
 
 import random
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -53,6 +54,7 @@ class Row:
     heard: HeardLanguage | None
     attempt: Attempt
     attempt_seed: int = 0
+    added_at_s: float = field(default_factory=time.monotonic)
     prefix: list[int] = field(default_factory=list)
     no_speech_prob: float = 0.0
     failed_attempts: list[Attempt] = field(default_factory=list)

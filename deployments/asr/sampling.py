@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deployments.asr.vocabulary import Vocabulary
+from deployments.decoding.devices import put
 from deployments.decoding.sampling import Sampler
 from pipelines.transcript_types import DecodingOptions
 
@@ -38,10 +39,10 @@ class TokenChooser:
     ) -> None:
         self._vocabulary = vocabulary
         self._sampler = Sampler(rows, num_tokens, vocabulary.end_of_text, device)
-        self._suppressed = torch.tensor(vocabulary.suppressed, dtype=torch.int64, device=device)
-        self._suppressed_at_begin = torch.tensor(vocabulary.suppressed_at_begin, dtype=torch.int64, device=device)
+        self._suppressed = put(vocabulary.suppressed, device, torch.int64)
+        self._suppressed_at_begin = put(vocabulary.suppressed_at_begin, device, torch.int64)
         begins = [place for place, row in enumerate(rows) if not row.written]
-        self._begins = torch.tensor(begins, dtype=torch.int64, device=device)
+        self._begins = put(begins, device, torch.int64)
         is_timed = any(row.is_timed for row in rows)
         self._timestamps = TimestampRules(vocabulary, rows, num_tokens, device) if is_timed else None
 
@@ -87,7 +88,7 @@ class TimestampRules:
         latest = [max((token for token in row.written if token >= begin), default=begin - 1) for row in rows]
 
         def column(values: Sequence[bool | int]) -> Tensor:
-            return torch.tensor(values, device=device)[:, None]
+            return put(values, device)[:, None]
 
         self._is_timed = column([row.is_timed for row in rows])
         self._is_first = column([not row.written for row in rows])

@@ -6,6 +6,8 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from deployments.decoding.devices import put
+
 Head = tuple[int, int]
 """A decoder's layer, and a head of its cross-attention."""
 
@@ -37,10 +39,10 @@ class SlotShape:
         return self.head_width * (written + heads * self.num_frames * self.audio_dtype.itemsize)
 
     @property
-    def heads_of(self) -> dict[int, list[int]]:
+    def heads_of(self) -> dict[int, Tensor]:
         """Alignment heads by layer."""
         by_layer = groupby(sorted(self.alignment_heads), key=lambda head: head[0])
-        return {layer: [head for _, head in heads] for layer, heads in by_layer}
+        return {layer: put([head for _, head in heads], self.device) for layer, heads in by_layer}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,10 @@ class Slots:
             layer.values[rows].zero_()
         return rows
 
+    def advance(self, rows: slice, num_tokens: int) -> None:
+        """They have read so many more."""
+        self.lengths[rows] = [length + num_tokens for length in self.lengths[rows]]
+
     def rewind(self, rows: slice) -> None:
         """They begin to read anew; what they look at stays."""
         self.lengths[rows] = [0] * (rows.stop - rows.start)
@@ -134,7 +140,7 @@ class Slots:
         for number, heads in self.heads_of.items():
             layer = self.layers[number]
             queries = layer.queries[slot, :, first:last].float()
-            parts.append(queries @ layer.audio_keys[slot, heads, : self.num_frames[slot]].float().mT)
+            parts.append(queries @ layer.audio_keys[slot, :, : self.num_frames[slot]].index_select(0, heads).float().mT)
         return torch.cat(parts)
 
     def _grow(self, num_slots: int) -> None:

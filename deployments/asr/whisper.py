@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from math import isfinite
 
@@ -14,18 +15,18 @@ from torch import Tensor
 
 from deployments.asr.alignment import alignment_heads, first_frames
 from deployments.asr.checkpoints import is_distilled, load_whisper
-from deployments.asr.encoder_cache import EncoderCache
-from deployments.asr.encoding import WindowEncoder
 from deployments.asr.engine import AsrEngineArgs, AsrOutput
+from deployments.asr.hearing import Ear
 from deployments.asr.languages import PLAIN_PROBABILITY, LanguageDetector
 from deployments.asr.network import WhisperNetwork
 from deployments.asr.review import Reviewer
 from deployments.asr.row import Attempt, Row
 from deployments.asr.sampling import TokenChooser
 from deployments.asr.slots import Slots
+from deployments.asr.steps import GraphRecorder, PlainStep, RecordedStep
 from deployments.asr.vocabulary import TASKS, Vocabulary
 from deployments.asr.writing import DecodedWindow, Writer
-from deployments.decoding.devices import resolve_precision
+from deployments.decoding.devices import put, resolve_precision
 from deployments.decoding.memory import budget_of
 from deployments.engines import StepOutput
 from pipelines.audio_types import AudioChunk, SpeechSegment
@@ -56,12 +57,16 @@ class WhisperEngine:
         model = checkpoint.model.eval().to(device)  # type: ignore[arg-type]
         self._vocabulary = Vocabulary(checkpoint.tokenizer, model.generation_config)
         self._network = WhisperNetwork(model, precision, alignment_heads(model))
-        cache = EncoderCache(args.cache_mb * 1_000_000)
-        self._encoder = WindowEncoder(checkpoint.features, self._network, cache)
+        self._ear = Ear(self._network, checkpoint.features, args.cache_mb)
         self.row_bytes = self._network.slot_shape.num_bytes
         self.max_rows = self._affordable_rows(args)
         self._slots = Slots(self._network.slot_shape, min(NUM_SLOTS, self.max_rows or NUM_SLOTS), self.max_rows)
         self._languages = LanguageDetector(self._network, self._vocabulary, self._slots)
+        has_graphs = device.type == "cuda" and args.cuda_graphs == "auto"
+        recorder = partial(GraphRecorder, self._network.device)
+        self._step = (
+            RecordedStep(self._network, self._slots, recorder) if has_graphs else PlainStep(self._network, self._slots)
+        )
         self._num_tokens: int = model.config.vocab_size
         self._max_length: int = model.config.max_target_positions
         self._reviewer = Reviewer(self._vocabulary)
@@ -131,15 +136,19 @@ class WhisperEngine:
 
     def _board(self) -> list[AsrOutput]:
         """Encode what waits, and let it join."""
+        if self._ear.is_gathering(self._waiting, len(self._aboard)):
+            return []
         waiting, self._waiting = self._waiting, []
         encoded: dict[Row, Tensor] = {}
         kinds: dict[Row, tuple[int, ...]] = {}
         failed: dict[Row, Exception] = {}
         for row in waiting:
             with self._failing([row], failed):
-                encoded[row], row.lookups = self._encoder.encoded(row.chunk.waveform.samples, row.options.is_draft)
-                kinds[row] = (len(encoded[row]), *self._kind(row))
+                kinds[row] = self._kind(row)
+        for rows in self._ear.groups(list(kinds)):
+            encoded |= self._heard(rows, failed)
         # Those who are told as much as each other read it together: no padding, so nothing to mask.
+        kinds = {row: (len(heard), *kinds[row]) for row, heard in encoded.items()}
         for _, group in groupby(sorted(encoded, key=kinds.__getitem__), key=kinds.__getitem__):
             rows = list(group)
             with self._failing(rows, failed):
@@ -158,6 +167,19 @@ class WhisperEngine:
             failed.update(dict.fromkeys(rows, error))
             self._leave([row for row in rows if row in self._aboard])
             self._leaving = [row for row in self._leaving if row not in failed]
+
+    def _heard(self, rows: Sequence[Row], failed: dict[Row, Exception]) -> dict[Row, Tensor]:
+        """Where they fail together, each is tried alone."""
+        heard: dict[Row, Tensor] = {}
+        failed_together: dict[Row, Exception] = {}
+        with self._failing(rows, failed_together):
+            heard = dict(zip(rows, self._ear.hear(rows), strict=True))
+        if len(failed_together) <= 1:
+            failed |= failed_together
+            return heard
+        for row in rows:
+            heard |= self._heard([row], failed)
+        return heard
 
     def _kind(self, row: Row) -> tuple[bool, int, bool]:
         language = row.heard.language if row.heard else next(iter(self._vocabulary.language_ids))
@@ -191,30 +213,27 @@ class WhisperEngine:
             assert row.heard is not None
             row.prefix = self._vocabulary.prefix(row.options, row.heard.language, row.is_timed)
         told = [[*row.prefix, *row.attempt.tokens] for row in rows]
-        token_ids = torch.tensor(told, device=self._network.device)
-        hidden = self._network.read(token_ids, self._slots, slots)
+        hidden = self._network.read(put(told, self._network.device), self._slots, slots)
         start = rows[0].prefix.index(self._vocabulary.start_of_transcript)
-        probabilities = self._network.logits(hidden[:, start]).softmax(dim=-1)[:, self._vocabulary.no_speech].tolist()
-        for row, probability in zip(rows, probabilities, strict=True):
+        probabilities = self._network.logits(hidden[:, start]).softmax(dim=-1)[:, self._vocabulary.no_speech]
+        self._choose(rows, self._new_chooser(rows), self._network.logits(hidden[:, -1]))
+        for row, probability in zip(rows, probabilities.tolist(), strict=True):
             row.no_speech_prob = probability
-        chooser = self._new_chooser(rows)
-        self._choose(rows, chooser, hidden[:, -1])
 
     # Writing
 
     def _decode(self) -> None:
         """One token for everybody aboard."""
-        last = torch.tensor([[row.attempt.tokens[-1]] for row in self._aboard], device=self._network.device)
-        hidden = self._network.read(last, self._slots, slice(0, len(self._aboard)))
+        logits = self._step([row.attempt.tokens[-1] for row in self._aboard])
         if self._chooser is None:
             self._chooser = self._new_chooser(self._aboard)
-        self._choose(self._aboard, self._chooser, hidden[:, -1])
+        self._choose(self._aboard, self._chooser, logits)
 
     def _new_chooser(self, rows: Sequence[Row]) -> TokenChooser:
         return TokenChooser(self._vocabulary, [row.choice for row in rows], self._num_tokens, self._network.device)
 
-    def _choose(self, rows: Sequence[Row], chooser: TokenChooser, hidden: Tensor) -> None:
-        tokens, logprobs = chooser.choose(self._network.logits(hidden))
+    def _choose(self, rows: Sequence[Row], chooser: TokenChooser, logits: Tensor) -> None:
+        tokens, logprobs = chooser.choose(logits)
         for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
             row.attempt.tokens.append(token)
             row.attempt.logprobs.append(logprob)
@@ -284,10 +303,10 @@ class WhisperEngine:
         if not row.options.has_times or (row.is_timed and not row.options.word_timestamps):
             return None
         if not is_in_slot:
-            token_ids = torch.tensor([[*row.prefix, *row.attempt.tokens]], device=self._network.device)
+            token_ids = put([[*row.prefix, *row.attempt.tokens]], self._network.device)
             self._network.read(token_ids, self._slots, self._rewound(row))
         slot = self._aboard.index(row)
-        return self._slots.scores(slot, len(row.prefix) - 1, self._slots.lengths[slot]).cpu()
+        return self._slots.scores(slot, len(row.prefix) - 1, self._slots.lengths[slot])
 
     def _write(self, decoded: DecodedWindow) -> "Future[list[Segment]]":
         """Words are timed on a thread of their own, so that nobody's next token waits for it."""

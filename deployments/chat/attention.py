@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from deployments.chat.slots import POSITIONS_AT_ONCE, Layer, Slots
+from deployments.decoding.devices import put
 from pipelines.errors import ConfigurationError
 
 NAME = "auricle_slots"
@@ -74,7 +75,7 @@ class Step:
         self._room = max(part.slot for part in parts) + 1, _blocks(max(part.last for part in parts))
         if num_writing:
             self._rows = torch.arange(num_writing, device=device)
-            self._places = torch.tensor([part.first for part in parts[:num_writing]], device=device)
+            self._places = put([part.first for part in parts[:num_writing]], device)
             self._num_read = _blocks(max(part.last for part in parts[:num_writing]))
         self._hidden: dict[Any, Tensor] = {}
 

@@ -15,6 +15,7 @@ from deployments.chat.batch import Batch, Piece, parted
 from deployments.chat.families.table import family_of
 from deployments.chat.row import Row
 from deployments.compat.transformers import first_inputs, prompt_positions
+from deployments.decoding.devices import moved, put
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class PackedModel:
 
     def _logits(self, inputs: dict[str, Any], places: list[int]) -> Tensor:
         """float32 (places, vocabulary)"""
-        wanted = torch.tensor(places or [0], device=self._device)
+        wanted = put(places or [0], self._device)
         keep = {"logits_to_keep": wanted} if self._can_leave_out else {}
         logits: Tensor = self.model(**inputs, **keep, use_cache=False, return_dict=True).logits[0]
         return (logits if keep else logits[wanted])[: len(places)].float()
@@ -64,12 +65,12 @@ class PackedModel:
         for piece in group:
             if not piece.first:
                 token_ids = piece.row.prompt.token_ids.to(self._device)
-                piece.row.positions = prompt_positions(self.model, token_ids, {})
+                piece.row.positions = prompt_positions(self.model, token_ids, {}).cpu()
         tokens = [token_id for piece in group for token_id in piece.row.tokens(piece.first, piece.last)]
         positions = [piece.row.positions_of(piece.first, piece.last) for piece in group]
         return {
-            "input_ids": torch.tensor([tokens], device=self._device),
-            "position_ids": torch.cat(positions, dim=-1),
+            "input_ids": put([tokens], self._device),
+            "position_ids": moved(torch.cat(positions, dim=-1), self._device),
         }
 
     def _heard(self, row: Row) -> dict[str, Any]:
@@ -78,6 +79,7 @@ class PackedModel:
             for name, value in row.prompt.inputs.items()
         }
         token_ids = inputs.pop("input_ids")
-        row.positions = prompt_positions(self.model, token_ids, inputs)
-        ready = first_inputs(self.model, token_ids, row.positions, {**inputs, "use_cache": False})
+        positions = prompt_positions(self.model, token_ids, inputs)
+        row.positions = positions.cpu()
+        ready = first_inputs(self.model, token_ids, positions, {**inputs, "use_cache": False})
         return {name: value for name, value in ready.items() if name != "use_cache"}

@@ -49,7 +49,7 @@ class Row:
     written: of the answer so far; `accept` adds to it.
     num_read: tokens of prompt and answer that the model has in its memory.
     positions: those of the prompt, (1, tokens), or (axes, 1, tokens) where the model's rotary embedding has several;
-        set when it is read.
+        on the CPU; set when it is read.
     first_logits: (vocabulary,), behind the prompt; set when all of it was read.
     """
 
@@ -108,7 +108,7 @@ class Row:
         of_prompt = self.positions[..., first:last]
         if last <= start:
             return of_prompt
-        further = torch.arange(max(first, start), last, device=self.positions.device) - start + 1
+        further = torch.arange(max(first, start), last) - start + 1
         return torch.cat([of_prompt, self.positions[..., -1:] + further], dim=-1)
 
     def resume(self, written: Sequence[int]) -> None:

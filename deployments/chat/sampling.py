@@ -7,6 +7,7 @@ from torch import Tensor
 
 from deployments.chat.row import Row
 from deployments.chat.vocabulary import Vocabulary
+from deployments.decoding.devices import put
 from deployments.decoding.sampling import Sampler
 from pipelines.chat_types import ScoredToken
 
@@ -26,11 +27,8 @@ class TokenChooser:
             (place, token, bias) for place, row in enumerate(rows) for token, bias in row.options.logit_bias.items()
         ]
         places, tokens, values = zip(*biases, strict=True) if biases else ((), (), ())
-        self._biased = (
-            torch.tensor(places, dtype=torch.int64, device=device),
-            torch.tensor(tokens, dtype=torch.int64, device=device),
-        )
-        self._bias = torch.tensor(values, dtype=torch.float32, device=device)
+        self._biased = put(places, device, torch.int64), put(tokens, device, torch.int64)
+        self._bias = put(values, device, torch.float32)
         self._num_best = max(
             (row.options.top_logprobs for row in rows if row.options.top_logprobs is not None), default=None
         )
@@ -58,13 +56,16 @@ class TokenChooser:
         logprobs = torch.log_softmax(logits, dim=-1)
         best = logprobs.topk(min(num_best, self._vocabulary.size))
         chosen = logprobs.gather(1, tokens[:, None])[:, 0]
-        columns = (tokens.tolist(), chosen.tolist(), best.indices.tolist(), best.values.tolist(), self.rows)
-        return [(token, _scored(token, *rest)) for token, *rest in zip(*columns, strict=True)]
+        columns = [tokens[:, None].double(), chosen[:, None].double(), best.indices.double(), best.values.double()]
+        found = zip(torch.cat(columns, dim=1).tolist(), self.rows, strict=True)  # a GPU is waited for once
+        return [(int(token), _scored(int(token), logprob, others, row)) for (token, logprob, *others), row in found]
 
 
-def _scored(token: int, logprob: float, best: list[int], logprobs: list[float], row: Row) -> ScoredToken | None:
+def _scored(token: int, logprob: float, others: list[float], row: Row) -> ScoredToken | None:
+    """others: the most probable tokens, and behind them their log-probabilities."""
     wanted = row.options.top_logprobs
     if wanted is None:
         return None
-    alternatives = list(zip(best, logprobs, strict=True))[:wanted]
-    return ScoredToken(row.token(token, logprob), tuple(row.token(*alternative) for alternative in alternatives))
+    num_best = len(others) // 2
+    alternatives = list(zip(others[:num_best], others[num_best:], strict=True))[:wanted]
+    return ScoredToken(row.token(token, logprob), tuple(row.token(int(best), value) for best, value in alternatives))

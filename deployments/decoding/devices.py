@@ -1,9 +1,12 @@
 """In which precision a model runs."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from deployments.compat.torch import has_int8, multiplies_bfloat16, multiplies_int8
 from pipelines.errors import ConfigurationError
@@ -50,3 +53,17 @@ def resolve_precision(dtype: str, device: torch.device, on_gpu: torch.dtype) -> 
         raise ConfigurationError("dtype int8 is for x86 processors: use float16 or bfloat16 on this device.")
     attention = torch.bfloat16 if multiplies_bfloat16() else torch.float32
     return Precision(torch.float32, attention, has_int8_weights=True)
+
+
+def put(values: Sequence[Any], device: torch.device | None, dtype: torch.dtype | None = None) -> Tensor:
+    """`torch.tensor` of them, on a device."""
+    return moved(torch.tensor(values, dtype=dtype), device)
+
+
+def moved(tensor: Tensor, device: torch.device | None) -> Tensor:
+    """`tensor` of a CPU on a device, without waiting for what a GPU has to do before; None is the CPU."""
+    if device is None or device.type == tensor.device.type:
+        return tensor
+    if device.type != "cuda" or not tensor.numel():
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

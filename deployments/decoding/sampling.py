@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from deployments.decoding.devices import moved, put
 from pipelines.sampling import Sampling
 
 GOLDEN_GAMMA, MIX_1, MIX_2 = 0x9E3779B97F4A7C15 - 2**64, 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
@@ -49,7 +50,7 @@ class Sampler:
         self, rows: Sequence[Drawing], num_tokens: int, num_countable: int, device: torch.device | None = None
     ) -> None:
         def column(values: Sequence[float], dtype: torch.dtype = torch.float64) -> Tensor:
-            return torch.tensor(values, dtype=dtype, device=device)[:, None]
+            return put(values, device, dtype)[:, None]
 
         options = [row.options for row in rows]
         self._num_countable = num_countable
@@ -71,12 +72,12 @@ class Sampler:
         top_ks = [min(one.top_k, num_tokens) if one.top_k > 0 else num_tokens for one in options]
         self._top_k = column(top_ks, torch.int64)
         self._max_top_k = max((top_ks[place] for place in nucleus), default=0)
-        self._nucleus = torch.tensor(nucleus, dtype=torch.int64, device=device)
-        self._plain = torch.tensor(plain, dtype=torch.int64, device=device)
+        self._nucleus = put(nucleus, device, torch.int64)
+        self._plain = put(plain, device, torch.int64)
         seeds = [row.seed % 2**64 for row in rows]
         signed = [seed - 2**64 if seed >= 2**63 else seed for seed in seeds]
-        self._seeds = torch.tensor(signed, dtype=torch.int64, device=device)
-        self._num_written = torch.tensor([len(row.written) for row in rows], device=device)
+        self._seeds = put(signed, device, torch.int64)
+        self._num_written = put([len(row.written) for row in rows], device)
 
     def penalise(self, logits: Tensor) -> None:
         """Make what a row has said already less likely, in place.
@@ -184,8 +185,8 @@ def _is_cut(options: Sampling) -> bool:
 
 def _counted(histories: Sequence[Sequence[int]], num_tokens: int, limit: int, device: torch.device | None) -> Tensor:
     """How often each row has each token below `limit`, float32 (rows, num_tokens)."""
-    counts = torch.zeros(len(histories), num_tokens, device=device)
+    counts = torch.zeros(len(histories), num_tokens)
     for row_counts, history in zip(counts, histories, strict=True):
-        words = torch.tensor([token for token in history if token < limit], dtype=torch.int64, device=device)
+        words = torch.tensor([token for token in history if token < limit], dtype=torch.int64)
         row_counts.scatter_add_(0, words, torch.ones_like(words, dtype=torch.float32))
-    return counts
+    return moved(counts, device)

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from deployments.chat.row import Row
 from deployments.compat.transformers import has_adapter
+from deployments.decoding.devices import put
 from pipelines.errors import ConfigurationError
 
 
@@ -19,7 +20,7 @@ def adapter_of(model: PreTrainedModel) -> Callable[[Iterable[tuple[Row, int]]], 
     """
     layers = _adapted_layers(model) if has_adapter(model) else []
     if layers:
-        return AudioAdapter(layers).put_on
+        return AudioAdapter(layers, model.device).put_on
     if model.config.has_lora_adapter:
         raise ConfigurationError(f"The chat model '{model.name_or_path}' lacks the LoRA adapter it hears with.")
     return None
@@ -28,7 +29,8 @@ def adapter_of(model: PreTrainedModel) -> Callable[[Iterable[tuple[Row, int]]], 
 class AudioAdapter:
     """Puts the adapter on row by row, where transformers' `generate` has it on or off for a whole batch."""
 
-    def __init__(self, layers: Iterable[nn.Module]) -> None:
+    def __init__(self, layers: Iterable[nn.Module], device: torch.device) -> None:
+        self._device = device
         self._has_it: Tensor | None = None
         for layer in layers:
             layer.register_forward_hook(self._take_off)
@@ -36,13 +38,13 @@ class AudioAdapter:
     def put_on(self, rows: Iterable[tuple[Row, int]]) -> None:
         """Rows with audio get the adapter in the step that follows, for so many tokens each."""
         has_it = [row.prompt.has_audio for row, num_tokens in rows for _ in range(num_tokens)]
-        self._has_it = None if all(has_it) else torch.tensor(has_it)[None, :, None]
+        self._has_it = None if all(has_it) else put(has_it, self._device)[None, :, None]
 
     def _take_off(self, layer: nn.Module, args: tuple[Tensor], adapted: Tensor) -> Tensor:
         if self._has_it is None:
             return adapted
         plain = layer.base_layer(*args)  # type: ignore[operator]
-        return torch.where(self._has_it.to(adapted.device), adapted, plain)
+        return torch.where(self._has_it, adapted, plain)
 
 
 def _adapted_layers(model: PreTrainedModel) -> list[nn.Module]:

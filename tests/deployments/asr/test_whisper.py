@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -537,13 +538,13 @@ def test_an_answer_that_is_no_number_fails_alone(
 ) -> None:
     request = (chunk_of(speech["en-00"]), DecodingOptions())
     expected = alone(engine, request)
-    encode = engine._encoder.encoded
+    hear = engine._ear.hear
 
-    def broken(samples: Samples, is_draft: bool) -> torch.Tensor:
-        encoded = encode(samples, is_draft)
-        return encoded * torch.nan if len(samples) == len(speech["en-01"]) else encoded
+    def broken(rows: Sequence[Row]) -> list[torch.Tensor]:
+        lost = [len(row.chunk.waveform.samples) == len(speech["en-01"]) for row in rows]
+        return [heard * torch.nan if one else heard for heard, one in zip(hear(rows), lost, strict=True)]
 
-    monkeypatch.setattr(engine._encoder, "encoded", broken)
+    monkeypatch.setattr(engine._ear, "hear", broken)
     engine.add("1", chunk_of(speech["en-01"]), DecodingOptions(language="en"))
     engine.add("0", *request)
     answers: dict[str, Any] = {}

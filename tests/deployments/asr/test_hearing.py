@@ -3,20 +3,30 @@
 import soundfile
 import soxr
 import torch
+from torch import Tensor
 
-from deployments.asr.encoding import DRAFT_MARGIN_S
+from deployments.asr.hearing import DRAFT_MARGIN_S
 from deployments.asr.whisper import WhisperEngine
-from pipelines.audio_types import MAX_CHUNK_S, SAMPLE_RATE_HZ
+from pipelines.audio_types import MAX_CHUNK_S, SAMPLE_RATE_HZ, Samples
 from pipelines.transcript_types import DecodingOptions
 from tests.conformance.scoring import word_error_rate
 from tests.conftest import JFK
 from tests.support.whisper_driving import Speech, alone, check_equal, chunk_of, text_of, together
 
 
+def heard_of(engine: WhisperEngine, samples: Samples) -> list[Tensor]:
+    """As a draft, and as a whole window."""
+    found = []
+    for is_draft in (True, False):
+        engine.add("0", chunk_of(samples), DecodingOptions(is_draft=is_draft))
+        found += engine._ear.hear([engine._waiting.pop()])
+    return found
+
+
 @torch.inference_mode()
 def test_a_draft_is_encoded_as_far_as_somebody_may_speak(engine: WhisperEngine, speech: Speech) -> None:
     seconds = speech["en-00"][: 2 * SAMPLE_RATE_HZ]
-    draft, whole = (engine._encoder.encoded(seconds, is_draft) for is_draft in (True, False))
+    draft, whole = heard_of(engine, seconds)
     assert len(draft) == round((2 + DRAFT_MARGIN_S) * engine._network.frames_per_s)
     assert len(whole) == round(MAX_CHUNK_S * engine._network.frames_per_s)
 
@@ -34,7 +44,7 @@ def test_who_is_beside_a_draft_makes_no_difference(engine: WhisperEngine, speech
 @torch.inference_mode()
 def test_a_draft_of_a_full_window_is_the_whole(engine: WhisperEngine, speech: Speech) -> None:
     samples = torch.from_numpy(speech["en-00"]).repeat(20)[: round(MAX_CHUNK_S * SAMPLE_RATE_HZ)].numpy()
-    assert torch.equal(engine._encoder.encoded(samples, True), engine._encoder.encoded(samples, False))
+    assert torch.equal(*heard_of(engine, samples))
 
 
 def test_drafts_hear_nearly_what_whole_windows_hear(multilingual: WhisperEngine) -> None:
