@@ -31,7 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def one_threaded(name: str, timestamps: Timestamps = "attention") -> WhisperEngine:
     """Threads that wait for a busy core would cost more than they bring."""
-    return WhisperEngine(AsrEngineArgs(resolve(f"embedded:{name}"), "cpu", "float32", 1, timestamps))
+    return WhisperEngine(AsrEngineArgs(resolve(f"embedded:{name}"), "cpu", "float32", 1, timestamps=timestamps))
 
 
 @pytest.fixture(scope="session")
