@@ -38,10 +38,11 @@ class Pace:
         self._looked_at = now
         return now
 
-    def count(self, amount: float) -> None:
-        """So much is done."""
-        kept = math.exp(-self._unfinished_s / self._memory_s)
-        self._worked_s = self._worked_s * kept + self._unfinished_s
+    def count(self, amount: float, within_s: float = math.inf) -> None:
+        """So much is done, within so long at most: where more time has passed, something else was waited for."""
+        unfinished_s = min(self._unfinished_s, within_s)
+        kept = math.exp(-unfinished_s / self._memory_s)
+        self._worked_s = self._worked_s * kept + unfinished_s
         self._done, self._num_done = self._done * kept + amount, self._num_done * kept + 1
         self._unfinished_s = 0.0
 

@@ -69,7 +69,7 @@ class LimitsConfig(Strict):
     @property
     def longest_s(self) -> float:
         """That a client may be connected for one request or session."""
-        return max(self.max_request_s, self.max_session_s)
+        return max(self.max_upload_s + self.max_request_s, self.max_session_s)
 
     def decoding(self) -> DecodeLimits:
         return DecodeLimits(self.max_audio_s, self.max_channels, self.max_sample_rate_hz)

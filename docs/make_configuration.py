@@ -69,7 +69,7 @@ at every deployment, which ends the secrets of the one before. It is read where 
 | `AURICLE_MODELS` | where the embedded models lie; by default `auricle/models` in `XDG_CACHE_HOME` or `~/.cache` |
 | `HF_TOKEN`, `HF_HOME`, `HF_HUB_OFFLINE` | Hugging Face's own, for checkpoints from the hub |
 | `RAY_SERVE_ENABLE_HA_PROXY`, `RAY_SERVE_HAPROXY_BINARY_PATH`, `RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S` | `1`, the path \
-of `auricle-haproxy` and `3660`, where `haproxy` is `true` and `auricle serve` does not start Ray \
+of `auricle-haproxy` and `3960`, where `haproxy` is `true` and `auricle serve` does not start Ray \
 ([why](operations.md#haproxy)) |
 | `RAY_ADDRESS` | the cluster that `auricle serve` runs on; unset or `local`: one of its own |
 """

@@ -70,6 +70,7 @@ class _Passenger:
             model_s=time.monotonic() - self.boarded_at,
             mean_batch_size=self.sum_batch_sizes / max(self.num_steps, 1),
             num_places=num_places,
+            is_urgent=self.head_start_s > 0,
             lookups=lookups,
         )
 

@@ -2,8 +2,9 @@
 
 Whoever comes waits for those who came before, whatever it brings itself. So what counts is how much of their work is
 inside and how fast it goes through the whole graph (J. Little, "A Proof for the Queuing Formula: L = λW", 1961): both
-are known here, however many replicas there are. Work is counted in rows of a batch: windows of audio, which cost nearly
-the same whether they are full or not, and answers.
+are known here, however many replicas there are. The pace is that of a batch for which somebody waits: with fewer inside
+it would be theirs, and until it was seen it is taken for one replica's. Work is counted in rows of a batch: windows of
+audio, which cost nearly the same whether they are full or not, and answers.
 """
 
 import time
@@ -69,24 +70,36 @@ class Gate:
             self.add(-visit.num_rows)
 
     def add(self, num_rows: int) -> None:
-        self._pace.look(is_working=self._num_inside > 0)
+        self._pace.look(self._is_full)
         self._num_inside += num_rows
 
     def observe(self, work: Work) -> None:
-        """A row is done. What is done for realtime sessions while nobody is inside tells nothing of the pace."""
-        if work.mean_batch_size:  # else it was known already
-            self._num_places = work.num_places
-            last_s = work.model_s if self._answer_s is None else self._answer_s
-            self._answer_s = last_s + NEWEST * (work.model_s - last_s)
-        self._pace.look(is_working=self._num_inside > 0)
-        if self._num_inside:
-            self._pace.count(1)
+        """A row is done. What is done for realtime sessions, which go before all others, is no pace of those inside."""
+        if not work.mean_batch_size or work.is_urgent:  # or it was known already
+            return
+        self._num_places = work.num_places
+        last_s = work.model_s if self._answer_s is None else self._answer_s
+        self._answer_s = last_s + NEWEST * (work.model_s - last_s)
+        self._pace.look(self._is_full)
+        if self._is_full:
+            self._pace.count(1, within_s=work.queue_s + work.model_s)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._num_inside > self._num_places > 0
+
+    @property
+    def _rows_per_s(self) -> float | None:
+        """None before the first answer."""
+        if not self._answer_s:
+            return None
+        return self._pace.per_s or self._num_places / self._answer_s
 
     @property
     def wait_s(self) -> float:
         """How long a newcomer would wait for its place in a batch."""
         num_ahead = max(self._num_inside + 1 - self._num_places, 0)
-        return num_ahead / self._pace.per_s if self._pace.per_s else 0.0
+        return num_ahead / self._rows_per_s if self._rows_per_s else 0.0
 
     @property
     def _allowed_s(self) -> float:
@@ -95,9 +108,9 @@ class Gate:
     def _appointment_s(self) -> float:
         """When to come again: everybody who is refused gets a time of its own, behind those refused before, so that no
         more come back than can be let in."""
-        assert self._pace.per_s is not None
+        assert self._rows_per_s is not None
         now = self._clock()
-        self._room_at = max(self._room_at, now + self.wait_s - self._allowed_s) + 1 / self._pace.per_s
+        self._room_at = max(self._room_at, now + self.wait_s - self._allowed_s) + 1 / self._rows_per_s
         self._room_at = min(self._room_at, now + MAX_RETRY_AFTER_S)
         return self._room_at - now
 

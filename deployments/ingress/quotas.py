@@ -51,6 +51,11 @@ class Quotas:
             self._ledger.add((key.name, "requests"), 1)
         self._metrics.key_requests.labels(key.name).inc()
 
+    def give_back_request(self, key: ApiKey | None) -> None:
+        """It was refused for want of room, and will come again."""
+        if key is not None and key.requests_per_hour is not None:
+            self._ledger.add((key.name, "requests"), -1)
+
     def check_audio(self, key: ApiKey | None) -> None:
         """
         Raises:

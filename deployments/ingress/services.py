@@ -2,10 +2,11 @@
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from deployments.ingress.catalogue import Catalogue
-from deployments.ingress.gates import Gates
+from deployments.ingress.gates import Gates, Visit
 from deployments.ingress.http.keys import ApiKey
 from deployments.ingress.media.fetch import FetchLimits, MediaFetcher
 from deployments.ingress.metrics import IngressMetrics
@@ -13,6 +14,7 @@ from deployments.ingress.quotas import Quotas
 from deployments.model_configs import DiarizationConfig
 from deployments.settings import LimitsConfig
 from pipelines.audio_types import LiveFormat
+from pipelines.errors import Overloaded
 from pipelines.ports import AudioReader, ChatModel, Diarizer, Ear, Recognizer
 
 
@@ -54,3 +56,15 @@ class Services:
     signing_key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     is_shutting_down: Callable[[], bool] = lambda: False
     page: bool = True
+
+    def enter(self, model: str, key: ApiKey | None, held: ExitStack, num_rows: int = 1) -> Visit:
+        """In at the model's gate until `held` is closed.
+
+        Raises:
+            Overloaded: there is no room, and the key has not used up a request.
+        """
+        try:
+            return held.enter_context(self.gates[model].enter(num_rows))
+        except Overloaded:
+            self.quotas.give_back_request(key)
+            raise

@@ -44,7 +44,9 @@ def config() -> dict[str, Any]:
         user_config={"max_batch_size": 1},
     )
     audio = light("audio", max_ongoing_requests=16, max_queued_requests=256)
-    return serve_config([scripted_model("reader", "Slow", MODEL_S)], [light("ingress"), audio, reader])
+    return serve_config(
+        [scripted_model("reader", "Slow", MODEL_S)], [light("ingress"), audio, reader], limits={"max_wait_s": 120}
+    )
 
 
 @pytest.fixture(scope="module")

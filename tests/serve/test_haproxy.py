@@ -65,7 +65,7 @@ def configuration(server: Server) -> str:
 
 def test_one_that_is_replaced_may_finish_what_it_has(behind_haproxy: Server) -> None:
     """RTW-10: a session of an hour, the longest that the limits allow."""
-    assert "\n    hard-stop-after 3660s\n" in configuration(behind_haproxy)
+    assert "\n    hard-stop-after 3960s\n" in configuration(behind_haproxy)
 
 
 def test_it_asks_whether_a_silent_replica_is_still_there(behind_haproxy: Server) -> None:

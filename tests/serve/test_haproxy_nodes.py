@@ -98,12 +98,14 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Entry]]:
     cluster = Cluster(initialize_head=True, head_node_args=head)
     workers = [cluster.add_node(num_cpus=1, resources={"worker": 1}, env_vars=environment_of(n)) for n in (1, 2)]
     nodes = [cluster.head_node, *workers]
-    with RunningServer(config, tmp_path_factory.mktemp("nodes"), RAY_ADDRESS=cluster.address) as server:
-        servers = [Server(f"http://127.0.0.1:{port}", server.pid) for port in http]
-        wait_until(lambda: all(is_healthy(one) for one in servers), "an HAProxy on every node")
-        yield [Entry(cluster, *parts) for parts in zip(nodes, servers, statistics, strict=True)]
-    cluster.shutdown()
-    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        with RunningServer(config, tmp_path_factory.mktemp("nodes"), RAY_ADDRESS=cluster.address) as server:
+            servers = [Server(f"http://127.0.0.1:{port}", server.pid) for port in http]
+            wait_until(lambda: all(is_healthy(one) for one in servers), "an HAProxy on every node")
+            yield [Entry(cluster, *parts) for parts in zip(nodes, servers, statistics, strict=True)]
+    finally:
+        cluster.shutdown()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @dataclass(frozen=True)

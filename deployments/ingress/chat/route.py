@@ -51,8 +51,8 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
         num_audios = check_audio(request, model)
         if num_audios:
             services.quotas.check_audio(key)
-        held.enter_context(services.gates[model.id].enter(request.n))
-        hearing = _hearing(services, model, num_audios, held)
+        services.enter(model.id, key, held, request.n)
+        hearing = _hearing(services, model, key, num_audios, held)
         events = until_deadline(_events(services, request, model, key, hearing), services.limits.max_request_s)
         request = _without_messages(request)
         renderer = ChatRenderer(request)
@@ -64,12 +64,14 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
             return JSONResponse(renderer.completion([event async for event in events]))
 
 
-def _hearing(services: Services, model: ChatModelConfig, num_audios: int, held: ExitStack) -> Visit | None:
+def _hearing(
+    services: Services, model: ChatModelConfig, key: ApiKey | None, num_audios: int, held: ExitStack
+) -> Visit | None:
     """At the model that hears for this one, where there is anything to hear."""
     if model.hears is None or not num_audios:
         return None
     num_rows = min(num_audios, services.limits.max_chunks_in_flight)
-    return held.enter_context(services.gates[model.hears].enter(num_rows))
+    return services.enter(model.hears, key, held, num_rows)
 
 
 def _without_messages(request: ChatRequest) -> ChatRequest:

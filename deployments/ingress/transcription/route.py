@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, aclosing
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -18,6 +19,7 @@ from deployments.ingress.http.keys import ApiKey
 from deployments.ingress.http.streams import open_stream
 from deployments.ingress.http.together import together
 from deployments.ingress.services import Services
+from deployments.ingress.transcription.charging import AudioCharge, heard_s
 from deployments.ingress.transcription.form import check_file_size, parse_request, read_file, read_form
 from deployments.ingress.transcription.known_speakers import known_speaker_clips, read_known_speakers
 from deployments.ingress.transcription.options import to_options, to_vad_options
@@ -117,7 +119,7 @@ async def _read(
         request = parse_request(form)
         model = services.catalogue.speech_model(request.model, endpoint.task)
         endpoint.check(request, model.family)
-        visit = held.enter_context(services.gates[model.root].enter())
+        visit = services.enter(model.root, http_request.state.api_key, held)
         return request, model, await read_file(form, request.url), visit
     finally:
         await form.close()
@@ -145,9 +147,9 @@ async def _events(services: Services, job: Job, clips: dict[str, bytes]) -> Asyn
         known_speakers = await read_known_speakers(clips, services.reader)
         async with AsyncExitStack() as held:
             transcription = await _open(services, job, upload, known_speakers, held)
-            taken_s = transcription.info.duration_s
-            _count_audio(services, job, taken_s)
-            num_windows = ceil(taken_s / MAX_CHUNK_S)
+            info = transcription.info
+            charge = AudioCharge(partial(_count_audio, services, job), info)
+            num_windows = ceil(info.duration_s / MAX_CHUNK_S)
             job.visit.expects(min(num_windows, services.limits.max_chunks_in_flight))
             gauge.dec()
             gauge = metrics.running.labels(root)
@@ -156,8 +158,7 @@ async def _events(services: Services, job: Job, clips: dict[str, bytes]) -> Asyn
                 if isinstance(event, TextDelta) and is_silent:
                     is_silent = False
                     metrics.first_delta_seconds.labels(root).observe(time.monotonic() - started_at)
-                if isinstance(event, TranscriptFinished):
-                    _count_audio(services, job, max(event.transcript.info.duration_s - taken_s, 0.0))
+                charge.up_to(heard_s(event))
                 yield event
     finally:
         gauge.dec()

@@ -13,23 +13,17 @@ from deployments.ingress.gates import MAX_ANSWERS, MAX_RETRY_AFTER_S, Gate, Gate
 from pipelines.errors import Overloaded
 from pipelines.transcript_types import Work
 from tests.support.api import CHAT_MODEL, MODEL, api
+from tests.support.clock import Clock
 
 PLACES = 8
 ANSWER_S = 1.0
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def gate_at(clock: Clock, rows_per_s: float = 8.0, max_wait_s: float = 4.0) -> Gate:
     """That has seen so many rows a second, in full batches."""
     gate = Gate(max_wait_s, clock)
-    with gate.enter():
-        for _ in range(100):
+    with gate.enter(PLACES + 1):
+        for _ in range(101):  # only the first answer tells how many places there are
             clock.now += 1 / rows_per_s
             gate.observe(Work(0.0, PLACES / rows_per_s, PLACES, PLACES))
     return gate
@@ -88,25 +82,51 @@ def test_who_leaves_by_an_error_makes_room() -> None:
     assert gate.wait_s == 0
 
 
-def test_work_for_nobody_inside_is_no_pace() -> None:
-    """Such as realtime turns'."""
+@pytest.mark.parametrize(
+    "work",
+    [Work(0.0, 1.0, 1.0, PLACES, is_urgent=True), Work(0.0, 0.0, 0.0)],
+    ids=["of a realtime turn", "known to a cache"],
+)
+def test_what_goes_before_others_is_no_pace_of_theirs(work: Work) -> None:
     clock = Clock()
     gate = gate_at(clock)
-    for _ in range(1000):
-        gate.observe(Work(0.0, 1.0, 1.0, PLACES))
     with gate.enter(PLACES + 7):
+        for _ in range(1000):
+            gate.observe(work)
         assert gate.wait_s == pytest.approx(1, rel=0.05)
 
 
-def test_what_a_cache_knew_is_work_that_is_done_but_tells_nothing_of_the_batch() -> None:
+def test_the_pace_of_few_is_not_that_of_a_batch() -> None:
+    """One client has asked one after the other; then many come."""
     clock = Clock()
-    gate = gate_at(clock, rows_per_s=0.1)
-    with gate.enter():
-        for _ in range(100):
-            clock.now += 0.01
-            gate.observe(Work(0.0, 0.0, 0.0))
+    gate = Gate(4.0, clock)
+    for _ in range(20):
+        with gate.enter():
+            clock.now += 3.0
+            gate.observe(Work(0.0, 3.0, 1.0, PLACES))
     with ExitStack() as held:
-        assert fill(gate, held) > (1 + MAX_ANSWERS) * PLACES
+        assert fill(gate, held) == pytest.approx((1 + MAX_ANSWERS) * PLACES, abs=1)
+
+
+def test_what_a_model_took_to_load_is_not_its_pace() -> None:
+    clock = Clock()
+    gate = gate_at(clock)
+    with gate.enter(PLACES + 7):
+        clock.now += 90.0
+        gate.observe(Work(0.5, 1.0, PLACES, PLACES))
+        assert gate.wait_s == pytest.approx(1, rel=0.3)
+
+
+def test_more_replicas_are_found_out() -> None:
+    """Of four, each of which takes a second for a batch."""
+    clock = Clock()
+    gate = Gate(4.0, clock)
+    with gate.enter(4 * PLACES):
+        for _ in range(20 * 4 * PLACES):
+            clock.now += 1 / (4 * PLACES)
+            gate.observe(Work(0.0, 1.0, PLACES, PLACES))
+    with ExitStack() as held:
+        assert fill(gate, held) == pytest.approx(PLACES + 4 * 4 * PLACES, rel=0.05)
 
 
 def test_everybody_who_is_refused_gets_a_time_of_its_own() -> None:

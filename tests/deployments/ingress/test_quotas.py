@@ -8,12 +8,17 @@ import pytest
 from openai import AsyncOpenAI, RateLimitError
 from prometheus_client.parser import text_string_to_metric_families
 
+from deployments.ingress.gates import Gates
 from deployments.ingress.http.keys import ApiKey, digest_of
 from deployments.ingress.http.rate_headers import duration
 from deployments.ingress.ledger import Ledger, Report
 from deployments.ingress.metrics import IngressMetrics
 from deployments.ingress.quotas import EXCHANGE_S, Quotas
+from deployments.ingress.transcription.charging import AudioCharge, heard_s
+from pipelines.audio_types import AudioInfo
 from pipelines.errors import Overloaded
+from pipelines.transcript_types import Work
+from pipelines.transcription_events import TextDelta
 from tests.support.api import CHAT_MODEL, MODEL, api_client
 from tests.support.fakes import FakeReader
 
@@ -114,6 +119,37 @@ async def test_a_file_that_says_that_it_is_short_counts_as_long_as_it_is() -> No
         assert (await transcribe(client)).status_code == 200
         assert (await samples(client))["auricle_key_audio_seconds_total", "anna"] == 90
         assert (await transcribe(client)).status_code == 429
+
+
+async def test_a_file_that_says_that_it_is_long_counts_as_long_as_it_is() -> None:
+    reader = FakeReader(duration_s=90.0, chunk_s=10.0, claimed_s=14_000.0)
+    async with api_client(reader, api_keys=[key(audio_minutes_per_hour=2)]) as client:
+        assert (await transcribe(client)).status_code == 200
+        assert (await samples(client))["auricle_key_audio_seconds_total", "anna"] == 90
+        assert (await transcribe(client)).status_code == 200
+
+
+@pytest.mark.parametrize("is_measured", [True, False])
+def test_who_leaves_early_pays_for_what_was_heard(is_measured: bool) -> None:
+    charged: list[float] = []
+    charge = AudioCharge(charged.append, AudioInfo(4_000.0, "flac", "flac", is_measured=is_measured))
+    assert sum(charged) == (4_000 if is_measured else 60)
+    for event in (TextDelta("a", end_s=30.0), TextDelta("b", end_s=600.0), TextDelta("c", end_s=590.0)):
+        charge.up_to(heard_s(event))
+    assert sum(charged) == (4_000 if is_measured else 600)
+
+
+async def test_who_is_refused_for_want_of_room_has_used_up_no_request() -> None:
+    gates = Gates(0.0)
+    async with api_client(gates=gates, api_keys=[key(requests_per_hour=2)]) as client:
+        with gates[MODEL].enter(500):
+            await asyncio.sleep(0.01)
+            gates[MODEL].observe(Work(0.0, 0.01, 8.0, 8))
+            refused = [await transcribe(client) for _ in range(5)]
+        assert {(answer.status_code, answer.json()["error"]["message"][:19]) for answer in refused} == {
+            (429, "The server is busy.")
+        }
+        assert [(await transcribe(client)).status_code for _ in range(3)] == [200, 200, 429]
 
 
 async def test_minutes_of_audio_end_when_more_than_there_were_is_heard() -> None:
