@@ -147,16 +147,16 @@ class LiveTranscriber:
         return max(interval_s, self._took_s if self._took_s < BUSY_S else 2 * self._took_s)
 
     async def _try(self, utterance: Utterance, window: Window) -> bool:
-        """Whether the window was decoded: as a draft while somebody speaks, else as what may be the answer. A draft is
-        given up when the utterance ends first: what comes instead is more urgent."""
+        """Whether the window was decoded: as a draft while somebody speaks, else as what may be the answer. What cannot
+        be the answer is given up when the utterance ends first: what comes instead is more urgent."""
         is_draft = utterance.is_going_on
         trying = asyncio.ensure_future(self._decode(utterance, window, is_draft))
         ending = asyncio.ensure_future(utterance.ended.wait())
         window.tried_until_s = end_s = utterance.end_s
         self._took_s = 0.0
         try:
-            await asyncio.wait({trying, ending} if is_draft else {trying}, return_when=asyncio.FIRST_COMPLETED)
-            if not trying.done():
+            await asyncio.wait({trying, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not trying.done() and (is_draft or end_s < utterance.must_hear_s):
                 return False
             await trying
             self._took_s = utterance.end_s - end_s
