@@ -49,6 +49,8 @@ class Ear:
     gate: asyncio.Semaphore | None = None
     gates_drafts: bool = True
     is_silent: bool = False
+    logprob: float = -0.2
+    """Of what it hears."""
     deaf_from_s: float = 0.0
     num_deaf: int = 0
     """Drafts of windows that are so long are heard as nothing, so many of them."""
@@ -94,7 +96,7 @@ class Ear:
                 text_of([tokens[number] for number in part]),
                 tuple(tokens[number] for number in part),
                 0.0,
-                -0.2,
+                self.logprob,
                 1.0,
                 0.0,
             )
@@ -302,6 +304,22 @@ async def test_speech_that_nobody_understands_ends(duration_s: float) -> None:
     spoken = script(round((duration_s - 1) / WORD_S))
     events, _ = await listen(Ear(spoken, is_silent=True), duration_s)
     assert [type(event) for event in events] == [TranscriptFinished]
+
+
+async def test_a_poor_answer_that_is_no_draft_is_not_asked_for_again() -> None:
+    spoken = script(3)
+    ear = Ear(spoken, logprob=-2.0)
+    events, _ = await listen(ear, spoken[-1].end_s + 0.9, frames_at_once=1)
+    check(events, spoken)
+    assert [options.is_draft for options in ear.options].count(False) == 1
+
+
+async def test_nor_is_one_of_a_full_window_that_gave_nothing() -> None:
+    spoken = script(66)
+    ear = Ear(spoken, is_silent=True)
+    await listen(ear, spoken[-1].end_s + 0.9, frames_at_once=1, interval_s=60.0)
+    (chunk,) = ear.chunks
+    assert 26 < chunk.waveform.duration_s < 27.5
 
 
 async def test_a_lost_draft_is_made_up_for() -> None:
