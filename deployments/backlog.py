@@ -72,8 +72,12 @@ class Backlog:
 
     @property
     def idle_s(self) -> float:
-        """How long there has been nothing to do."""
+        """How long there has been nothing to do, and nobody has asked."""
         return 0.0 if self._held else self._look() - self._left_at
+
+    def touch(self) -> None:
+        """Somebody asks, whether or not it makes work."""
+        self._left_at = self._look()
 
     @contextmanager
     def holding(self, audio_s: float) -> Iterator[None]:

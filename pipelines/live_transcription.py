@@ -22,7 +22,7 @@ from pipelines.audio_types import (
 )
 from pipelines.errors import RetryableError
 from pipelines.languages import WRITTEN_WITHOUT_SPACES
-from pipelines.live_window import Window, chunk_of, is_poor
+from pipelines.live_window import Window, chunk_of
 from pipelines.merging import TranscriptBuilder
 from pipelines.ports import Recognizer
 from pipelines.transcript_types import DecodingOptions, Token
@@ -129,7 +129,7 @@ class LiveTranscriber:
             while await utterance.must_be_heard(window.tried_until_s, self._pause_s(window)):
                 before, language = window.tokens, window.language
                 if await self._try(utterance, window):
-                    if window.is_full and window.is_doubtful:
+                    if window.is_draft and window.is_full and window.is_doubtful:
                         await self._decode(utterance, window, is_draft=False)
                     is_same_language = language in (None, window.language)
                     for delta in self._agree(window, before if is_same_language else (), builder):
@@ -147,16 +147,16 @@ class LiveTranscriber:
         return max(interval_s, self._took_s if self._took_s < BUSY_S else 2 * self._took_s)
 
     async def _try(self, utterance: Utterance, window: Window) -> bool:
-        """Whether the window was decoded: as a draft while somebody speaks, else as what may be the answer. A draft is
-        given up when the utterance ends first: what comes instead is more urgent."""
+        """Whether the window was decoded: as a draft while somebody speaks, else as what may be the answer. What cannot
+        be the answer is given up when the utterance ends first: what comes instead is more urgent."""
         is_draft = utterance.is_going_on
         trying = asyncio.ensure_future(self._decode(utterance, window, is_draft))
         ending = asyncio.ensure_future(utterance.ended.wait())
         window.tried_until_s = end_s = utterance.end_s
         self._took_s = 0.0
         try:
-            await asyncio.wait({trying, ending} if is_draft else {trying}, return_when=asyncio.FIRST_COMPLETED)
-            if not trying.done():
+            await asyncio.wait({trying, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not trying.done() and (is_draft or end_s < utterance.must_hear_s):
                 return False
             await trying
             self._took_s = utterance.end_s - end_s
@@ -203,8 +203,9 @@ class LiveTranscriber:
     async def _finish(
         self, utterance: Utterance, window: Window, builder: TranscriptBuilder
     ) -> AsyncGenerator[TextDelta, None]:
-        """What was decoded last is the last word where it is no draft, has heard all, and is not poor."""
-        while window.is_draft or window.heard_until_s < utterance.must_hear_s or is_poor(window.answer):
+        """What was decoded last is the last word where it is no draft and has heard all: however poor it is, it was
+        tried in every way."""
+        while window.is_draft or window.heard_until_s < utterance.must_hear_s:
             await self._decode(utterance, window, is_draft=False)
             if window.heard_until_s >= utterance.end_s:
                 break

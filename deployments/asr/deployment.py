@@ -38,7 +38,6 @@ class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
 
     def __init__(self, model: SpeechModelConfig) -> None:
         started_at_s = time.monotonic()
-        self._backlog = Backlog()
         self._texts = TextCache(model.cache_mb * 1_000_000 // TEXTS_SHARE)
         device = assigned_device(model.device)
         args = AsrEngineArgs(
@@ -52,15 +51,15 @@ class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
             cuda_graphs=model.cuda_graphs,
         )
         engine: AsrEngine = load_engine(model.engine, ENGINES)(args)
+        self._backlog = Backlog()  # idle from when the model is loaded
         self._start(engine, model.source, started_at_s, args.device, is_serial=args.device == "cpu")
 
     async def transcribe(
         self, chunk: AudioChunk, options: DecodingOptions
     ) -> tuple[ChunkTranscript, Work] | AudioServerError:
+        self._backlog.touch()
         try:
-            with self._backlog.holding(chunk.waveform.duration_s):
-                work_on = partial(self._loop.run, chunk, options, head_start_s=options.head_start_s)
-                transcript, work = await self._texts.transcribed(chunk, options, work_on)
+            transcript, work = await self._texts.transcribed(chunk, options, partial(self._decode, chunk, options))
         except AudioServerError as error:
             return error
         numbers = {"chunk": chunk.index, "audio_s": round(chunk.waveform.duration_s, 3), **asdict(work)}
@@ -70,3 +69,13 @@ class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Also what `AudioBacklogPolicy` goes by; Serve asks."""
         return {**await super().record_autoscaling_stats(), **self._backlog.stats()}
+
+    @property
+    def _idle_s(self) -> float:
+        """The loop hears nothing of chunks whose text is kept."""
+        return self._backlog.idle_s
+
+    async def _decode(self, chunk: AudioChunk, options: DecodingOptions) -> tuple[ChunkTranscript, Work]:
+        """Only this is work: an answer that is kept tells nothing of how fast the model is."""
+        with self._backlog.holding(chunk.waveform.duration_s):
+            return await self._loop.run(chunk, options, head_start_s=options.head_start_s)

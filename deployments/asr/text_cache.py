@@ -17,7 +17,7 @@ Transcribed = tuple[ChunkTranscript, Work]
 class TextCache:
     """By the hash of a chunk's samples, its place in the upload, and all that is asked of it; the longest unused leave
     when there are more than `max_bytes`. Of those that are equal and come together one is decoded and the others wait
-    for it. Belongs to one event loop."""
+    for it, once. Belongs to one event loop."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -33,12 +33,14 @@ class TextCache:
         if not self._max_bytes or not _is_repeatable(options):
             return await transcribe()
         key = _key(chunk, options)
-        while key not in self._texts and key in self._decoding:
-            await self._decoding[key].wait()  # whoever decodes it may fail, or leave
+        decoding = self._decoding.get(key)
+        if decoding:
+            await decoding.wait()
         if key in self._texts:
             self._texts.move_to_end(key)
             return pickle.loads(self._texts[key]), Work(0.0, 0.0, 0.0, lookups=(Lookup("text", is_hit=True),))
-        transcript, work = await self._decode(key, transcribe)
+        # who waited for somebody that failed, or left, does not wait again: a failing model would keep the last longest
+        transcript, work = await (transcribe() if decoding else self._decode(key, transcribe))
         return transcript, replace(work, lookups=(Lookup("text", is_hit=False), *work.lookups))
 
     async def _decode(self, key: bytes, transcribe: Callable[[], Awaitable[Transcribed]]) -> Transcribed:

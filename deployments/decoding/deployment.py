@@ -64,7 +64,7 @@ class EngineDeployment(Generic[InfoT, ResultT]):
             logger.info("%d slots of %s: %.1f GB", num_rows, self._source, num_rows * self._row_bytes / GB)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        return {IDLE_S: self._loop.idle_s}
+        return {IDLE_S: self._idle_s}
 
     async def info(self) -> InfoT:
         return self._info
@@ -73,7 +73,11 @@ class EngineDeployment(Generic[InfoT, ResultT]):
         if not self._loop.is_healthy:
             raise RuntimeError("The engine fails at every step, or hangs in one: this replica must be replaced.")
 
+    @property
+    def _idle_s(self) -> float:
+        return self._loop.idle_s
+
     def __del__(self) -> None:
         if hasattr(self, "_loop"):  # else the engine could not be loaded
             self._loop.stop()
-            logger.info("Unloaded %s, which had been idle for %.0f s", self._source, self._loop.idle_s)
+            logger.info("Unloaded %s, which had been idle for %.0f s", self._source, self._idle_s)

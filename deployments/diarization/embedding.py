@@ -89,16 +89,19 @@ class CamPlusPlusEmbedding(BaseInference):
         return np.asarray(network.voices(network.layers(self._frames(features)[None])).cpu().numpy()[0])
 
     def _cut(self, features: Tensor, stream: Stream, num_together: int) -> Iterator[Span]:
-        """The first part of the network hears the stream once."""
+        """The first part of the network hears the stream once, the second one what several windows have in common:
+        pauses around a turn may leave them the same frames."""
         if len(stream.features) < MIN_FRAMES:
             return
         frames = self._frames(features[torch.from_numpy(stream.features)])
+        spans: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
         for number in range(0, len(stream.windows), num_together):
             together = stream.windows[number : number + num_together]
-            start, end = together[0][1], together[-1][2]
+            spans[together[0][1], together[-1][2]].extend(together)
+        for (start, end), heard in spans.items():
             length = (end - start) // ROUNDED_FRAMES * ROUNDED_FRAMES
             if length >= MIN_FRAMES:
-                windows = tuple((window, first - start, last - start) for window, first, last in together)
+                windows = tuple((window, first - start, last - start) for window, first, last in heard)
                 yield Span(stream.speaker, frames[start // 2 : start // 2 + length // 2], windows)
 
     @torch.inference_mode()

@@ -39,6 +39,16 @@ def test_it_is_idle_from_when_the_last_call_ends(backlog: Backlog, clock: Clock)
     assert backlog.idle_s == 3
 
 
+def test_who_asks_and_makes_no_work_tells_nothing_of_speed(backlog: Backlog, clock: Clock) -> None:
+    work(backlog, clock, 30, 3)
+    clock.now += 7
+    before = backlog.stats()
+    backlog.touch()
+    assert backlog.stats() == before
+    clock.now += 2
+    assert backlog.idle_s == 2
+
+
 def test_what_is_held_is_counted_until_it_ends(backlog: Backlog) -> None:
     with backlog.holding(0.1), backlog.holding(0.2), backlog.holding(600):
         assert backlog.stats()[AUDIO] == pytest.approx(600.3)

@@ -42,12 +42,15 @@ def token(text: str) -> Token:
 class Ear:
     """Hears the words that a chunk holds, one token each; of its last one it is never sure unless it was all heard.
 
-    gate: lets one decoding end; None for at once.
+    gate: lets one decoding end; None for at once. gates_drafts: these too.
     """
 
     spoken: Sequence[Spoken]
     gate: asyncio.Semaphore | None = None
+    gates_drafts: bool = True
     is_silent: bool = False
+    logprob: float = -0.2
+    """Of what it hears."""
     deaf_from_s: float = 0.0
     num_deaf: int = 0
     """Drafts of windows that are so long are heard as nothing, so many of them."""
@@ -63,7 +66,7 @@ class Ear:
         assert chunk.waveform.duration_s <= MAX_CHUNK_S + 1e-6
         self.chunks.append(chunk)
         self.options.append(options)
-        if self.gate:
+        if self.gate and (self.gates_drafts or not options.is_draft):
             await self.gate.acquire()
         if self.errors:
             raise self.errors.pop(0)
@@ -93,7 +96,7 @@ class Ear:
                 text_of([tokens[number] for number in part]),
                 tuple(tokens[number] for number in part),
                 0.0,
-                -0.2,
+                self.logprob,
                 1.0,
                 0.0,
             )
@@ -222,6 +225,33 @@ async def test_a_draft_that_is_late_is_given_up() -> None:
     assert [options.is_draft for options in ear.options] == [True, False]
 
 
+async def speak(live: LiveTranscriber, spoken: Sequence[Spoken], end_s: float) -> None:
+    """Frame by frame."""
+    for frame in range(round(end_s / FRAME_S)):
+        live.grow(np.zeros(FRAME_SAMPLES, np.float32), [float(is_speech(spoken, frame * FRAME_S))])
+        await settle()
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_what_a_pause_asked_for_is_given_up_at_the_end_if_it_is_not_the_answer(goes_on: bool) -> None:
+    first = script(4)
+    spoken = [*first, Spoken(" v", 2.5, 2.9)] if goes_on else first
+    ear = Ear(spoken, gate := asyncio.Semaphore(0), gates_drafts=False)
+    live = LiveTranscriber(ear, DecodingOptions(), 0.5)
+    reading = asyncio.create_task(_drain(live))
+    await speak(live, spoken, spoken[-1].end_s + 0.3)
+    assert not ear.options[-1].is_draft
+    assert ear.chunks[-1].end_s == pytest.approx(first[-1].end_s + 0.2, abs=0.07)
+    num_asked = len(ear.chunks)
+    live.close()
+    await settle()
+    assert len(ear.chunks) == num_asked + goes_on
+    assert ear.chunks[-1].end_s == pytest.approx(spoken[-1].end_s + 0.25, abs=0.1)
+    gate.release()
+    await reading
+    assert len(ear.chunks) == num_asked + goes_on
+
+
 @pytest.mark.parametrize("duration_s", [25.0, 27.31, 33.7, 38.123, 41.9, 44.44])
 async def test_who_is_cut_off_in_the_middle_of_speech_is_decoded_to_the_end_once(duration_s: float) -> None:
     spoken = [one for one in script(110, sentence=12) if one.end_s < duration_s - 0.2]
@@ -274,6 +304,22 @@ async def test_speech_that_nobody_understands_ends(duration_s: float) -> None:
     spoken = script(round((duration_s - 1) / WORD_S))
     events, _ = await listen(Ear(spoken, is_silent=True), duration_s)
     assert [type(event) for event in events] == [TranscriptFinished]
+
+
+async def test_a_poor_answer_that_is_no_draft_is_not_asked_for_again() -> None:
+    spoken = script(3)
+    ear = Ear(spoken, logprob=-2.0)
+    events, _ = await listen(ear, spoken[-1].end_s + 0.9, frames_at_once=1)
+    check(events, spoken)
+    assert [options.is_draft for options in ear.options].count(False) == 1
+
+
+async def test_nor_is_one_of_a_full_window_that_gave_nothing() -> None:
+    spoken = script(66)
+    ear = Ear(spoken, is_silent=True)
+    await listen(ear, spoken[-1].end_s + 0.9, frames_at_once=1, interval_s=60.0)
+    (chunk,) = ear.chunks
+    assert 26 < chunk.waveform.duration_s < 27.5
 
 
 async def test_a_lost_draft_is_made_up_for() -> None:

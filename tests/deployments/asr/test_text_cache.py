@@ -127,7 +127,22 @@ async def test_of_equals_that_come_together_one_is_decoded() -> None:
     assert len({transcript.segments[0].text for transcript, _ in answers}) == 1
 
 
-async def test_another_one_goes_on_when_the_first_leaves_or_fails() -> None:
+async def test_nobody_waits_twice() -> None:
+    cache, model = TextCache(100_000), Model()
+    asking = [asyncio.create_task(cache.transcribed(chunk(), OPTIONS, model)) for _ in range(5)]
+    await asyncio.sleep(0.01)
+    asking[0].cancel()
+    await asyncio.sleep(0.01)
+    assert model.num_asked == 5
+    model.may_answer.set()
+    _, *answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert all(isinstance(answer, tuple) and answer[1].lookups[0] == MISS for answer in answers)
+    await cache.transcribed(chunk(), OPTIONS, model)
+    await cache.transcribed(chunk(), OPTIONS, model)
+    assert model.num_asked == 6
+
+
+async def test_others_go_on_when_the_first_leaves_or_fails() -> None:
     cache, model = TextCache(100_000), Model(errors=[ModelUnavailable("Lost.")])
     asking = [asyncio.create_task(cache.transcribed(chunk(), OPTIONS, model)) for _ in range(3)]
     await asyncio.sleep(0.01)

@@ -647,12 +647,17 @@ def _bytes_of_a_token(engine: TransformersChat) -> int:
     return num_bytes
 
 
-def test_whoever_is_alone_finds_room(bounded: TransformersChat) -> None:
+def test_whoever_is_alone_finds_room(
+    bounded: TransformersChat, engine: TransformersChat, never_end: dict[int, float]
+) -> None:
     """However long its answer may be: the context is as long as there is memory for."""
     assert bounded.info.max_context_tokens <= 1024
-    bounded.add("long", bounded.prepare(HELLO), replace(GREEDY, max_tokens=None))
-    assert not bounded.step() or bounded._batch.rows
-    bounded.abort("long")
+    answer = alone(bounded, HELLO, max_tokens=None, logit_bias=never_end)
+    assert answer.finish_reason == "length"
+    assert answer.usage
+    assert answer.usage.num_prompt_tokens + answer.usage.num_output_tokens == bounded.info.max_context_tokens
+    num_tokens = answer.usage.num_output_tokens
+    assert token_ids(answer) == token_ids(alone(engine, HELLO, max_tokens=num_tokens, logit_bias=never_end))
 
 
 def test_no_memory_for_a_conversation_is_said_at_load(checkpoint: Path) -> None:

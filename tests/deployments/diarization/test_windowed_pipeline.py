@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from copy import copy, deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,31 @@ def test_windows_heard_together_are_what_the_network_makes_of_their_span(checkpo
                         cut = hidden[..., (first - start) // 2 : (last - start) // 2]
                         voice = F.normalize(network.xvector.dense(network.xvector.stats(cut)))[0].numpy()
                         assert voice @ found[window, stream.speaker] > 0.9999
+
+
+@pytest.mark.parametrize(("num_together", "num_spans"), [(1, 2), (2, 3)])
+def test_the_same_frames_are_heard_once(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, num_together: int, num_spans: int
+) -> None:
+    embedding, num_heard = CamPlusPlusEmbedding(checkpoint / "embedding" / EMBEDDING_FILE), []
+    layers = embedding.network.layers
+
+    def count(frames: torch.Tensor) -> torch.Tensor:
+        num_heard.append(len(frames))
+        return layers(frames)
+
+    monkeypatch.setattr(embedding.network, "layers", count)
+    places = [(0, 200), (0, 200), (0, 200), (0, 200), (0, 200), (100, 300), (100, 300)]
+    stream = Stream(0, np.arange(300), tuple((window, *place) for window, place in enumerate(places)))
+    features = 3 * torch.randn(300, 80, generator=torch.Generator().manual_seed(0))
+    steps = embedding.streams(features, [stream], num_together, batch_size=4)
+    found = {window: voice for step in steps for window, _, voice in step}
+    assert sum(num_heard) == num_spans
+    assert sorted(found) == list(range(7))
+    lone = replace(stream, windows=stream.windows[:1])
+    ((_, _, voice),) = (one for step in embedding.streams(features, [lone], 1, batch_size=4) for one in step)
+    for window in range(4):
+        np.testing.assert_allclose(found[window], voice, atol=1e-5)
 
 
 @pytest.mark.parametrize(
