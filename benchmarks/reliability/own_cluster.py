@@ -49,7 +49,7 @@ class OwnCluster:
         return {
             "num_cpus": num_cpus,
             "resources": resources,
-            "temp_dir": str(self.directory),
+            "temp_dir": str(self.directory / "ray"),  # where Ray writes the cluster's address, whatever is said here
             "object_store_memory": OBJECT_STORE_BYTES,
         }
 
