@@ -24,7 +24,7 @@ import av
 import httpx
 
 from benchmarks.reliability.local_graph import Verdict, memory_bytes
-from benchmarks.reliability.own_cluster import Config, OwnCluster, application, deployment
+from benchmarks.reliability.own_cluster import UNCACHED, Config, OwnCluster, application, deployment
 
 MAX_GROWTH_BYTES = 1e9
 MAX_RATIO = 1.5
@@ -43,7 +43,7 @@ KINDS: dict[str, dict[str, str]] = {
 
 def config(whisper: str) -> Config:
     aliases = ["whisper-1", "gpt-4o-transcribe", "gpt-4o-transcribe-diarize"]
-    model = {"id": whisper, "name": "whisper", "source": f"embedded:{whisper}", "device": "cpu", "threads": 2}
+    model = {"id": whisper, "name": "whisper", "source": f"embedded:{whisper}", "threads": 2, **UNCACHED}
     return application(
         [{**model, "aliases": aliases}],
         [deployment(name) for name in ("ingress", "audio", "asr-whisper", "diarization")],

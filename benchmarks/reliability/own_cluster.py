@@ -23,6 +23,9 @@ OBJECT_STORE_BYTES = 1 << 29
 
 Config = dict[str, Any]
 
+UNCACHED: Config = {"device": "cpu", "cache_mb": 0}
+"""Nothing is kept of what was heard, for clients send the same again and again."""
+
 
 class OwnCluster:
     """A head, and nodes that are added; its processes are children of this one. Use it as a context."""
@@ -49,7 +52,7 @@ class OwnCluster:
         return {
             "num_cpus": num_cpus,
             "resources": resources,
-            "temp_dir": str(self.directory),
+            "temp_dir": str(self.directory / "ray"),  # where Ray writes the cluster's address, whatever is said here
             "object_store_memory": OBJECT_STORE_BYTES,
         }
 
@@ -138,4 +141,4 @@ def application(models: list[Config], deployments: list[Config], **args: Any) ->
 def tiny_english(aliases: list[str], **options: Any) -> Config:
     """OpenAI's Whisper tiny.en, the smallest that there is, on a thread of its own."""
     source = {"id": "whisper-tiny.en", "name": "tiny", "source": "embedded:whisper-tiny.en"}
-    return {**source, "aliases": aliases, "device": "cpu", "threads": 1, **options}
+    return {**source, "aliases": aliases, "threads": 1, **UNCACHED, **options}

@@ -34,6 +34,7 @@ EVERY_S = 10.0
 IDLE_S = 15.0
 MAX_PATIENCE_S = 2.0
 MAX_UPLOADS, MAX_SESSIONS = 8, 4
+BROKEN = {"damaged", "no audio"}
 GAUGES = re.compile(r"^(vllm:num_requests_\w+|auricle_realtime_sessions)\S* (\S+)$", re.M)
 DIARIZED = {"model": "gpt-4o-transcribe-diarize", "response_format": "diarized_json", "chunking_strategy": "auto"}
 
@@ -79,19 +80,19 @@ class Traffic:
             name = self._chance.choice(list(self._asks))
             patience_s = self._chance.uniform(0, MAX_PATIENCE_S) if self._chance.random() < 0.4 else None
             async with httpx.AsyncClient(base_url=self._url, timeout=600) as client:
-                self.found[await self._come_of(name, client, patience_s)] += 1
+                self.found[f"{name}: {await self._come_of(name, client, patience_s)}"] += 1
             await asyncio.sleep(self._chance.uniform(0, 2 * pause_s))
 
     async def _come_of(self, name: str, client: httpx.AsyncClient, patience_s: float | None) -> str:
         try:
-            await asyncio.wait_for(self._asks[name](client), patience_s)
+            text = await asyncio.wait_for(self._asks[name](client), patience_s)
         except TimeoutError:
             return "left"
         except httpx.HTTPStatusError as error:
             return f"{error.response.status_code}"
         except (httpx.HTTPError, WebSocketException, OSError) as error:
             return type(error).__name__
-        return "answered"
+        return "failed" if text is None else "answered"
 
     async def _turn(self, _: httpx.AsyncClient) -> str | None:
         async with TurnClient(self._url, "whisper-1") as session:
@@ -162,14 +163,21 @@ def main() -> None:
     verdict.finish()
 
 
+def judge_answers(verdict: Verdict, found: Counter[str]) -> None:
+    for name in sorted({key.partition(": ")[0] for key in found}):
+        its = {key.partition(": ")[2]: count for key, count in found.items() if key.startswith(f"{name}: ")}
+        is_broken = name in BROKEN
+        bar = {"answered", "left", *({"400"} if is_broken else ())}
+        told = ", ".join(f"{count} {what}" for what, count in sorted(its.items()))
+        verdict.add(name, told, ", ".join(sorted(bar)), its.keys() <= bar and (is_broken or "answered" in its))
+
+
 def judge(verdict: Verdict, cluster: OwnCluster, directory: str, options: argparse.Namespace) -> None:
     traffic = Traffic(cluster.url, options.file, options.seed)
     before, files = _pids(), files_in(directory)
     found = asyncio.run(soak(traffic, options))
     time.sleep(IDLE_S)
-    answers = ", ".join(f"{count} {name}" for name, count in sorted(traffic.found.items()))
-    is_good = not any(name.startswith("5") or name == "RemoteProtocolError" for name in traffic.found)
-    verdict.add(f"{options.minutes:g} min of traffic", answers, "no 5xx, no lost connection", is_good)
+    judge_answers(verdict, traffic.found)
     grown = slope(found, options.warm_up * 60)
     told = f"{grown / 1e6:+.0f} MB/h, from {found[0][1] / 1e9:.2f} to {found[-1][1] / 1e9:.2f} GB in all"
     verdict.add(f"memory after {options.warm_up:g} min", told, "at most +20 MB/h", grown <= MAX_SLOPE_BYTES)
