@@ -52,6 +52,9 @@ BASE = "embedded:whisper-base"
 ANSWER = DecodingOptions(language="en", max_tokens=60, frequency_penalty=2.0)
 """The penalty keeps random weights from loops, which would be cut."""
 
+MAX_DIFFERING = 0.1
+"""Of the words, between two types of numbers; more is a fault."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -119,11 +122,16 @@ def words(plan: Plan) -> None:
         differing = word_error_rate([expected], [found])
         name = f"{plan.device.type}, {dtype}, graphs {graphs}"
         tell("words", name, 8, f"WER {wrong:.2%}; {differing:.2%} of words are not those of the CPU")
+        check(differing <= MAX_DIFFERING, f"{name}: other words than on the CPU")
     tell("words", "all", 8, plan.memory())
 
 
 def heard(chunks: Sequence[AudioChunk], device: str, dtype: str, graphs: CudaGraphs = "auto") -> str:
-    engine = WhisperEngine(AsrEngineArgs(resolve(BASE), device, dtype, torch.get_num_threads(), cuda_graphs=graphs))
+    # all of a GPU: memory is counted as for a share of it, and the parts that follow are not bounded
+    num_bytes = torch.cuda.get_device_properties(device).total_memory if device == "cuda" else None
+    engine = WhisperEngine(
+        AsrEngineArgs(resolve(BASE), device, dtype, torch.get_num_threads(), num_bytes, cuda_graphs=graphs)
+    )
     answers = run_engine(engine, chunks, 8, DecodingOptions(language="en", word_timestamps=True))
     return "".join(segment.text for answer in answers for segment in answer.segments)
 
@@ -167,7 +175,8 @@ def one_step(plan: Plan, network: WhisperNetwork, slots: Slots, rows: slice, rec
     expected, _ = again(plain).clone(), again(recorded)
     apart = float((again(recorded) - expected).abs().max() / expected.abs().max())
     plain_s, recorded_s = (plan_s(plan, lambda step=step: again(step)) for step in (plain, recorded))  # type: ignore[misc]
-    name = "graph" if recorded.is_on and recorder else "done again" if recorded.is_on else "**no graph**"
+    check(recorded.is_on, f"{rows.stop} rows: no graph")
+    name = "graph" if recorder else "done again"
     return f"plain {1e3 * plain_s:.2f} ms, {name} {1e3 * recorded_s:.2f} ms, logits {apart:.1e} of the largest apart"
 
 
@@ -241,6 +250,7 @@ def served(plan: Plan) -> None:
             found += f", p50 {percentile(seconds, 0.5):.3f} s, p95 {percentile(seconds, 0.95):.3f} s"
             num_errors = sum(outcome.is_error for outcome in outcomes)
             tell("served", f"whisper-base, {num_clients} client(s)", 64, f"{found}, {num_errors} errors")
+            check(not num_errors, f"{num_errors} of {num_requests} requests failed")
 
 
 def chunk_s(path: Path) -> float:
@@ -248,6 +258,15 @@ def chunk_s(path: Path) -> float:
 
 
 # All of it
+
+
+def check(is_right: bool, fault: str) -> None:
+    """
+    Raises:
+        ArithmeticError: what was found is not right.
+    """
+    if not is_right:
+        raise ArithmeticError(fault)
 
 
 @contextmanager

@@ -86,10 +86,10 @@ class RecordedStep:
         self._forget()
 
     def __call__(self, tokens: Sequence[int]) -> Tensor:
+        if self._layers is not self._slots.layers:
+            self._forget()  # there are more slots now, in other memory; the old one is let go
         if not self.is_on or len(tokens) > MAX_ROWS or self._has_drafts(len(tokens)):
             return self._plain(tokens)
-        if self._layers is not self._slots.layers:
-            self._forget()  # there are more slots now, in other memory
         rows = slice(0, len(tokens))
         lengths = self._slots.lengths[rows]
         kind = bucket(len(tokens), self._slots.num_slots), num_read(self._slots, max(lengths) + 1)

@@ -58,6 +58,8 @@ class WhisperEngine:
         self._vocabulary = Vocabulary(checkpoint.tokenizer, model.generation_config)
         self._network = WhisperNetwork(model, precision, alignment_heads(model))
         self._ear = Ear(self._network, checkpoint.features, args.cache_mb)
+        config = model.config
+        del checkpoint, model  # the network has its own copy, and what is loaded is about to be counted
         self.row_bytes = self._network.slot_shape.num_bytes
         self.max_rows = self._affordable_rows(args)
         self._slots = Slots(self._network.slot_shape, min(NUM_SLOTS, self.max_rows or NUM_SLOTS), self.max_rows)
@@ -67,10 +69,10 @@ class WhisperEngine:
         self._step = (
             RecordedStep(self._network, self._slots, recorder) if has_graphs else PlainStep(self._network, self._slots)
         )
-        self._num_tokens: int = model.config.vocab_size
-        self._max_length: int = model.config.max_target_positions
+        self._num_tokens: int = config.vocab_size
+        self._max_length: int = config.max_target_positions
         self._reviewer = Reviewer(self._vocabulary)
-        self._writer = Writer(self._vocabulary, model.config.median_filter_width)
+        self._writer = Writer(self._vocabulary, config.median_filter_width)
         self._threads = ThreadPoolExecutor(1, "write")
         self._writes_timestamps = args.timestamps == "tokens"
         self._waiting: list[Row] = []
@@ -81,7 +83,7 @@ class WhisperEngine:
         self._leaving: list[Row] = []
         """Whose words are still being timed."""
         languages = frozenset(self._vocabulary.language_ids) or frozenset({"en"})
-        translates = self._vocabulary.task_ids and not is_distilled(model.config)
+        translates = self._vocabulary.task_ids and not is_distilled(config)
         self.info = RecognizerInfo(languages, frozenset(TASKS if translates else TASKS[:1]))
         first_frames(np.zeros((1, 1), np.float32))  # compiled at load, so that no request waits for it
 

@@ -61,7 +61,7 @@ class Batch:
             max_tokens_of_all: for which there is memory; None where nothing bounds it.
         """
         self.rows: list[Row] = []
-        self.slots = Slots(_in_blocks(max_tokens), max_tokens_of_all)
+        self.slots = Slots(in_blocks(max_tokens), max_tokens_of_all)
 
     @property
     def writing(self) -> list[Row]:
@@ -72,16 +72,26 @@ class Batch:
         return [row for row in self.rows if row.is_reading]
 
     def has_room(self, row: Row) -> bool:
-        """Whether there is memory for it, also when it and all others have written all that they may."""
-        rows = [*self.rows, row]
-        return self.slots.has_room(len(rows), max(_in_blocks(one.prompt.num_tokens + one.max_tokens) for one in rows))
+        """Whether there is memory for it, also when it and all others have what is reserved for them."""
+        return self.slots.has_room(*_room_of([*self.rows, row]))
+
+    def prolong(self, row: Row) -> bool:
+        """Reserve another block for a row aboard; False where there is no memory for it."""
+        row.reserve(POSITIONS_AT_ONCE)
+        room = _room_of(self.rows)
+        if not self.slots.has_room(*room):
+            return False
+        self.slots.reserved = room
+        return True
 
     def board(self, row: Row) -> None:
+        self.slots.reserved = _room_of([*self.rows, row])
         self.slots.clean(len(self.rows))
         self.rows.append(row)
 
     def fork(self, row: Row, twin: Row) -> None:
         """Take a row aboard whose prompt its twin has read. Where memory is lacking, nothing has changed."""
+        self.slots.reserved = _room_of([*self.rows, row])
         self.slots.copy(self.rows.index(twin), len(self.rows), len(twin.read))
         row.num_read, row.positions, row.first_logits = len(twin.read), twin.positions, twin.first_logits
         self.rows.append(row)
@@ -94,6 +104,7 @@ class Batch:
         for behind in range(slot + 1, len(self.rows)):
             self._move(behind, behind - 1)
         self.rows.pop()
+        self.slots.reserved = _room_of(self.rows)
         if not self.rows:
             self.slots.clear()
 
@@ -108,5 +119,10 @@ class Batch:
         self.rows[target] = row
 
 
-def _in_blocks(num_tokens: int) -> int:
+def _room_of(rows: Sequence[Row]) -> tuple[int, int]:
+    """Slots, and how long the longest will be."""
+    return len(rows), max((in_blocks(row.reserved) for row in rows), default=0)
+
+
+def in_blocks(num_tokens: int) -> int:
     return ceil(num_tokens / POSITIONS_AT_ONCE) * POSITIONS_AT_ONCE

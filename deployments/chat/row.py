@@ -48,6 +48,7 @@ class Row:
     """
     written: of the answer so far; `accept` adds to it.
     num_read: tokens of prompt and answer that the model has in its memory.
+    reserved: tokens of prompt and answer for which memory is kept.
     positions: those of the prompt, (1, tokens), or (axes, 1, tokens) where the model's rotary embedding has several;
         on the CPU; set when it is read.
     first_logits: (vocabulary,), behind the prompt; set when all of it was read.
@@ -59,6 +60,7 @@ class Row:
     max_tokens: int
     vocabulary: Vocabulary
     num_read: int = 0
+    reserved: int = 0
     positions: Tensor = field(init=False)
     first_logits: Tensor | None = None
     written: list[int] = field(default_factory=list)
@@ -116,6 +118,14 @@ class Row:
         for token_id in written:
             self.accept(token_id, None)
         self._num_told = len(self.written)
+
+    def reserve(self, num_tokens: int) -> None:
+        """Room for so many more than there are, or for as many as it may still write."""
+        self.reserved = min(self.num_tokens + num_tokens, len(self.read) + self.max_tokens)
+
+    def start_over(self) -> None:
+        """Read all of it again, once it is aboard again: it has lost its slot."""
+        self.num_read, self.first_logits = 0, None
 
     def token(self, token_id: int, logprob: float) -> Token:
         """As it would stand next in the answer; a special token, which adds nothing to it, by its name."""

@@ -31,6 +31,8 @@ class Slots:
             max_positions: no row will have more.
             max_tokens: for which there is memory, of all slots together.
         """
+        self.reserved = (0, 0)
+        """How many slots will be needed, and of what length, by those aboard."""
         self._max_positions = max_positions
         self._max_tokens = max_tokens
         self._layers: dict[int, Layer] = {}
@@ -42,20 +44,24 @@ class Slots:
     def layer(self, number: int, keys: Tensor, values: Tensor, num_slots: int, num_positions: int) -> Layer:
         """With that much room at least; `keys` and `values`, (1, heads, tokens, width), show what goes in."""
         if number not in self._layers:
-            self._layers[number] = Layer(keys.new_zeros(0, *keys.shape[1:]), values.new_zeros(0, *values.shape[1:]))
-        layer = self._layers[number]
-        has_slots, _, has_positions, _ = layer.keys.shape
-        if has_slots < num_slots or has_positions < num_positions:
-            layer.grow(max(has_slots, _doubled(num_slots)), max(has_positions, self._positions(num_positions)))
-        return layer
+            self._layers[number] = Layer(*(one.new_zeros(0, one.shape[1], 0, one.shape[3]) for one in (keys, values)))
+        self._make_room(self._layers[number], num_slots, num_positions)
+        return self._layers[number]
 
     def has_room(self, num_slots: int, num_positions: int) -> bool:
         """Whether there is memory for so many slots of such a length."""
-        if self._max_tokens is None:
-            return True
-        shapes = [layer.keys.shape for layer in self._layers.values()]
-        slots = max([_doubled(num_slots), *(shape[0] for shape in shapes)])
-        return slots * max([self._positions(num_positions), *(shape[2] for shape in shapes)]) <= self._max_tokens
+        return self._max_tokens is None or num_slots * num_positions <= self._max_tokens
+
+    def _make_room(self, layer: Layer, num_slots: int, num_positions: int) -> None:
+        """What a layer has beyond what is reserved, it gives back where there is no memory for both."""
+        has_slots, _, has_positions, _ = layer.keys.shape
+        if has_slots >= num_slots and has_positions >= num_positions:
+            return
+        num_slots, longest = max(num_slots, self.reserved[0]), max(num_positions, self.reserved[1])
+        roomy = max(has_slots, _doubled(num_slots)), max(has_positions, self._positions(num_positions))
+        if not self.has_room(*roomy):
+            roomy = roomy[0], min(roomy[1], longest)
+        layer.grow(roomy[0] if self.has_room(roomy[0], longest) else num_slots, roomy[1])
 
     def _positions(self, number: int) -> int:
         doubled = _doubled(number)
@@ -67,8 +73,7 @@ class Slots:
             self.clean(target)
             return
         for layer in self._layers.values():
-            if target >= len(layer.keys):
-                layer.grow(_doubled(target + 1), layer.keys.shape[2])
+            self._make_room(layer, target + 1, num_positions)
             for cache in (layer.keys, layer.values):
                 cache[target, :, :num_positions] = cache[source, :, :num_positions]
                 cache[target, :, num_positions:] = 0
@@ -85,11 +90,11 @@ class Slots:
 
 
 def _grown(cache: Tensor, num_slots: int, num_positions: int) -> Tensor:
-    has_slots, num_heads, has_positions, width = cache.shape
-    larger = cache.new_zeros(num_slots, num_heads, num_positions, width)
-    if has_slots:
-        larger[:has_slots, :, :has_positions] = cache
-    return larger
+    _, num_heads, _, width = cache.shape
+    grown = cache.new_zeros(num_slots, num_heads, num_positions, width)
+    kept = cache[:num_slots, :, :num_positions]
+    grown[: len(kept), :, : kept.shape[2]] = kept
+    return grown
 
 
 def _doubled(number: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from deployments.chat.batch import Batch, Piece, parted
+from deployments.chat.batch import Batch, Piece, in_blocks, parted
 from deployments.chat.defaults import sampling_defaults
 from deployments.chat.engine import ChatEngineArgs, ChatOutput
 from deployments.chat.loading import audio_token_id, load_model, load_processor, tokenizer_of
@@ -30,6 +30,12 @@ STRETCHED = frozenset({"longrope", "dynamic"})
 
 TOKENS_PER_STEP = {"cpu": 128, "cuda": 2048}
 """Of prompts: everybody's next token waits for them."""
+
+USUAL_TOKENS = 2048
+"""Of prompt and answer: for so many rows of this length as there is memory for, requests come aboard."""
+
+USUAL_ANSWER = 1024
+"""Reserved for who does not say how long an answer may be; more is taken if there is room."""
 
 
 class TransformersChat:
@@ -56,6 +62,7 @@ class TransformersChat:
         self._tokens_per_step = TOKENS_PER_STEP[device.type]
         self._waiting: list[Row] = []
         self._batch = Batch(max_tokens, num_tokens)
+        self.max_rows = None if num_tokens is None else num_tokens // in_blocks(min(max_tokens, USUAL_TOKENS))
         self._has_failed_to_read = False
 
     def prepare(self, messages: Sequence[Message]) -> Prompt:
@@ -69,6 +76,7 @@ class TransformersChat:
         max_tokens = min(options.max_tokens or room, room)
         row = Row(request_id, prompt, options, max_tokens, self._vocabulary)
         row.resume(written)
+        row.reserve(options.max_tokens or USUAL_ANSWER)
         self._waiting.append(row)
 
     @torch.inference_mode()
@@ -86,6 +94,7 @@ class TransformersChat:
     @torch.inference_mode()
     def step(self) -> list[ChatOutput]:
         """Write a token for everybody, and read of the prompts that wait as many tokens as a step has room for."""
+        self._prolong()
         writing = [Piece(row, row.num_read, row.num_tokens) for row in self._batch.writing]
         pieces = self._next_pieces()
         is_heard = any(piece.is_heard for piece in pieces)
@@ -93,6 +102,15 @@ class TransformersChat:
         ready, failed = self._read([group for group in groups if group])
         ready += self._fork(failed)
         return failed + self._choose(ready)
+
+    def _prolong(self) -> None:
+        """Who has written all that was reserved gets more, or waits until others have left, and is read again."""
+        for row in self._batch.writing:
+            if row.num_tokens > row.reserved and not self._batch.prolong(row):
+                self._batch.leave(row)
+                row.start_over()
+                row.reserve(USUAL_ANSWER)
+                self._waiting.insert(0, row)
 
     def _next_pieces(self) -> list[Piece]:
         """What is read of the prompts; one with audio is read by itself."""

@@ -49,15 +49,22 @@ def budget_of(args: EngineArgs, kept_bytes: int = 0) -> Budget | None:
     """
     if args.max_bytes is None:
         return None
-    device = torch.device(args.device)
-    if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(args.max_bytes / total, 1.0), device)
-        taken = torch.cuda.memory_reserved(device)
-    else:
-        trim_heap()
-        taken = resident_bytes()
+    taken = _bounded_gpu_bytes(args) if torch.device(args.device).type == "cuda" else _trimmed_bytes()
     return Budget(args.source, int(args.max_bytes * (1 - WORKING_SHARE)) - taken - kept_bytes)
+
+
+def _bounded_gpu_bytes(args: EngineArgs) -> int:
+    device = torch.device(args.device)
+    number = torch.cuda.current_device() if device.index is None else device.index  # torch bounds none without a number
+    total = torch.cuda.get_device_properties(number).total_memory
+    torch.cuda.set_per_process_memory_fraction(min((args.max_bytes or total) / total, 1.0), number)
+    torch.cuda.empty_cache()  # of what loading took, torch keeps blocks that nobody uses
+    return torch.cuda.memory_reserved(number)
+
+
+def _trimmed_bytes() -> int:
+    trim_heap()
+    return resident_bytes()
 
 
 def resident_bytes() -> int:

@@ -1,6 +1,7 @@
 """Steps that are recorded: on a CPU what is recorded is done again, on a GPU a CUDA graph does it."""
 
 import logging
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -158,6 +159,18 @@ def test_what_cannot_be_recorded_or_is_not_the_same_is_plain_from_then_on(
             assert torch.equal(recorded(tokens), plain(tokens))
     (told,) = caplog.messages
     assert told.startswith("From here on without CUDA graphs, for one of 2 rows failed: ")
+
+
+@torch.inference_mode()
+def test_the_memory_of_fewer_slots_is_let_go_where_nothing_is_recorded(network: WhisperNetwork) -> None:
+    slots = boarded(network, 2)
+    recorded = RecordedStep(network, slots, refuses)
+    recorded([5, 6])
+    old = weakref.ref(slots.layers[0].keys)
+    slots.take(NUM_SLOTS)
+    del slots.lengths[2:]
+    recorded([7, 8])
+    assert old() is None
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
@@ -15,6 +16,7 @@ import torch
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
 
 from benchmarks.scoring import word_error_rate
+from deployments.asr.checkpoints import WhisperCheckpoint, load_whisper
 from deployments.asr.engine import AsrEngineArgs
 from deployments.asr.row import Row
 from deployments.asr.slots import Slots, SlotShape
@@ -443,6 +445,25 @@ def test_no_more_slots_are_made_than_there_is_memory_for(
     assert engine.max_rows == engine._slots.num_slots == 3
     check_equal(together(engine, requests), expected)
     assert engine._slots.num_slots == 3
+
+
+def test_weights_that_are_left_behind_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network has a copy of its own: what was loaded is gone when rows are made for what is left."""
+    loaded: list[weakref.ref[Any]] = []
+    left: list[Any] = []
+
+    def load(source: str, dtype: torch.dtype) -> WhisperCheckpoint:
+        checkpoint = load_whisper(source, dtype)
+        loaded.append(weakref.ref(checkpoint.model))
+        return checkpoint
+
+    def budget(args: AsrEngineArgs, kept_bytes: int) -> None:
+        left.extend(model() for model in loaded)
+
+    monkeypatch.setattr("deployments.asr.whisper.load_whisper", load)
+    monkeypatch.setattr("deployments.asr.whisper.budget_of", budget)
+    WhisperEngine(AsrEngineArgs(resolve("embedded:whisper-tiny.en"), "cpu", "float32"))
+    assert left == [None]
 
 
 def test_slots_grow_to_what_there_is_memory_for() -> None:

@@ -15,7 +15,7 @@ from transformers import AutoConfig
 
 from deployments.chat.batch import Piece
 from deployments.chat.engine import ChatEngineArgs, ChatOutput
-from deployments.chat.row import Prompt
+from deployments.chat.row import Prompt, Row
 from deployments.chat.slots import POSITIONS_AT_ONCE, Layer
 from deployments.chat.transformers_chat import TransformersChat
 from deployments.compat.torch import has_int8
@@ -611,14 +611,19 @@ def test_in_8_bits_an_answer_is_the_same_to_the_last_bit_in_any_company(
 
 
 @pytest.fixture
-def bounded(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> TransformersChat:
+def bounded_args(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> ChatEngineArgs:
     """Memory for 1024 tokens of all rows together, and some of a block."""
     monkeypatch.setattr("deployments.decoding.memory.resident_bytes", lambda: 0)
     config = AutoConfig.from_pretrained(checkpoint).get_text_config()
     heads = config.num_key_value_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
     token_bytes = (config.num_hidden_layers + 1) * 2 * heads * 4
     max_bytes = int((1024 + 30) * token_bytes / (1 - WORKING_SHARE))
-    return TransformersChat(ChatEngineArgs(str(checkpoint), "cpu", "float32", num_threads=1, max_bytes=max_bytes))
+    return ChatEngineArgs(str(checkpoint), "cpu", "float32", num_threads=1, max_bytes=max_bytes)
+
+
+@pytest.fixture
+def bounded(bounded_args: ChatEngineArgs) -> TransformersChat:
+    return TransformersChat(bounded_args)
 
 
 def test_rows_that_there_is_no_memory_for_wait(bounded: TransformersChat, engine: TransformersChat) -> None:
@@ -635,6 +640,36 @@ def test_rows_that_there_is_no_memory_for_wait(bounded: TransformersChat, engine
     assert [token_ids(join_deltas(answers[str(number)])) for number in range(12)] == expected
     assert 1 < most_aboard < 12
     assert 0 < most_bytes <= 1024 * _bytes_of_a_token(bounded)
+
+
+def test_who_does_not_say_how_long_an_answer_may_be_takes_no_whole_context(
+    checkpoint: Path, bounded_args: ChatEngineArgs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for four contexts, or eight rows of the usual length; all of them write on to the end of their contexts."""
+    monkeypatch.setattr("deployments.chat.transformers_chat.USUAL_TOKENS", 128)
+    monkeypatch.setattr("deployments.chat.transformers_chat.USUAL_ANSWER", 60)
+    bounded = TransformersChat(replace(bounded_args, max_context_tokens=256))
+    free = TransformersChat(replace(bounded_args, max_context_tokens=256, max_bytes=None))
+    assert (bounded.max_rows, free.max_rows) == (8, None)
+    options = replace(GREEDY, max_tokens=None, logit_bias={token: -100.0 for token in free._vocabulary.ends})
+    conversations = [asks(f"Say {number}, and " + "very " * number) for number in range(8)]
+    expected = [token_ids(join_deltas(pieces(free, conversation, options))) for conversation in conversations]
+    for number, conversation in enumerate(conversations):
+        bounded.add(str(number), bounded.prepare(conversation), options)
+    token_bytes = _bytes_of_a_token(free)
+    put_back: list[Row] = []
+    start_over = Row.start_over
+    monkeypatch.setattr(Row, "start_over", lambda row: [put_back.append(row), start_over(row)])
+    answers: dict[str, list[ChatDelta]] = {}
+    num_ended, num_aboard, most_bytes = 0, [], 0
+    while num_ended < len(conversations):
+        num_ended += len(advance(bounded, answers))
+        num_aboard.append(len(bounded._batch.rows))
+        most_bytes = max(most_bytes, bounded._batch.slots.num_bytes)
+    assert [token_ids(join_deltas(answers[str(number)])) for number in range(8)] == expected
+    assert max(num_aboard) == 8
+    assert len(put_back) > 1
+    assert most_bytes <= 1024 * token_bytes
 
 
 def _bytes_of_a_token(engine: TransformersChat) -> int:

@@ -1,9 +1,11 @@
 """What a replica may take, and for how many rows that is enough."""
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from deployments.decoding.memory import WORKING_SHARE, Budget, budget_of, resident_bytes
 from deployments.engines import EngineArgs
@@ -36,6 +38,22 @@ def test_what_is_loaded_and_what_caches_may_take_is_no_room() -> None:
     assert budget is not None
     expected = num_bytes * (1 - WORKING_SHARE) - resident_bytes() - 1_000_000
     assert budget.num_bytes == pytest.approx(expected, abs=20_000_000)
+
+
+@pytest.mark.parametrize(("device", "number"), [("cuda", 1), ("cuda:0", 0)])
+def test_of_a_gpu_the_process_gets_no_more(monkeypatch: pytest.MonkeyPatch, device: str, number: int) -> None:
+    """Also of one that is called by its kind alone."""
+    bounds: list[tuple[float, int]] = []
+    gpu = SimpleNamespace(total_memory=10_000)
+    monkeypatch.setattr("torch.cuda.memory._lazy_init", lambda: None)
+    monkeypatch.setattr(torch._C, "_cuda_setMemoryFraction", lambda *bound: bounds.append(bound), raising=False)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda of: gpu)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda of: 1_000)
+    budget = budget_of(EngineArgs("a-model", device, max_bytes=5_000))
+    assert bounds == [(0.5, number)]
+    assert budget is not None
+    assert budget.num_bytes == 5_000 * (1 - WORKING_SHARE) - 1_000
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="Linux alone tells")
