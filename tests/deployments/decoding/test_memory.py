@@ -28,6 +28,12 @@ def test_nothing_said_is_no_bound_on_a_cpu() -> None:
     assert budget_of(EngineArgs("a-model")) is None
 
 
+def test_a_gpu_that_is_none_bounds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray gives out as many as it was told that there are."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert assigned_bytes(None, "cuda") is None
+
+
 def test_what_is_said_counts() -> None:
     assert assigned_bytes(1.5, "cpu") == 1_500_000_000
 
