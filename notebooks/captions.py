@@ -46,15 +46,23 @@ async def main() -> None:
         async def speak() -> None:
             async for piece in of_file(sys.argv[1]) if len(sys.argv) > 1 else of_microphone():
                 await connection.input_audio_buffer.append(audio=base64.b64encode(piece).decode())
-            await asyncio.sleep(3)  # for the last words
+            await asyncio.sleep(1)
+            while turns:  # that are still written
+                await asyncio.sleep(0.1)
             await connection.close()
 
+        turns = set[str]()
         speaking = asyncio.create_task(speak())
         async for event in connection:
-            if event.type == "conversation.item.input_audio_transcription.delta":
+            if event.type == "input_audio_buffer.committed":
+                turns.add(event.item_id)
+            elif event.type == "conversation.item.input_audio_transcription.delta":
                 print(event.delta, end="", flush=True)
             elif event.type == "conversation.item.input_audio_transcription.completed":
+                turns.discard(event.item_id)
                 print()
+            elif event.type == "conversation.item.input_audio_transcription.failed":
+                turns.discard(event.item_id)
         await speaking
 
 

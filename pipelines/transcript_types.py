@@ -103,15 +103,15 @@ class Lookup:
 @dataclass(frozen=True, slots=True)
 class Work:
     """What one call of a model cost: seconds in the queue, seconds aboard, how many were aboard with it on average,
-    how many may be; whether it went before others; and what was looked up in caches. Nobody was aboard for what is
+    how many may be; what was looked up in caches; and whether it went before others. Nobody was aboard for what is
     known already."""
 
     queue_s: float
     model_s: float
     mean_batch_size: float
     num_places: int = 1
-    is_urgent: bool = False
     lookups: tuple[Lookup, ...] = ()
+    is_urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
