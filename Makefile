@@ -20,7 +20,7 @@ models: $(VENV)/.installed ## bring the embedded models into the user's cache
 	$(BIN)/auricle models fetch
 
 test: $(VENV)/.installed-test models ## the whole suite
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev ## what the pre-commit hooks and CI check
 	$(BIN)/ruff check .
