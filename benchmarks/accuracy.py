@@ -46,8 +46,10 @@ def main() -> None:
     parser.add_argument("--source", default="embedded:whisper-base")
     parser.add_argument("--clips", type=Path, default=Path("tests/data/clips.json"))
     parser.add_argument("--tell-language", action="store_true", help="give the engine the clips' languages")
+    parser.add_argument("--padding-s", type=float, help="of silence that is encoded behind a chunk; else all that fits")
     options = parser.parse_args()
-    engine = load_engine("transformers", ENGINES)(AsrEngineArgs(resolve(options.source)))
+    args = AsrEngineArgs(resolve(options.source), padding_s=options.padding_s)
+    engine = load_engine("transformers", ENGINES)(args)
     rows: dict[str, list[tuple[str, str, bool]]] = defaultdict(list)
     for name, clip in json.loads(options.clips.read_text()).items():
         told = clip["language"] if options.tell_language else None

@@ -56,7 +56,7 @@ class LimitsConfig(Strict):
     """Chunks of one request at the model at once."""
     max_concurrent_requests: int = Field(default=128, ge=1)
     """Uploads and chats that one ingress replica holds at once; more are a 429."""
-    max_wait_s: float = Field(default=4.0, ge=0, allow_inf_nan=False)
+    max_wait_s: float = Field(default=8.0, ge=0, allow_inf_nan=False)
     """For a place in a model's batch. Who would wait for longer, by what the requests before it bring and how fast they
     are answered, is a 429 at once; but one and a half times as long as an answer takes may always be waited for."""
     max_sessions: int = Field(default=64, ge=0)

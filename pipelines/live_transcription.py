@@ -42,12 +42,15 @@ BUSY_S = 1.0
 DRAFT_HEAD_START_S, FINAL_HEAD_START_S = 5.0, 20.0
 """Somebody waits for it, so it goes before uploads, but not for ever."""
 
+DRAFT_PADDING_S, FINAL_PADDING_S = 3.0, 5.0
+"""Of silence behind it, which takes time to hear, too."""
+
 
 @dataclass(slots=True)
 class LiveTranscriber:
     """One turn's. `grow` and `close` never wait; `events` are told until it is closed and all of it is known.
 
-    interval_s: of new audio before it is decoded again; half of it while nothing is agreed on.
+    interval_s: of new audio before it is decoded again.
     """
 
     recognizer: Recognizer
@@ -126,7 +129,7 @@ class LiveTranscriber:
         while (utterance := await self._utterances.get()) is not None:
             window = Window(utterance.start_s, utterance.start_s + PREFIX_S)
             self._took_s = 0.0
-            while await utterance.must_be_heard(window.tried_until_s, self._pause_s(window)):
+            while await utterance.must_be_heard(window.tried_until_s, self._pause_s):
                 before, language = window.tokens, window.language
                 if await self._try(utterance, window):
                     if window.is_draft and window.is_full and window.is_doubtful:
@@ -141,10 +144,10 @@ class LiveTranscriber:
         transcript = builder.finish()
         yield TranscriptFinished(replace(transcript, info=AudioInfo(self._now_s, "", "")))
 
-    def _pause_s(self, window: Window) -> float:
+    @property
+    def _pause_s(self) -> float:
         """Of new audio before the next draft: where drafts take long, others wait for their turn, too."""
-        interval_s = self.interval_s / 2 if window.answer and not window.told else self.interval_s
-        return max(interval_s, self._took_s if self._took_s < BUSY_S else 2 * self._took_s)
+        return max(self.interval_s, self._took_s if self._took_s < BUSY_S else 2 * self._took_s)
 
     async def _try(self, utterance: Utterance, window: Window) -> bool:
         """Whether the window was decoded: as a draft while somebody speaks, else as what may be the answer. What cannot
@@ -233,6 +236,7 @@ class LiveTranscriber:
             timestamp_tokens=False,
             written=window.agreed,
             is_draft=is_draft,
+            padding_s=DRAFT_PADDING_S if is_draft else FINAL_PADDING_S,
             head_start_s=DRAFT_HEAD_START_S if is_draft else FINAL_HEAD_START_S,
         )
         chunk = AudioChunk(next(self._numbers), window.start_s, Waveform(samples), speech)

@@ -35,6 +35,8 @@ class DecodingOptions(Sampling):
 
     written: what the answer begins with, known from an earlier decoding of the same chunk when it was shorter.
     is_draft: the chunk will grow and be decoded again, so it is tried only once, and not to the last digit.
+    padding_s: of silence that is heard behind the chunk, by models that need less than they were trained with; None is
+        theirs to decide.
     head_start_s: it goes before what has waited longer by no more than this.
     """
 
@@ -61,6 +63,7 @@ class DecodingOptions(Sampling):
     # of speech that is heard as it is spoken
     written: tuple[Token, ...] = ()
     is_draft: bool = False
+    padding_s: float | None = None
     head_start_s: float = 0.0
 
     @property

@@ -1,6 +1,7 @@
 """Does anybody notice when replicas die?
 
-    python -m deployments configs/embedded.yaml &
+    sed 's/threads: 2/cache_mb: 0/' configs/embedded.yaml > uncached.yaml  # or the same answer is told from memory
+    python -m deployments uncached.yaml &
     python -m benchmarks.reliability.kills --seconds 600 --clients 8
 
 Every few seconds a replica of the next deployment is killed (SIGKILL), under clients that ask for transcriptions whole

@@ -48,6 +48,7 @@ class AsrDeployment(EngineDeployment[RecognizerInfo, ChunkTranscript]):
             max_bytes=assigned_bytes(model.max_memory_gb, device),
             timestamps=model.timestamps,
             cache_mb=model.cache_mb,
+            padding_s=model.padding_s,
             cuda_graphs=model.cuda_graphs,
         )
         engine: AsrEngine = load_engine(model.engine, ENGINES)(args)

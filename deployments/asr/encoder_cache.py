@@ -9,11 +9,11 @@ from torch import Tensor
 from pipelines.audio_types import Samples
 from pipelines.transcript_types import Lookup
 
-Encode = Callable[[Sequence[Samples]], Sequence[Tensor]]
+Encode = Callable[[Sequence[Samples], int | None], Sequence[Tensor]]
 
 
 class EncoderCache:
-    """By the hash of a window's samples; the longest unused leave when there are more than `max_bytes`.
+    """By the hash of a window's samples, and how much of it is encoded; beyond `max_bytes` the longest unused leave.
 
     It belongs to the engine's one thread: windows that are equal and wait together are encoded once, too.
     """
@@ -23,13 +23,16 @@ class EncoderCache:
         self._num_bytes = 0
         self._encoded: OrderedDict[bytes, Tensor] = OrderedDict()
 
-    def encoded(self, windows: Sequence[Samples], encode: Encode) -> list[tuple[Tensor, tuple[Lookup, ...]]]:
+    def encoded(
+        self, windows: Sequence[Samples], num_samples: int | None, encode: Encode
+    ) -> list[tuple[Tensor, tuple[Lookup, ...]]]:
         """What `encode` gives for each of them, now or earlier; and which it was, where anything is kept."""
         if not self._max_bytes:
-            return [(one, ()) for one in encode(windows)]
-        keys = [blake2b(samples.tobytes(), digest_size=16).digest() for samples in windows]
+            return [(one, ()) for one in encode(windows, num_samples)]
+        salt = str(num_samples).encode()
+        keys = [blake2b(samples.tobytes(), digest_size=16, salt=salt).digest() for samples in windows]
         unknown = {key: samples for key, samples in zip(keys, windows, strict=True) if key not in self._encoded}
-        made = dict(zip(unknown, encode(list(unknown.values())), strict=True)) if unknown else {}
+        made = dict(zip(unknown, encode(list(unknown.values()), num_samples), strict=True)) if unknown else {}
         found = [(made[key] if key in made else self._encoded[key]) for key in keys]
         for key, encoded in zip(keys, found, strict=True):
             self._keep(key, encoded)

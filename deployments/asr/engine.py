@@ -21,11 +21,13 @@ CudaGraphs = Literal["auto", "off"]
 class AsrEngineArgs(EngineArgs):
     """timestamps: from what times are told, the decoder's attention or timestamp tokens that it writes.
     cache_mb: for what the encoder made of windows, should they come again; 0 keeps nothing.
+    padding_s: of silence behind chunks whose options do not say; None is as much as the model was trained with.
     cuda_graphs: whether steps of the decoder are recorded on a GPU.
     """
 
     timestamps: Timestamps = "attention"
     cache_mb: int = 0
+    padding_s: float | None = None
     cuda_graphs: CudaGraphs = "auto"
 
 

@@ -1,9 +1,11 @@
 """From samples to what the encoder makes of them: each window once, on a GPU several together.
 
-A draft is encoded without most of the silence that fills its window up. Of words that were begun a second or two ago,
-Whisper base (int8) tells as many rightly as by whole windows in a third of the time: 55 of 69 and 57 of 66, all but the
-last of each draft, in 15 drafts of five utterances of LibriSpeech. Where the rest of the window is put in its place, as
-of another window that is silent, it goes on with what nobody has said (54 of 87).
+Whisper was trained with windows of 30 s, filled up with silence. On a CPU short ones are encoded with less of it where
+`padding_s` says so: drafts with 3 s, turns of realtime sessions with 5 s, uploads as the model is configured. Whisper
+base (int8) hears as well so: `models/README.md` has the figures. Of words that were begun a second or two ago, drafts
+tell as many rightly as whole windows in a third of the time: 55 of 69 and 57 of 66, all but the last of each draft, in
+15 drafts of five utterances of LibriSpeech. Where the rest of the window is put in its place, as of another window that
+is silent, it goes on with what nobody has said (54 of 87).
 """
 
 import time
@@ -24,17 +26,16 @@ WINDOWS_AT_ONCE = {"cpu": 1, "cuda": 16}
 GATHERING_S = 0.006
 """So long others may still come who are encoded together with the first that waits, while those aboard write."""
 
-
-DRAFT_MARGIN_S = 3.0
-"""Of the silence behind it that is encoded with a draft."""
-
 SAMPLES_PER_FRAME = 320
 """Of the encoder's frames."""
 
 
 class Ear:
-    def __init__(self, network: WhisperNetwork, extractor: WhisperFeatureExtractor, cache_mb: int) -> None:
-        self._network = network
+    def __init__(
+        self, network: WhisperNetwork, extractor: WhisperFeatureExtractor, cache_mb: int, padding_s: float | None
+    ) -> None:
+        """padding_s: of silence behind windows whose options say nothing of it; None fills them up."""
+        self._network, self._padding_s = network, padding_s
         self._features = LogMel(extractor, network.device)
         self._cache = EncoderCache(cache_mb * 1_000_000)
         self.windows_at_once = WINDOWS_AT_ONCE.get(network.device.type, 1)
@@ -46,26 +47,33 @@ class Ear:
         return time.monotonic() - waiting[0].added_at_s < GATHERING_S
 
     def groups(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
-        """Those who are heard together: drafts differ in length, so each of them is alone."""
-        whole, size = [row for row in rows if not row.options.is_draft], self.windows_at_once
-        drafts = [[row] for row in rows if row.options.is_draft]
-        return [*drafts, *(whole[first : first + size] for first in range(0, len(whole), size))]
+        """Those who are heard together."""
+        size = self.windows_at_once
+        return [rows[first : first + size] for first in range(0, len(rows), size)]
 
     def hear(self, rows: Sequence[Row]) -> list[Tensor]:
-        """For each row of a group, (frames, width): as many as a window has, or fewer of a draft."""
-        if rows[0].options.is_draft:
-            return [self._draft(row.chunk.waveform.samples) for row in rows]
-        found = self._cache.encoded([row.chunk.waveform.samples for row in rows], self._encode)
+        """For each row of a group, (frames, width): as many as a window has, or fewer of one that is cut."""
+        windows, num_samples = [row.chunk.waveform.samples for row in rows], self._num_samples(rows)
+        if rows[0].options.is_draft:  # it never comes again
+            return self._encode(windows, num_samples)
+        found = self._cache.encoded(windows, num_samples, self._encode)
         for row, (_, lookups) in zip(rows, found, strict=True):
             row.lookups = lookups
         return [encoded for encoded, _ in found]
 
-    def _encode(self, windows: Sequence[Samples]) -> list[Tensor]:
-        encoded = self._network.encode(self._features(windows))
+    def _num_samples(self, rows: Sequence[Row]) -> int | None:
+        """How much is encoded; None is whole windows, as of those who may be heard together: they differ in length."""
+        if self.windows_at_once > 1:
+            return None
+        (row,) = rows
+        padding_s = self._padding_s if row.options.padding_s is None else row.options.padding_s
+        if padding_s is None:
+            return None
+        length = len(row.chunk.waveform.samples) + round(padding_s * SAMPLE_RATE_HZ)
+        return length - length % SAMPLES_PER_FRAME
+
+    def _encode(self, windows: Sequence[Samples], num_samples: int | None) -> list[Tensor]:
+        encoded = self._network.encode(self._features(windows, num_samples))
         if len(windows) == 1:
             return [encoded[0]]
         return [one.clone() for one in encoded]  # so that who keeps one does not keep them all
-
-    def _draft(self, samples: Samples) -> Tensor:
-        length = len(samples) + round(DRAFT_MARGIN_S * SAMPLE_RATE_HZ)
-        return self._network.encode(self._features([samples], length - length % SAMPLES_PER_FRAME))[0]

@@ -57,7 +57,7 @@ class WhisperEngine:
         model = checkpoint.model.eval().to(device)  # type: ignore[arg-type]
         self._vocabulary = Vocabulary(checkpoint.tokenizer, model.generation_config)
         self._network = WhisperNetwork(model, precision, alignment_heads(model))
-        self._ear = Ear(self._network, checkpoint.features, args.cache_mb)
+        self._ear = Ear(self._network, checkpoint.features, args.cache_mb, args.padding_s)
         config = model.config
         del checkpoint, model  # the network has its own copy, and what is loaded is about to be counted
         self.row_bytes = self._network.slot_shape.num_bytes

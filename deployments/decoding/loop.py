@@ -61,8 +61,8 @@ class _Passenger:
         return self.submitted_at - self.head_start_s
 
     def goes_before(self, other: "_Passenger") -> bool:
-        """Whether it is urgent, and shall not be delayed by somebody who comes later."""
-        return self.head_start_s > 0 and self.place < other.place
+        """Whether it shall not be delayed by somebody less urgent who comes later."""
+        return self.head_start_s > other.head_start_s and self.place < other.place
 
     def work(self, num_places: int, lookups: tuple[Lookup, ...]) -> Work:
         return Work(
@@ -87,7 +87,7 @@ class EngineLoop(Generic[ResultT]):
         Args:
             max_step_s: a step that takes longer hangs, and will never end.
             is_serial: who joins delays those aboard, as on a CPU, where windows are encoded one after the other. So one
-                joins in a step, and nobody while somebody urgent is aboard who came before.
+                joins in a step, and nobody while somebody more urgent is aboard who came before.
         """
         self._is_serial = is_serial
         self.max_batch_size = max_batch_size

@@ -3,8 +3,9 @@
 Whoever comes waits for those who came before, whatever it brings itself. So what counts is how much of their work is
 inside and how fast it goes through the whole graph (J. Little, "A Proof for the Queuing Formula: L = λW", 1961): both
 are known here, however many replicas there are. The pace is that of a batch for which somebody waits: with fewer inside
-it would be theirs, and until it was seen it is taken for one replica's. Work is counted in rows of a batch: windows of
-audio, which cost nearly the same whether they are full or not, and answers.
+it would be theirs. Until it was seen it is taken for one replica's, and it is never less than what those aboard one
+replica need: when many come at once, nobody is answered for a while, and then all are. Work is counted in rows of a
+batch: windows of audio, which cost nearly the same whether they are full or not, and answers.
 """
 
 import time
@@ -19,7 +20,7 @@ MEMORY_S = 20.0
 """Seconds of work after which a pace counts for 1/e of the newest."""
 
 NEWEST = 0.1
-"""What the last one aboard counts in the mean of how long they are."""
+"""What the last one aboard counts in a mean."""
 
 MAX_ANSWERS = 1.5
 """So many answers' time may somebody wait in any case. With the answer's own that is well within three times as long as
@@ -52,6 +53,7 @@ class Gate:
         self._num_inside = 0
         self._num_places = 0
         self._answer_s: float | None = None
+        self._row_s: float | None = None
         self._room_at = 0.0
 
     @contextmanager
@@ -78,8 +80,8 @@ class Gate:
         if not work.mean_batch_size or work.is_urgent:  # or it was known already
             return
         self._num_places = work.num_places
-        last_s = work.model_s if self._answer_s is None else self._answer_s
-        self._answer_s = last_s + NEWEST * (work.model_s - last_s)
+        self._answer_s = _mean(self._answer_s, work.model_s)
+        self._row_s = _mean(self._row_s, work.model_s / work.mean_batch_size)
         self._pace.look(self._is_full)
         if self._is_full:
             self._pace.count(1, within_s=work.queue_s + work.model_s)
@@ -91,9 +93,10 @@ class Gate:
     @property
     def _rows_per_s(self) -> float | None:
         """None before the first answer."""
-        if not self._answer_s:
+        if not self._answer_s or not self._row_s:
             return None
-        return self._pace.per_s or self._num_places / self._answer_s
+        pace = self._pace.per_s
+        return max(pace, 1 / self._row_s) if pace else self._num_places / self._answer_s
 
     @property
     def wait_s(self) -> float:
@@ -113,6 +116,10 @@ class Gate:
         self._room_at = max(self._room_at, now + self.wait_s - self._allowed_s) + 1 / self._rows_per_s
         self._room_at = min(self._room_at, now + MAX_RETRY_AFTER_S)
         return self._room_at - now
+
+
+def _mean(last: float | None, new: float) -> float:
+    return new if last is None else last + NEWEST * (new - last)
 
 
 class Gates:

@@ -48,13 +48,14 @@ def test_what_is_given_stays() -> None:
 
 
 def test_a_model_has_8_bits_and_that_of_transcription_says_how_times_are_told() -> None:
-    (served,) = Settings.model_validate({"models": [model(dtype="int8", timestamps="tokens")]}).models
+    (served,) = Settings.model_validate({"models": [model(dtype="int8", timestamps="tokens", padding_s=8)]}).models
     assert isinstance(served, SpeechModelConfig)
-    assert (served.dtype, served.timestamps) == ("int8", "tokens")
+    assert (served.dtype, served.timestamps, served.padding_s) == ("int8", "tokens", 8.0)
     (chats,) = Settings.model_validate({"models": [chat(dtype="int8")]}).models
     assert chats.dtype == "int8"
     assert "dtype: Input should be" in message({"models": [chat(dtype="int4")]})
     assert "timestamps: Input should be 'attention' or 'tokens'" in message({"models": [model(timestamps="none")]})
+    assert "padding_s: Input should be greater than or equal to 1" in message({"models": [model(padding_s=0.5)]})
 
 
 def test_settings_are_read_twice_without_a_change() -> None:

@@ -2,7 +2,7 @@
 
 from deployments.ingress.realtime.schema import SessionConfig, TurnDetectionConfig
 from pipelines.audio_types import VadOptions
-from pipelines.live_transcription import FINAL_HEAD_START_S
+from pipelines.live_transcription import FINAL_HEAD_START_S, FINAL_PADDING_S
 from pipelines.realtime_types import TurnDetection
 from pipelines.transcript_types import DecodingOptions
 
@@ -31,6 +31,7 @@ def to_options(config: SessionConfig, neighbour: str | None) -> DecodingOptions:
         prompt=asked.prompt or "",
         keywords=tuple(asked.keywords or ()),
         timestamp_tokens=False,
+        padding_s=FINAL_PADDING_S,
         head_start_s=FINAL_HEAD_START_S,
     )
 

@@ -20,7 +20,7 @@ class Encoder:
     def __init__(self) -> None:
         self.heard: list[float] = []
 
-    def __call__(self, windows: Sequence[Samples]) -> list[Tensor]:
+    def __call__(self, windows: Sequence[Samples], num_samples: int | None) -> list[Tensor]:
         self.heard += [float(samples[0]) for samples in windows]
         return [torch.full((100,), float(samples[0])) for samples in windows]
 
@@ -32,7 +32,7 @@ def window(value: float) -> Samples:
 def test_equal_windows_are_encoded_once() -> None:
     encoder, cache = Encoder(), EncoderCache(10 * BYTES_EACH)
     values = [1, 2, 1, 1, 2]
-    found = [cache.encoded([window(value)], encoder)[0] for value in values]
+    found = [cache.encoded([window(value)], None, encoder)[0] for value in values]
     assert [float(encoded[0]) for encoded, _ in found] == values
     assert [lookup.is_hit for _, (lookup,) in found] == [False, False, True, True, True]
     assert encoder.heard == [1, 2]
@@ -40,33 +40,39 @@ def test_equal_windows_are_encoded_once() -> None:
 
 def test_those_among_several_that_are_equal_or_known_are_not_encoded_again() -> None:
     encoder, cache = Encoder(), EncoderCache(2 * BYTES_EACH)
-    cache.encoded([window(1)], encoder)
-    found = cache.encoded([window(value) for value in (3, 1, 2, 3)], encoder)
+    cache.encoded([window(1)], None, encoder)
+    found = cache.encoded([window(value) for value in (3, 1, 2, 3)], None, encoder)
     assert [float(one[0]) for one, _ in found] == [3, 1, 2, 3]
     assert [lookup.is_hit for _, (lookup,) in found] == [False, True, False, False]
     assert encoder.heard == [1, 3, 2]
-    cache.encoded([window(2), window(3)], encoder)
+    cache.encoded([window(2), window(3)], None, encoder)
     assert encoder.heard == [1, 3, 2]
+
+
+def test_what_is_encoded_shorter_is_something_else() -> None:
+    encoder, cache = Encoder(), EncoderCache(10 * BYTES_EACH)
+    lookups = [cache.encoded([window(1)], length, encoder)[0][1][0] for length in (None, 320, 640, 320, None)]
+    assert [lookup.is_hit for lookup in lookups] == [False, False, False, True, True]
 
 
 def test_the_longest_unused_leave_first() -> None:
     encoder, cache = Encoder(), EncoderCache(2 * BYTES_EACH)
     for value in (1, 2, 1, 3, 1, 2):
-        cache.encoded([window(value)], encoder)
+        cache.encoded([window(value)], None, encoder)
     assert encoder.heard == [1, 2, 3, 2]
 
 
 def test_what_is_larger_than_all_of_it_is_given_and_not_kept() -> None:
     encoder, cache = Encoder(), EncoderCache(BYTES_EACH - 1)
     for _ in range(2):
-        assert float(cache.encoded([window(1)], encoder)[0][0][0]) == 1
+        assert float(cache.encoded([window(1)], None, encoder)[0][0][0]) == 1
     assert encoder.heard == [1, 1]
 
 
 def test_it_can_be_switched_off() -> None:
     encoder, cache = Encoder(), EncoderCache(0)
     for _ in range(2):
-        assert cache.encoded([window(1)], encoder)[0][1] == ()
+        assert cache.encoded([window(1)], None, encoder)[0][1] == ()
     assert encoder.heard == [1, 1]
 
 

@@ -152,16 +152,17 @@ async def test_one_joins_in_a_step_where_joining_delays_the_others() -> None:
     assert engine.batch_sizes[:5] == [1, 2, 3, 4, 4]
 
 
-async def test_nobody_joins_somebody_urgent_where_joining_delays_the_others() -> None:
+async def test_only_who_is_as_urgent_joins_somebody_urgent_where_joining_delays_the_others() -> None:
     engine = CountingEngine(is_gated=True)
     async with looping(engine, 4, is_serial=True) as loop:
         urgent = asyncio.create_task(loop.run(3, head_start_s=0.3))
         await until(lambda: bool(engine.aboard))
-        others = [asyncio.create_task(loop.run(1)), asyncio.create_task(loop.run(2, head_start_s=0.3))]
+        others = [asyncio.create_task(loop.run(1, head_start_s=head_start_s)) for head_start_s in (0.0, 0.2)]
+        others.append(asyncio.create_task(loop.run(2, head_start_s=0.3)))
         await settle()
         engine.allow.release(100)
         await asyncio.gather(urgent, *others)
-    assert engine.batch_sizes == [1] * 6
+    assert engine.batch_sizes == [1, 2, 2, 1, 1]
 
 
 async def test_somebody_joins_while_others_are_aboard() -> None:

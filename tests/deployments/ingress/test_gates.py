@@ -117,6 +117,19 @@ def test_what_a_model_took_to_load_is_not_its_pace() -> None:
         assert gate.wait_s == pytest.approx(1, rel=0.3)
 
 
+def test_many_who_come_at_once_are_not_taken_for_slow_ones() -> None:
+    """A batch gathers row by row, and its first answer comes when nearly all of them are due."""
+    clock = Clock()
+    gate = Gate(8.0, clock)
+    with gate.enter():
+        clock.now += 0.9
+        gate.observe(Work(0.0, 0.9, 1.0, PLACES))
+    with gate.enter(2 * PLACES):
+        clock.now += 6.6
+        gate.observe(Work(2.2, 4.4, PLACES, PLACES))
+        assert gate.wait_s < 8.0
+
+
 def test_more_replicas_are_found_out() -> None:
     """Of four, each of which takes a second for a batch."""
     clock = Clock()
