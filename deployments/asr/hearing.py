@@ -1,11 +1,10 @@
 """From samples to what the encoder makes of them: each window once, on a GPU several together.
 
 Whisper was trained with windows of 30 s, filled up with silence. On a CPU short ones are encoded with less of it where
-`padding_s` says so: drafts with 3 s, turns of realtime sessions with 5 s, uploads as the model is configured. Whisper
-base (int8) hears as well so: `models/README.md` has the figures. Of words that were begun a second or two ago, drafts
-tell as many rightly as whole windows in a third of the time: 55 of 69 and 57 of 66, all but the last of each draft, in
-15 drafts of five utterances of LibriSpeech. Where the rest of the window is put in its place, as of another window that
-is silent, it goes on with what nobody has said (54 of 87).
+`padding_s` says so: drafts of realtime sessions with 3 s, their turns with 5 s, uploads as the model is configured. In
+83 turns of LibriSpeech's test-other, 4.2 s long in the mean, Whisper base (int8) has 18.2 % of the words wrong by whole
+windows, 18.0 with 5 s and 20.3 with 3 s. Where the rest of the window is put in its place, as of another window that is
+silent, it goes on with what nobody has said (54 of 87 words of drafts).
 """
 
 import time
