@@ -42,7 +42,7 @@ BUSY_S = 1.0
 DRAFT_HEAD_START_S, FINAL_HEAD_START_S = 5.0, 20.0
 """Somebody waits for it, so it goes before uploads, but not for ever."""
 
-DRAFT_PADDING_S, FINAL_PADDING_S = 3.0, 5.0
+DRAFT_PADDING_S, FINAL_PADDING_S = 3.0, 12.0
 """Of silence behind it, which takes time to hear, too."""
 
 

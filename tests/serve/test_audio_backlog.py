@@ -83,7 +83,7 @@ def test_one_replica_becomes_four_and_one_again_and_nobody_is_refused(scaling: S
             gpus.update(gpu for _, gpu in places)
             return len(places) == MAX_REPLICAS
 
-        wait_until(load, "answers of four replicas", 120)
+        wait_until(load, "answers of four replicas", 240)
     assert gpus == {"0"}
     wait_until(lambda: num_replicas() == 1, "one replica", 120)
     assert ask(0)[0] == 200
