@@ -5,7 +5,6 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from functools import partial
 from itertools import groupby
 from math import isfinite
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from deployments.asr.alignment import alignment_heads, first_frames
+from deployments.asr.batch import Batch
 from deployments.asr.checkpoints import is_distilled, load_whisper
 from deployments.asr.engine import AsrEngineArgs, AsrOutput
 from deployments.asr.hearing import Ear
@@ -21,12 +21,9 @@ from deployments.asr.languages import PLAIN_PROBABILITY, LanguageDetector
 from deployments.asr.network import WhisperNetwork
 from deployments.asr.review import Reviewer
 from deployments.asr.row import Attempt, Row
-from deployments.asr.sampling import TokenChooser
-from deployments.asr.slots import Slots
-from deployments.asr.steps import GraphRecorder, PlainStep, RecordedStep
 from deployments.asr.vocabulary import TASKS, Vocabulary
 from deployments.asr.writing import DecodedWindow, Writer
-from deployments.decoding.devices import put, resolve_precision
+from deployments.decoding.devices import resolve_precision
 from deployments.decoding.memory import budget_of
 from deployments.engines import StepOutput
 from pipelines.audio_types import AudioChunk, SpeechSegment
@@ -38,9 +35,6 @@ logger = logging.getLogger("ray.serve")
 
 MAX_WAIT_S = 0.05
 """For words that are being timed; meanwhile somebody may have come."""
-
-NUM_SLOTS = 8
-"""To begin with; more are made when more rows come aboard."""
 
 
 class WhisperEngine:
@@ -60,40 +54,23 @@ class WhisperEngine:
         self._ear = Ear(self._network, checkpoint.features, args.cache_mb, args.padding_s)
         config = model.config
         del checkpoint, model  # the network has its own copy, and what is loaded is about to be counted
-        self.row_bytes = self._network.slot_shape.num_bytes
-        self.max_rows = self._affordable_rows(args)
-        self._slots = Slots(self._network.slot_shape, min(NUM_SLOTS, self.max_rows or NUM_SLOTS), self.max_rows)
-        self._languages = LanguageDetector(self._network, self._vocabulary, self._slots)
+        budget = budget_of(args, kept_bytes=args.cache_mb * 1_000_000)
         has_graphs = device.type == "cuda" and args.cuda_graphs == "auto"
-        recorder = partial(GraphRecorder, self._network.device)
-        self._step = (
-            RecordedStep(self._network, self._slots, recorder) if has_graphs else PlainStep(self._network, self._slots)
-        )
-        self._num_tokens: int = config.vocab_size
+        self._batch = Batch(self._network, self._vocabulary, config.vocab_size, budget, has_graphs)
+        self.row_bytes, self.max_rows = self._batch.row_bytes, self._batch.max_rows
+        self._languages = LanguageDetector(self._network, self._vocabulary, self._batch.slots)
         self._max_length: int = config.max_target_positions
         self._reviewer = Reviewer(self._vocabulary)
         self._writer = Writer(self._vocabulary, config.median_filter_width)
         self._threads = ThreadPoolExecutor(1, "write")
         self._writes_timestamps = args.timestamps == "tokens"
         self._waiting: list[Row] = []
-        self._aboard: list[Row] = []
-        """By slot."""
-        self._chooser: TokenChooser | None = None
-        """Of those aboard; none after they have changed."""
         self._leaving: list[Row] = []
         """Whose words are still being timed."""
         languages = frozenset(self._vocabulary.language_ids) or frozenset({"en"})
         translates = self._vocabulary.task_ids and not is_distilled(config)
         self.info = RecognizerInfo(languages, frozenset(TASKS if translates else TASKS[:1]))
         first_frames(np.zeros((1, 1), np.float32))  # compiled at load, so that no request waits for it
-
-    def _affordable_rows(self, args: AsrEngineArgs) -> int | None:
-        """How many there is memory for, also while the slots grow, when the smaller ones are still there."""
-        budget = budget_of(args, kept_bytes=args.cache_mb * 1_000_000)
-        if budget is None:
-            return None
-        num_rows = budget.num_rows(self.row_bytes, "a row")
-        return num_rows if num_rows <= NUM_SLOTS else max(NUM_SLOTS, num_rows // 2)
 
     def add(self, request_id: str, chunk: AudioChunk, options: DecodingOptions) -> None:
         if options.language is not None and options.language not in self.info.languages:
@@ -119,7 +96,7 @@ class WhisperEngine:
     @torch.inference_mode()
     def abort(self, request_id: str) -> None:
         self._waiting = [row for row in self._waiting if row.request_id != request_id]
-        self._leave([row for row in self._aboard if row.request_id == request_id])
+        self._batch.leave([row for row in self._batch.rows if row.request_id == request_id])
         for row in [row for row in self._leaving if row.request_id == request_id]:
             self._leaving.remove(row)
             if row.segments:
@@ -129,8 +106,8 @@ class WhisperEngine:
     def step(self) -> list[AsrOutput]:
         outputs = self._board()
         outputs += self._finish_rows()
-        if self._aboard:
-            self._decode()
+        if self._batch.rows:
+            self._batch.go_on()
             outputs += self._finish_rows()
         return outputs + self._written()
 
@@ -138,7 +115,7 @@ class WhisperEngine:
 
     def _board(self) -> list[AsrOutput]:
         """Encode what waits, and let it join."""
-        if self._ear.is_gathering(self._waiting, len(self._aboard)):
+        if self._ear.is_gathering(self._waiting, len(self._batch.rows)):
             return []
         waiting, self._waiting = self._waiting, []
         encoded: dict[Row, Tensor] = {}
@@ -155,7 +132,7 @@ class WhisperEngine:
             rows = list(group)
             with self._failing(rows, failed):
                 self._take_aboard(rows, torch.stack([encoded[row] for row in rows]))
-        if failed and not self._aboard and not self._leaving:
+        if failed and not self._batch.rows and not self._leaving:
             raise next(iter(failed.values()))  # the loop counts it: a model that can hear nothing must be replaced
         return _failures(failed)
 
@@ -167,7 +144,7 @@ class WhisperEngine:
         except Exception as error:
             logger.exception("A window failed")
             failed.update(dict.fromkeys(rows, error))
-            self._leave([row for row in rows if row in self._aboard])
+            self._batch.leave(rows)
             self._leaving = [row for row in self._leaving if row not in failed]
 
     def _heard(self, rows: Sequence[Row], failed: dict[Row, Exception]) -> dict[Row, Tensor]:
@@ -189,15 +166,12 @@ class WhisperEngine:
         return row.heard is None, num_read, row.is_timed
 
     def _take_aboard(self, rows: Sequence[Row], encoded: Tensor) -> None:
-        slots = self._slots.take(len(rows))
-        self._aboard += rows
-        self._chooser = None
-        self._network.listen(encoded, self._slots, slots)
+        slots = self._batch.take(rows, encoded)
         if rows[0].heard is None:
             self._detect_language(rows, slots)
-            rows = self._aboard[slots.start :]
-        if rows:
-            self._read_prefix(rows, slice(slots.start, len(self._aboard)))
+            slots = slice(slots.start, len(self._batch.rows))
+        if slots.start < slots.stop:
+            self._batch.begin(slots)
 
     def _detect_language(self, rows: Sequence[Row], slots: slice) -> None:
         """Rows whose language changes leave."""
@@ -206,46 +180,15 @@ class WhisperEngine:
             if row.options.may_change and heard.probability < PLAIN_PROBABILITY:
                 row.change = self._languages.change(row, slot)
         changing = [row for row in rows if row.change]
-        self._leave(changing)
+        self._batch.leave(changing)
         self._leaving += changing
-
-    def _read_prefix(self, rows: Sequence[Row], slots: slice) -> None:
-        """What the decoder is told before it writes, and its first word."""
-        for row in rows:
-            assert row.heard is not None
-            row.prefix = self._vocabulary.prefix(row.options, row.heard.language, row.is_timed)
-        told = [[*row.prefix, *row.attempt.tokens] for row in rows]
-        hidden = self._network.read(put(told, self._network.device), self._slots, slots)
-        start = rows[0].prefix.index(self._vocabulary.start_of_transcript)
-        probabilities = self._network.logits(hidden[:, start]).softmax(dim=-1)[:, self._vocabulary.no_speech]
-        self._choose(rows, self._new_chooser(rows), self._network.logits(hidden[:, -1]))
-        for row, probability in zip(rows, probabilities.tolist(), strict=True):
-            row.no_speech_prob = probability
-
-    # Writing
-
-    def _decode(self) -> None:
-        """One token for everybody aboard."""
-        logits = self._step([row.attempt.tokens[-1] for row in self._aboard])
-        if self._chooser is None:
-            self._chooser = self._new_chooser(self._aboard)
-        self._choose(self._aboard, self._chooser, logits)
-
-    def _new_chooser(self, rows: Sequence[Row]) -> TokenChooser:
-        return TokenChooser(self._vocabulary, [row.choice for row in rows], self._num_tokens, self._network.device)
-
-    def _choose(self, rows: Sequence[Row], chooser: TokenChooser, logits: Tensor) -> None:
-        tokens, logprobs = chooser.choose(logits)
-        for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
-            row.attempt.tokens.append(token)
-            row.attempt.logprobs.append(logprob)
 
     # Leaving
 
     def _finish_rows(self) -> list[AsrOutput]:
         """Accept windows that have ended, or try them hotter, in their slots: until nobody there has ended."""
         failed: dict[Row, Exception] = {}
-        while done := [row for row in self._aboard if self._is_done(row)]:
+        while done := [row for row in self._batch.rows if self._is_done(row)]:
             for row in done:
                 with self._failing([row], failed):
                     self._finish(row)
@@ -258,7 +201,7 @@ class WhisperEngine:
             self._retry(row)
         else:
             self._accept(row)
-            self._leave([row])
+            self._batch.leave([row])
             self._leaving.append(row)
 
     def _is_done(self, row: Row) -> bool:
@@ -276,14 +219,7 @@ class WhisperEngine:
     def _retry(self, row: Row) -> None:
         row.failed_attempts.append(row.attempt)
         row.start(TEMPERATURE_LADDER[len(row.failed_attempts)])
-        self._read_prefix([row], self._rewound(row))
-        self._chooser = None
-
-    def _rewound(self, row: Row) -> slice:
-        slot = self._aboard.index(row)
-        slots = slice(slot, slot + 1)
-        self._slots.rewind(slots)
-        return slots
+        self._batch.begin_again(row)
 
     def _accept(self, row: Row) -> None:
         last, row.attempt = row.attempt, self._reviewer.best_attempt(row)
@@ -301,14 +237,10 @@ class WhisperEngine:
         row.segments = self._write(decoded)
 
     def _scores(self, row: Row, is_in_slot: bool) -> Tensor | None:
-        """What `DecodedWindow` wants of them; an earlier attempt than the last is read again for it."""
+        """What `DecodedWindow` wants of them."""
         if not row.options.has_times or (row.is_timed and not row.options.word_timestamps):
             return None
-        if not is_in_slot:
-            token_ids = put([[*row.prefix, *row.attempt.tokens]], self._network.device)
-            self._network.read(token_ids, self._slots, self._rewound(row))
-        slot = self._aboard.index(row)
-        return self._slots.scores(slot, len(row.prefix) - 1, self._slots.lengths[slot])
+        return self._batch.scores(row, is_in_slot)
 
     def _write(self, decoded: DecodedWindow) -> "Future[list[Segment]]":
         """Words are timed on a thread of their own, so that nobody's next token waits for it."""
@@ -318,17 +250,9 @@ class WhisperEngine:
         written.set_result(self._writer.write(decoded))
         return written
 
-    def _leave(self, rows: Iterable[Row]) -> None:
-        for row in rows:
-            slot = self._aboard.index(row)
-            last = self._slots.give_back(slot)
-            self._aboard[slot] = self._aboard[last]
-            self._aboard.pop()
-            self._chooser = None
-
     def _written(self) -> list[AsrOutput]:
         """Of those who have left the batch, whose words all have their times."""
-        if self._leaving and not self._aboard:
+        if self._leaving and not self._batch.rows:
             wait([row.segments for row in self._leaving[:1] if row.segments], timeout=MAX_WAIT_S)
         done = [row for row in self._leaving if row.segments is None or row.segments.done()]
         self._leaving = [row for row in self._leaving if row not in done]

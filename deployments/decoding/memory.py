@@ -40,6 +40,11 @@ class Budget:
             )
         return num_rows
 
+    def num_growing_rows(self, row_bytes: float, what: str, at_first: int) -> int:
+        """The same where more than `at_first` are allocated anew: while they grow, the smaller ones are still there."""
+        num_rows = self.num_rows(row_bytes, what)
+        return num_rows if num_rows <= at_first else max(at_first, num_rows // 2)
+
 
 def budget_of(args: EngineArgs, kept_bytes: int = 0) -> Budget | None:
     """Of an engine that has loaded its weights; None where nothing bounds it. Of a GPU the process gets no more.

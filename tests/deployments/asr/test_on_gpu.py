@@ -47,7 +47,7 @@ def boarded(
     for number, one in enumerate(options):
         engine.add(str(number), noise(2.0 + number), one)
     assert engine.step() == []
-    assert len(engine._aboard) == len(options)
+    assert len(engine._batch.rows) == len(options)
     return engine
 
 
@@ -120,7 +120,7 @@ def test_scores_stay_on_the_gpu_until_words_are_timed(checkpoint: Path) -> None:
     with fake_gpu() as watch:
         engine = boarded(checkpoint, [LANGUAGE])
         watch.waits.clear()
-        assert engine._slots.scores(0, 0, 3).is_cuda
+        assert engine._batch.slots.scores(0, 0, 3).is_cuda
     assert not watch.waits
 
 
@@ -148,16 +148,16 @@ def test_who_has_just_come_waits_a_moment_for_others_while_somebody_writes(check
         (new,) = engine._waiting
         new.added_at_s += 60.0  # for whatever this machine does meanwhile
         engine.step()
-        assert new not in engine._aboard
+        assert new not in engine._batch.rows
         new.added_at_s -= 120.0
         engine.step()
-        assert new in engine._aboard
+        assert new in engine._batch.rows
         engine.abort("0")
         engine.abort("new")
         engine.add("alone", noise(4.0), LANGUAGE)
         engine._waiting[0].added_at_s += 60.0
         engine.step()
-        assert [row.request_id for row in engine._aboard] == ["alone"]
+        assert [row.request_id for row in engine._batch.rows] == ["alone"]
 
 
 @pytest.mark.parametrize("num_rows", [1, 8])

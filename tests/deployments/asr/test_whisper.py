@@ -410,7 +410,7 @@ def test_a_window_that_cannot_be_encoded_takes_nobody_with_it(
 def test_no_memory_for_another_slot_takes_nobody_with_it(
     checkpoint: Path, speech: Speech, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployments.asr.whisper.NUM_SLOTS", 1)
+    monkeypatch.setattr("deployments.asr.batch.NUM_SLOTS", 1)
     engine = WhisperEngine(AsrEngineArgs(resolve("embedded:whisper-tiny.en"), "cpu", "float32"))
     requests = [(chunk_of(speech[name]), DecodingOptions(language="en")) for name in ("en-00", "en-01")]
     expected = [alone(engine, request) for request in requests]
@@ -420,15 +420,15 @@ def test_no_memory_for_another_slot_takes_nobody_with_it(
     def no_memory(num_slots: int) -> Any:
         raise torch.OutOfMemoryError(f"no memory for {num_slots} slots")
 
-    allocated = engine._slots._allocated
-    monkeypatch.setattr(engine._slots, "_allocated", no_memory)
+    allocated = engine._batch.slots._allocated
+    monkeypatch.setattr(engine._batch.slots, "_allocated", no_memory)
     engine.add("1", *requests[1])
     answers: dict[str, Any] = {}
     answers.update((output.request_id, output.result) for output in engine.step())
     assert isinstance(answers["1"], ModelUnavailable)
     finish(engine, answers, 2)
     check_equal([answers["0"]], expected[:1])
-    monkeypatch.setattr(engine._slots, "_allocated", allocated)
+    monkeypatch.setattr(engine._batch.slots, "_allocated", allocated)
     check_equal(together(engine, requests), expected)
 
 
@@ -442,9 +442,9 @@ def test_no_more_slots_are_made_than_there_is_memory_for(
     expected = [alone(free, request) for request in requests]
     max_bytes = int(3.5 * free.row_bytes / (1 - WORKING_SHARE))
     engine = WhisperEngine(AsrEngineArgs(source, "cpu", "float32", max_bytes=max_bytes))
-    assert engine.max_rows == engine._slots.num_slots == 3
+    assert engine.max_rows == engine._batch.slots.num_slots == 3
     check_equal(together(engine, requests), expected)
-    assert engine._slots.num_slots == 3
+    assert engine._batch.slots.num_slots == 3
 
 
 def test_weights_that_are_left_behind_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
