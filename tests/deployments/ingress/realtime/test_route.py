@@ -21,6 +21,7 @@ from deployments.ingress.realtime.route import Connection
 from deployments.ingress.realtime.schema import SessionConfig
 from deployments.ingress.realtime.session import Session
 from deployments.settings import LimitsConfig
+from tests.conformance.realtime import Session as ClientSession
 from tests.conformance.realtime import connected, opened, pcm, with_pauses
 from tests.conftest import DATA, Server
 from tests.deployments.ingress.realtime.test_session import MODEL, services
@@ -48,6 +49,14 @@ def refusal(server: Server, query: str = "", **headers: Any) -> tuple[int, dict[
 
 def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
+
+
+def close_code(session: ClientSession) -> int:
+    """With which the server closes it, without another word."""
+    with pytest.raises(ConnectionClosed) as closed:
+        session.next()
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code
 
 
 def test_keys() -> None:
@@ -154,10 +163,7 @@ def test_a_session_ends_at_its_limit() -> None:
     with serving({"max_session_s": 1.0}) as server, opened(server) as session:
         error = session.next()
         assert error["error"]["code"] == "session_expired"
-        with pytest.raises(ConnectionClosed) as closed:
-            session.next()
-        assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1001
+        assert close_code(session) == 1001
 
 
 def test_a_replica_that_goes_away_finishes_what_was_committed() -> None:
@@ -165,22 +171,21 @@ def test_a_replica_that_goes_away_finishes_what_was_committed() -> None:
     is_ending: list[bool] = []
     gate = asyncio.Event()
     recognizer = FakeRecognizer(gate=lambda index: gate)
-    with serving(recognizer=recognizer, is_shutting_down=lambda: bool(is_ending)) as server:
-        with opened(server, turn_detection=None) as session:
-            session.append(speech())
-            session.commit()
-            session.until("input_audio_buffer.committed")
-            is_ending.append(True)
-            time.sleep(1.5)
-            assert refusal(server)[0] == 503
-            recognizer.gate = lambda index: None
-            gate._loop.call_soon_threadsafe(gate.set)  # type: ignore[attr-defined]
-            (completed,) = session.completed()
-            assert completed["transcript"] == "Hello."
-            with pytest.raises(ConnectionClosed) as closed:
-                session.next()
-        assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1012
+    with (
+        serving(recognizer=recognizer, is_shutting_down=lambda: bool(is_ending)) as server,
+        opened(server, turn_detection=None) as session,
+    ):
+        session.append(speech())
+        session.commit()
+        session.until("input_audio_buffer.committed")
+        is_ending.append(True)
+        time.sleep(1.5)
+        assert refusal(server)[0] == 503
+        recognizer.gate = lambda index: None
+        gate._loop.call_soon_threadsafe(gate.set)  # type: ignore[attr-defined]
+        (completed,) = session.completed()
+        assert completed["transcript"] == "Hello."
+        assert close_code(session) == 1012
 
 
 def test_what_is_committed_until_the_last_moment_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,20 +194,19 @@ def test_what_is_committed_until_the_last_moment_is_finished(monkeypatch: pytest
     is_ending: list[bool] = []
     gate = asyncio.Event()
     recognizer = FakeRecognizer(gate=lambda index: gate)
-    with serving(recognizer=recognizer, is_shutting_down=lambda: bool(is_ending)) as server:
-        with opened(server, turn_detection=None) as session:
-            session.append(speech())
-            session.commit()
-            session.until("input_audio_buffer.committed")
-            is_ending.append(True)
-            time.sleep(2.5)
-            gate._loop.call_soon_threadsafe(gate.set)  # type: ignore[attr-defined]
-            (completed,) = session.completed()
-            assert completed["transcript"] == "Hello."
-            with pytest.raises(ConnectionClosed) as closed:
-                session.next()
-        assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1012
+    with (
+        serving(recognizer=recognizer, is_shutting_down=lambda: bool(is_ending)) as server,
+        opened(server, turn_detection=None) as session,
+    ):
+        session.append(speech())
+        session.commit()
+        session.until("input_audio_buffer.committed")
+        is_ending.append(True)
+        time.sleep(2.5)
+        gate._loop.call_soon_threadsafe(gate.set)  # type: ignore[attr-defined]
+        (completed,) = session.completed()
+        assert completed["transcript"] == "Hello."
+        assert close_code(session) == 1012
 
 
 def test_whoever_reads_nothing_is_not_heard() -> None:
