@@ -41,7 +41,7 @@ class LimitsConfig(Strict):
     max_upload_bytes: int = Field(default=26_214_400, ge=1)
     """Of one file; larger ones are a 413. All audio of one chat together counts as one."""
     max_bytes_in_flight: int = Field(default=536_870_912, ge=1)
-    """Of the bodies that one ingress replica holds at once; more are a 429."""
+    """Of the bodies that one ingress replica holds at once, and of what it fetches for them; more are a 429."""
     max_audio_s: float = Field(default=14_400.0, gt=0)
     """Decoded seconds of one file; longer audio is a 400."""
     max_channels: int = Field(default=64, ge=1)

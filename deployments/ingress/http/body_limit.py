@@ -1,6 +1,8 @@
 """Bounds on the bytes of one request and of all of them together, and when the last byte of one was here."""
 
 import asyncio
+from collections.abc import Callable
+from contextvars import ContextVar
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,9 +14,20 @@ RETRY_AFTER_S = 2.0
 CLAIM_BYTES = 1 << 20
 """What a body may claim beyond what it has brought: who only claims keeps nobody out."""
 
+_hold: ContextVar[Callable[[int], None]] = ContextVar("hold", default=lambda num_bytes: None)
+
+
+def hold(num_bytes: int) -> None:
+    """Count so many bytes more for the request that is being answered, until it is: what was fetched for it.
+
+    Raises:
+        Overloaded
+    """
+    _hold.get()(num_bytes)
+
 
 class ByteBudget:
-    """For the bodies that one process holds at once."""
+    """For what one process holds of all requests at once."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -39,8 +52,8 @@ class BodyLimit:
     """Refuses a body by its Content-Length, and stops reading one that turns out larger.
 
     What a body has brought, and the next piece that it claims, counts until its request is answered, from when it is
-    first read: who has no key or no route takes nothing. Notes as `request.state.arrived_at_s` when the last byte was
-    here, on the event loop's clock.
+    first read: who has no key or no route takes nothing. What is fetched for it counts as well (`hold`). Notes as
+    `request.state.arrived_at_s` when the last byte was here, on the event loop's clock.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, max_bytes_in_flight: int) -> None:
@@ -57,29 +70,36 @@ class BodyLimit:
         if declared > self._max_bytes:
             await error_response(self._error())(scope, receive, send)
             return
-        received = held = 0
+        received = claimed = held = 0
 
-        def hold(num_bytes: int) -> None:
+        def take(num_bytes: int) -> None:
             nonlocal held
-            if num_bytes > held:
-                self._budget.take(num_bytes - held, held)
-                held = num_bytes
+            self._budget.take(num_bytes, held)
+            held += num_bytes
+
+        def claim(num_bytes: int) -> None:
+            nonlocal claimed
+            if num_bytes > claimed:
+                take(num_bytes - claimed)
+                claimed = num_bytes
 
         async def counted() -> Message:
             nonlocal received
-            hold(min(declared, received + CLAIM_BYTES))
+            claim(min(declared, received + CLAIM_BYTES))
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._max_bytes:
                 raise self._error()
-            hold(received)
+            claim(received)
             if not message.get("more_body", False):
                 scope.setdefault("state", {})["arrived_at_s"] = asyncio.get_running_loop().time()
             return message
 
+        token = _hold.set(take)  # in this request's task, and in those that come of it
         try:
             await self._app(scope, counted, send)
         finally:
+            _hold.reset(token)
             self._budget.give_back(held)
 
     def _error(self) -> RequestTooLarge:

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from deployments.ingress.http.body_limit import hold
 from deployments.ingress.media.addresses import Target, Unfetchable, canonical_host, is_public, parse_target
 from pipelines.errors import ConfigurationError, InvalidRequest
 
@@ -84,6 +85,7 @@ class MediaFetcher:
 
         Raises:
             InvalidRequest: naming `param` and the host at which it failed.
+            Overloaded: too much is held for other requests.
         """
         max_bytes = self._limits.max_bytes if max_bytes is None else min(max_bytes, self._limits.max_bytes)
         try:
@@ -187,6 +189,7 @@ async def _read(target: Target, response: httpx.Response, max_bytes: int) -> byt
     body = bytearray()
     num_pieces_left = NUM_SMALL_PIECES + max_bytes // MIN_MEAN_PIECE_BYTES
     async for piece in response.aiter_raw():
+        hold(len(piece))
         body += piece
         num_pieces_left -= 1
         if len(body) > max_bytes:

@@ -12,10 +12,13 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
+import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
+from deployments.ingress.http.body_limit import BodyLimit
 from deployments.ingress.media.fetch import NUM_SMALL_PIECES, FetchLimits, MediaFetcher, Resolve
-from pipelines.errors import ConfigurationError, InvalidRequest
+from pipelines.errors import ConfigurationError, InvalidRequest, Overloaded
 
 PARAM = "messages[0].content[1].audio_url.url"
 FILE = bytes(range(256)) * 256  # 64 KiB
@@ -194,6 +197,28 @@ async def test_cht_06_many_at_a_time(server: FileServer) -> None:
     server.answers |= {path: answer(body=file) for path, file in files.items()}
     one = fetcher()
     assert await asyncio.gather(*(one.fetch(server.url + path, PARAM) for path in files)) == list(files.values())
+
+
+async def test_what_is_fetched_counts_until_its_request_is_answered(server: FileServer) -> None:
+    """Like what is uploaded: of two files there is room for one, unless nobody else is there."""
+    one, fetched, gate = fetcher(), asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await one.fetch(f"{server.url}/a.wav", PARAM)
+        fetched.set()
+        await gate.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    limited = BodyLimit(app, max_bytes=1_000, max_bytes_in_flight=len(FILE) + 1_000)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(limited), base_url="http://auricle") as client:
+        first = asyncio.create_task(client.post("/"))
+        await fetched.wait()
+        with pytest.raises(Overloaded):  # the API's handlers make an answer of it
+            await client.post("/")
+        gate.set()
+        assert (await first).status_code == 200
+        assert (await client.post("/")).status_code == 200
 
 
 async def test_cht_06_chunks(server: FileServer) -> None:
