@@ -23,6 +23,9 @@ from pipelines.audio_types import (
 )
 from pipelines.ports import OpenUpload
 
+MAX_INLINE_BYTES = 64 * 1024
+"""Ray sends up to 100 KiB of an argument with the call."""
+
 
 class RemoteAudioReader:
     """`pipelines.ports.AudioReader` over the audio deployment: asks for a part only when it is wanted."""
@@ -93,5 +96,6 @@ class RemoteAudioReader:
 
 
 async def _store(upload: bytes) -> Any:
-    """Put an upload into the object store, where its replica reads it without a copy."""
-    return await asyncio.to_thread(ray.put, np.frombuffer(upload, np.uint8))
+    """Put an upload into the object store, where its replica reads it without a copy; a small one comes along."""
+    data = np.frombuffer(upload, np.uint8)
+    return data if len(upload) <= MAX_INLINE_BYTES else await asyncio.to_thread(ray.put, data)
