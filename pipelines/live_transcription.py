@@ -37,13 +37,14 @@ CUT_AFTER_S = 12.0
 """A window that is longer is cut where an agreed sentence ends: the shorter, the sooner it is decoded again."""
 
 BUSY_S = 1.0
-"""Where a draft takes longer, as long again is left to others before the next one."""
+"""Where a draft takes longer, others wait as well: as long again is left to them before the next one."""
 
 DRAFT_HEAD_START_S, FINAL_HEAD_START_S = 5.0, 20.0
 """Somebody waits for it, so it goes before uploads, but not for ever."""
 
-DRAFT_PADDING_S, FINAL_PADDING_S = 3.0, 12.0
-"""Of silence behind it, which takes time to hear, too."""
+DRAFT_PADDING_S, FINAL_PADDING_S, BUSY_PADDING_S = 3.0, 12.0, 5.0
+"""Of silence behind it, which takes time to hear, too: the last where a try took longer than `BUSY_S`, as what is heard
+a little worse is there in time."""
 
 
 @dataclass(slots=True)
@@ -69,6 +70,8 @@ class LiveTranscriber:
     _numbers: "count[int]" = field(default_factory=count, init=False)
     _took_s: float = field(default=0.0, init=False)
     """The last decoding."""
+    _is_busy: bool = field(default=False, init=False)
+    """So many are decoded that the last try took long, whether or not it came to its end."""
 
     # The audio, as it comes
 
@@ -159,6 +162,7 @@ class LiveTranscriber:
         self._took_s = 0.0
         try:
             await asyncio.wait({trying, ending}, return_when=asyncio.FIRST_COMPLETED)
+            self._is_busy = utterance.end_s - end_s > BUSY_S
             if not trying.done() and (is_draft or end_s < utterance.must_hear_s):
                 return False
             await trying
@@ -236,7 +240,7 @@ class LiveTranscriber:
             timestamp_tokens=False,
             written=window.agreed,
             is_draft=is_draft,
-            padding_s=DRAFT_PADDING_S if is_draft else FINAL_PADDING_S,
+            padding_s=DRAFT_PADDING_S if is_draft else BUSY_PADDING_S if self._is_busy else FINAL_PADDING_S,
             head_start_s=DRAFT_HEAD_START_S if is_draft else FINAL_HEAD_START_S,
         )
         chunk = AudioChunk(next(self._numbers), window.start_s, Waveform(samples), speech)

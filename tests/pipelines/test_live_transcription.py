@@ -11,7 +11,7 @@ import pytest
 from pipelines.agreement import text_of
 from pipelines.audio_types import MAX_CHUNK_S, SAMPLE_RATE_HZ, AudioChunk
 from pipelines.errors import ModelUnavailable, UnsupportedLanguage
-from pipelines.live_transcription import LiveTranscriber
+from pipelines.live_transcription import BUSY_PADDING_S, FINAL_PADDING_S, LiveTranscriber
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo, Segment, Token
 from pipelines.transcription_events import TextDelta, TranscriptFinished, TranscriptionEvent
 from pipelines.vad import FRAME_S, FRAME_SAMPLES
@@ -223,6 +223,16 @@ async def test_a_draft_that_is_late_is_given_up() -> None:
     events, _ = await listen(ear := Ear(spoken, gate), spoken[-1].end_s + 0.1)
     check(events, spoken)
     assert [options.is_draft for options in ear.options] == [True, False]
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+async def test_where_drafts_take_long_less_silence_is_heard_behind_the_answer(is_busy: bool) -> None:
+    spoken = script(5)
+    ear = Ear(spoken, asyncio.Semaphore(0) if is_busy else None)
+    events, _ = await listen(ear, spoken[-1].end_s + 0.1)
+    check(events, spoken)
+    assert not ear.options[-1].is_draft
+    assert ear.options[-1].padding_s == (BUSY_PADDING_S if is_busy else FINAL_PADDING_S)
 
 
 async def speak(live: LiveTranscriber, spoken: Sequence[Spoken], end_s: float) -> None:
