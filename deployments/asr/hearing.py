@@ -46,9 +46,10 @@ class Ear:
         return time.monotonic() - waiting[0].added_at_s < GATHERING_S
 
     def groups(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
-        """Those who are heard together."""
+        """Those who are heard together: drafts, or others."""
         size = self.windows_at_once
-        return [rows[first : first + size] for first in range(0, len(rows), size)]
+        kinds = [[row for row in rows if row.options.is_draft is is_draft] for is_draft in (True, False)]
+        return [kind[first : first + size] for kind in kinds for first in range(0, len(kind), size)]
 
     def hear(self, rows: Sequence[Row]) -> list[Tensor]:
         """For each row of a group, (frames, width): as many as a window has, or fewer of one that is cut."""

@@ -58,9 +58,10 @@ class LanguageDetector:
     def change(self, row: Row, slot: int) -> LanguageChange | None:
         """Where the window may go on in another language: in the pause that parts it best."""
         candidates, best, found = self._candidates(row), 0.0, None
+        end = self._slots.num_frames[slot]
         for cut_s in _cuts_s(row):
             cut = round((cut_s - row.chunk.offset_s) * self._network.frames_per_s)
-            parts = [self._logits(slice(slot, slot + 1), frames)[0] for frames in (slice(0, cut), slice(cut, None))]
+            parts = [self._logits(slice(slot, slot + 1), frames)[0] for frames in (slice(0, cut), slice(cut, end))]
             before, after = (self._probabilities(candidates, logits) for logits in parts)
             first, second = int(before.argmax()), int(after.argmax())
             odds = before[first] / before[second], after[second] / after[first]

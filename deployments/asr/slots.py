@@ -77,6 +77,7 @@ class Slots:
         self.lengths: list[int] = []
         self.num_frames: list[int] = []
         self.layers = self._allocated(num_slots)
+        self.num_growths = 0
 
     def _allocated(self, num_slots: int) -> list[Layer]:
         shape = self.shape
@@ -123,11 +124,13 @@ class Slots:
 
     def give_back(self, slot: int) -> int:
         """The last row moves into the slot that is left; returns which one it had."""
+        left = self.lengths[slot]
         length, num_frames, last = self.lengths.pop(), self.num_frames.pop(), len(self.lengths)
         if slot != last:
             for layer in self.layers:
                 for cache in (layer.keys, layer.values, layer.queries):
                     cache[slot, :, :length] = cache[last, :, :length]
+                    cache[slot, :, length:left] = 0  # it is read beside longer rows, and may be no numbers
                 for audio in (layer.audio_keys, layer.audio_values):
                     audio[slot] = audio[last]
             self.lengths[slot], self.num_frames[slot] = length, num_frames
@@ -149,3 +152,4 @@ class Slots:
             for wide, narrow in zip(mine.tensors(), theirs.tensors(), strict=True):
                 wide[: len(narrow)] = narrow
         self.layers = larger
+        self.num_growths += 1

@@ -86,8 +86,8 @@ class RecordedStep:
         self._forget()
 
     def __call__(self, tokens: Sequence[int]) -> Tensor:
-        if self._layers is not self._slots.layers:
-            self._forget()  # there are more slots now, in other memory; the old one is let go
+        if self._num_growths != self._slots.num_growths:
+            self._forget()  # there are more slots now, in other memory
         if not self.is_on or len(tokens) > MAX_ROWS or self._has_drafts(len(tokens)):
             return self._plain(tokens)
         rows = slice(0, len(tokens))
@@ -106,7 +106,7 @@ class RecordedStep:
         return min(self._slots.num_frames[:num_rows]) < self._slots.shape.num_frames
 
     def _forget(self) -> None:
-        self._layers = self._slots.layers
+        self._num_growths = self._slots.num_growths
         self._recorded: dict[tuple[int, int], tuple[StaticStep, Compute]] = {}
         self._record: Record | None = None
 

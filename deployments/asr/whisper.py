@@ -160,10 +160,10 @@ class WhisperEngine:
             heard |= self._heard([row], failed)
         return heard
 
-    def _kind(self, row: Row) -> tuple[bool, int, bool]:
+    def _kind(self, row: Row) -> tuple[bool, int, int, bool]:
         language = row.heard.language if row.heard else next(iter(self._vocabulary.language_ids))
-        num_read = len(self._vocabulary.prefix(row.options, language, row.is_timed)) + len(row.attempt.tokens)
-        return row.heard is None, num_read, row.is_timed
+        num_told = len(self._vocabulary.prefix(row.options, language, row.is_timed))
+        return row.heard is None, num_told, len(row.attempt.tokens), row.is_timed
 
     def _take_aboard(self, rows: Sequence[Row], encoded: Tensor) -> None:
         slots = self._batch.take(rows, encoded)

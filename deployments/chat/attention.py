@@ -24,9 +24,10 @@ from pipelines.errors import ConfigurationError
 NAME = "auricle_slots"
 
 QUERIES_AT_ONCE = 1024
-"""On a GPU, where many small products take longer than a large one; fewer where the scores would take more than …"""
+"""On a GPU, where many small products take longer than a large one; fewer where the scores would be more than …"""
 
-MAX_SCORES = 1 << 27
+MAX_SCORES = 1 << 25
+"""… which take a third of a GB while they are weighed: even of a small share of a GPU not all that is kept free."""
 
 NOT_DONE = ("position_bias", "indices", "block_indices", "sinks")
 """What attention functions of some models are given."""

@@ -172,9 +172,11 @@ class TransformersChat:
         forked: list[Row] = []
         if self._batch.reading:
             return []
-        for row in [row for row in self._waiting if not row.written]:
-            twin = self._batch.twin(row)
-            if twin is None or twin.first_logits is None or not self._batch.has_room(row):
+        for row in list(self._waiting):
+            if not self._batch.has_room(row):
+                break  # who waits for room is not overtaken
+            twin = None if row.written else self._batch.twin(row)
+            if twin is None or twin.first_logits is None:
                 continue
             self._waiting.remove(row)
             try:

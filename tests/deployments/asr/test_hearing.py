@@ -75,3 +75,13 @@ def test_cut_windows_hear_nearly_what_whole_ones_hear(multilingual: WhisperEngin
     chunks = [chunk_of(mono[: seconds * SAMPLE_RATE_HZ]) for seconds in (2, 5, 8, 11)]
     heard, expected = ([text_of(alone(multilingual, (chunk, one))) for chunk in chunks] for one in (shorter, WHOLE))
     assert word_error_rate(expected, heard) < 0.15
+
+
+def test_drafts_are_heard_with_drafts(engine: WhisperEngine, speech: Speech, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not kept, and others are."""
+    monkeypatch.setattr(engine._ear, "windows_at_once", 2)
+    for number, options in enumerate((WHOLE, DRAFT, WHOLE, WHOLE)):
+        engine.add(str(number), chunk_of(speech["en-00"]), options)
+    rows, engine._waiting = engine._waiting, []
+    groups = engine._ear.groups(rows)
+    assert [[row.options.is_draft for row in group] for group in groups] == [[True], [False, False], [False]]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from deployments.asr.whisper import WhisperEngine
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioChunk, SpeechSegment, Waveform
@@ -79,3 +80,24 @@ def test_a_neighbour_that_is_not_hinted_at_counts_nothing(multilingual: WhisperE
     short = AudioChunk(1, OFFSET_S, talk(speech, "en-00").waveform, (SpeechSegment(OFFSET_S, OFFSET_S + 2.0),))
     found = alone(multilingual, (short, DecodingOptions(neighbour="de", languages=("en", "fr"))))
     assert found.language == "en"
+
+
+def test_a_window_that_is_cut_is_asked_about_as_far_as_it_was_heard(
+    multilingual: WhisperEngine, speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind that is nothing, which would be looked at as well."""
+    asked: list[int] = []
+    detector = multilingual._languages
+    logits = detector._logits
+
+    def noted(slots: slice, frames: slice | None = None) -> torch.Tensor:
+        if frames:
+            asked.append(frames.stop)
+        return logits(slots, frames)
+
+    monkeypatch.setattr(detector, "_logits", noted)
+    chunk = talk(speech, "en-06", "en-08", "fr-05", "fr-06")
+    alone(multilingual, (chunk, DecodingOptions(padding_s=2.0)))
+    frames = (chunk.waveform.duration_s + 2.0) * multilingual._network.frames_per_s
+    assert frames < 1_400
+    assert max(asked) == pytest.approx(frames, abs=1)

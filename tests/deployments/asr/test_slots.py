@@ -92,3 +92,15 @@ def test_scores_are_those_of_the_alignment_heads() -> None:
 def test_the_size_told_is_the_size_taken() -> None:
     slots = Slots(SHAPE, 3)
     assert 3 * SHAPE.num_bytes == sum(tensor.nbytes for layer in slots.layers for tensor in layer.tensors())
+
+
+def test_nothing_is_left_of_a_longer_row_that_is_no_number() -> None:
+    """The row that moves in is read beside longer ones."""
+    slots = filled(3)
+    slots.lengths[0] = 5
+    caches = [cache for layer in slots.layers for cache in (layer.keys, layer.values)]
+    for cache in caches:
+        cache[0, :, :5] = torch.nan
+    slots.give_back(0)
+    assert owner(slots, 0) == {2.0}
+    assert all(cache[0].isfinite().all() for cache in caches)

@@ -87,6 +87,20 @@ def test_joining_at_any_step_as_alone(
     check_equal([answers[str(number)] for number in range(len(mixed))], expected)
 
 
+def test_who_is_prompted_is_not_read_with_who_has_written_as_much(engine: WhisperEngine, speech: Speech) -> None:
+    """Whether somebody speaks is read where the transcript begins."""
+    (segment,) = alone(engine, (chunk_of(speech["en-07"]), DecodingOptions())).segments
+    prompted = DecodingOptions(prompt="Hello.")
+    lengths = [len(engine._vocabulary.prefix(options, "en", False)) for options in (DecodingOptions(), prompted)]
+    live = DecodingOptions(written=segment.tokens[: lengths[1] - lengths[0]])
+    assert len(live.written) == lengths[1] - lengths[0] > 0
+    requests = [(chunk_of(speech["en-07"]), live), (chunk_of(speech["en-01"]), prompted)]
+    expected = [alone(engine, request) for request in requests]
+    assert min(one.segments[0].no_speech_prob for one in expected) > 2e-3
+    check_equal(together(engine, requests), expected)
+    check_equal(together(engine, requests[::-1]), expected[::-1])
+
+
 def test_leaving_disturbs_nobody(engine: WhisperEngine, mixed: list[Request], expected: list[ChunkTranscript]) -> None:
     for number, (chunk, options) in enumerate(mixed):
         engine.add(str(number), chunk, options)

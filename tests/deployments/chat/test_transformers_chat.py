@@ -695,6 +695,25 @@ def test_whoever_is_alone_finds_room(
     assert token_ids(answer) == token_ids(alone(engine, HELLO, max_tokens=num_tokens, logit_bias=never_end))
 
 
+def test_who_waits_for_room_is_not_overtaken_by_twins(bounded: TransformersChat, never_end: dict[int, float]) -> None:
+    """Or those whose prompt is known, who find a place sooner, would keep it waiting as long as they come."""
+    short = replace(GREEDY, max_tokens=40, logit_bias=never_end)
+    for name in ("first", "second"):
+        bounded.add(name, bounded.prepare(HELLO), short)
+    answers: dict[str, list[ChatDelta]] = {}
+    advance(bounded, answers)
+    large = replace(GREEDY, max_tokens=700, logit_bias=never_end)
+    bounded.add("large", bounded.prepare(asks("What else is there?")), large)
+    bounded.add("twin", bounded.prepare(HELLO), short)
+    for _ in range(5):
+        advance(bounded, answers)
+    assert answers.keys() == {"first", "second"}
+    order: list[str] = []
+    while len(order) < 4:
+        order += advance(bounded, answers)
+    assert order.index("large") < order.index("twin")
+
+
 def test_no_memory_for_a_conversation_is_said_at_load(checkpoint: Path) -> None:
     with pytest.raises(ConfigurationError, match="max_memory_gb"):
         TransformersChat(ChatEngineArgs(str(checkpoint), "cpu", "float32", max_bytes=1_000_000))
