@@ -144,7 +144,8 @@ class SpeechModelConfig(_ModelConfig):
     padding_s: float | None = Field(default=None, ge=1, le=30)
     """On a CPU, how much silence is encoded behind an upload's chunk. By default as much as fills Whisper's 30 s up,
     which is how it was trained; with less, say 12, short clips take a part of the time and are heard nearly as well
-    (`models/README.md`). Turns of realtime sessions are heard with 12 s, drafts with 3 s, whatever stands here."""
+    (`models/README.md`). Turns of realtime sessions are heard with 12 s, or 5 s where drafts take over a second, and
+    drafts with 3 s, whatever stands here."""
     cuda_graphs: CudaGraphs = "auto"
     """On a GPU the decoder's steps are recorded as CUDA graphs, and each of them held against a plain step when it is;
     if one fails, the log says so, and none is used. `off` records nothing."""
