@@ -35,17 +35,19 @@ class ChatPipeline:
         """Yield the deltas of all answers as they come; those of one answer in order, the last with a finish reason.
 
         Every answer is a row of its own in the model's batch, with a seed of its own. `num_heard_tokens` of audio were
-        heard for the model, and are part of the usage.
+        heard for the model, and are part of the usage: where there are some, a full queue is waited for, for else what
+        was heard would be lost.
 
         Raises:
             InvalidRequest, Overloaded, ModelUnavailable
         """
         news: asyncio.Queue[ChoiceDelta | None] = asyncio.Queue()
+        is_first_step = not num_heard_tokens
 
         async def write(index: int) -> None:
             try:
                 own = replace(options, seed=options.seed + index)
-                async with aclosing(self._model.generate(messages, own, in_pieces)) as deltas:
+                async with aclosing(self._model.generate(messages, own, in_pieces, is_first_step)) as deltas:
                     async for delta in deltas:
                         usage = delta.usage.with_audio(num_heard_tokens)
                         news.put_nowait(ChoiceDelta(index, replace(delta, usage=usage)))

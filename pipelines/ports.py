@@ -123,13 +123,13 @@ class Ear(Protocol):
 
 class ChatModel(Protocol):
     def generate(
-        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
+        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool, is_first_step: bool = True
     ) -> AsyncGenerator[ChatDelta, None]:
         """Yield the answer as it is written, or, not `in_pieces`, all of it in one delta.
 
         Raises:
             InvalidRequest: the model cannot do what is asked for.
-            Overloaded: before anything is yielded.
+            Overloaded: before anything is yielded, and only at a request's first step.
             ModelUnavailable
         """
         ...

@@ -33,7 +33,7 @@ class Batch:
         self._vocabulary = vocabulary
         self._num_tokens = num_tokens
         self.row_bytes = network.slot_shape.num_bytes
-        self.max_rows = budget and budget.num_growing_rows(self.row_bytes, "a row", NUM_SLOTS)
+        self.max_rows = None if budget is None else budget.num_growing_rows(self.row_bytes, "a row", NUM_SLOTS)
         self.slots = Slots(network.slot_shape, min(NUM_SLOTS, self.max_rows or NUM_SLOTS), self.max_rows)
         self.rows: list[Row] = []
         recorder = partial(GraphRecorder, network.device)

@@ -3,8 +3,9 @@
 Whisper was trained with windows of 30 s, filled up with silence. On a CPU short ones are encoded with less of it where
 `padding_s` says so: drafts of realtime sessions with 3 s, their turns with 12 s, or 5 s where drafts take long,
 uploads as the model is configured. In 83 turns of LibriSpeech's test-other, 4.2 s long in the mean, Whisper base (int8)
-has 18.2 % of the words wrong by whole windows, 17.5 with 12 s, 18.0 with 5 s, 20.3 with 3 s. Where the rest of the window
-is put in its place, as of another window that is silent, it goes on with what nobody has said (54 of 87 words of drafts).
+has 18.2 % of the words wrong by whole windows, 17.5 with 12 s, 18.0 with 5 s, 20.3 with 3 s. Where the rest of the
+window is put in its place, as of another window that is silent, it goes on with what nobody has said (54 of 87 words of
+drafts).
 """
 
 import time

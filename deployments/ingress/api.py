@@ -33,6 +33,7 @@ def create_api(services: Services) -> FastAPI:
         description="OpenAI's audio APIs on your own machines.",
         docs_url=None,  # FastAPI's own load scripts from another host
         redoc_url=None,
+        redirect_slashes=False,  # another address is an unknown one (GEN-04)
     )
     protected = APIRouter(dependencies=[Depends(require_key(services.api_keys))])
     protected.include_router(models_router(services))

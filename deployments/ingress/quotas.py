@@ -5,7 +5,7 @@ Each replica counts what passes it, and learns what its peers have counted while
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from math import ceil
 
 from starlette.requests import Request
@@ -52,7 +52,8 @@ class Quotas:
         self._metrics.key_requests.labels(key.name).inc()
 
     def give_back_request(self, key: ApiKey | None) -> None:
-        """It was refused for want of room, and will come again."""
+        """It was refused for want of room, and will come again. This minute has one less: peers may have heard of that
+        in which it was taken, and would not ask for it again."""
         if key is not None and key.requests_per_hour is not None:
             self._ledger.add((key.name, "requests"), -1)
 
@@ -75,6 +76,11 @@ class Quotas:
         if key.audio_minutes_per_hour is not None:
             self._ledger.add((key.name, "audio_s"), seconds)
         self._metrics.key_audio_seconds.labels(key.name).inc(seconds)
+
+    def give_back_audio(self, key: ApiKey | None, seconds: float) -> None:
+        """So many were charged, and nothing of them was heard."""
+        if key is not None and key.audio_minutes_per_hour is not None:
+            self._ledger.add((key.name, "audio_s"), -seconds)
 
     def count_refusal(self, key: ApiKey | None, limit: str) -> None:
         if key is not None:
@@ -112,14 +118,16 @@ class Quotas:
             self._heard_up_to = asked_in
 
 
-def counted(quotas: Quotas, hears: bool) -> Callable[[Request], Awaitable[None]]:
-    """A dependency of routes behind `require_key`: the request is counted, or refused, before its body is read.
+def counted(quotas: Quotas, hears: bool) -> Callable[[Request], AsyncGenerator[None, None]]:
+    """A dependency of routes behind `require_key`: the request is counted, or refused, before its body is read. One for
+    which the route then finds no room has used up nothing. (What goes wrong behind the head of a stream is told in it,
+    and never comes here.)
 
     Args:
         hears: it is always about audio, so who has no minutes left is refused as well.
     """
 
-    async def count(request: Request) -> None:
+    async def count(request: Request) -> AsyncGenerator[None, None]:
         key = request.state.api_key
         try:
             if hears:
@@ -127,5 +135,11 @@ def counted(quotas: Quotas, hears: bool) -> Callable[[Request], Awaitable[None]]
             quotas.take_request(key)
         finally:
             request.state.rate_limit = quotas.rate_limit(key)
+        try:
+            yield
+        except Overloaded:
+            quotas.give_back_request(key)
+            request.state.rate_limit = quotas.rate_limit(key)
+            raise
 
     return count

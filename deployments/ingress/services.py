@@ -14,7 +14,6 @@ from deployments.ingress.quotas import Quotas
 from deployments.model_configs import DiarizationConfig
 from deployments.settings import LimitsConfig
 from pipelines.audio_types import LiveFormat
-from pipelines.errors import Overloaded
 from pipelines.ports import AudioReader, ChatModel, Diarizer, Ear, Recognizer
 
 
@@ -57,14 +56,10 @@ class Services:
     is_shutting_down: Callable[[], bool] = lambda: False
     page: bool = True
 
-    def enter(self, model: str, key: ApiKey | None, held: ExitStack, num_rows: int = 1) -> Visit:
+    def enter(self, model: str, held: ExitStack, num_rows: int = 1) -> Visit:
         """In at the model's gate until `held` is closed.
 
         Raises:
-            Overloaded: there is no room, and the key has not used up a request.
+            Overloaded: there is no room.
         """
-        try:
-            return held.enter_context(self.gates[model].enter(num_rows))
-        except Overloaded:
-            self.quotas.give_back_request(key)
-            raise
+        return held.enter_context(self.gates[model].enter(num_rows))

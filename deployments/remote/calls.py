@@ -18,7 +18,15 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
 
-from ray.exceptions import ObjectRefStreamEndOfStreamError, RayActorError, TaskCancelledError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    ObjectRefStreamEndOfStreamError,
+    OutOfMemoryError,
+    RayActorError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.compat.serve import call_under_own_id
@@ -28,8 +36,17 @@ MAX_LOSSES = 1
 RETRY_DELAY_S = 0.2
 RETRY_AFTER_S = 2.0
 
-# the last one: a task below was cancelled before its answer was there
-LOSSES = (RayActorError, TaskCancelledError, ObjectRefStreamEndOfStreamError)
+# `OutOfMemoryError`: Ray's memory monitor has killed the replica. `ObjectLostError`: what it was given, or what it
+# answered, lay on a node that is gone. The last one: a task below was cancelled before its answer was there.
+LOSSES = (
+    RayActorError,
+    WorkerCrashedError,
+    OutOfMemoryError,
+    NodeDiedError,
+    ObjectLostError,
+    TaskCancelledError,
+    ObjectRefStreamEndOfStreamError,
+)
 RAY_ERRORS = (BackPressureError, DeploymentUnavailableError, *LOSSES)
 CALL_ERRORS = (*RAY_ERRORS, AudioServerError)
 """What `pieces` raises."""

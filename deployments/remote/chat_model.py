@@ -20,11 +20,11 @@ class RemoteChatModel:
         self._info: ChatModelInfo | None = None
 
     async def generate(
-        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
+        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool, is_first_step: bool = True
     ) -> AsyncGenerator[ChatDelta, None]:
         """When the replica dies, another one reads what was delivered, and goes on behind it."""
         written: tuple[int, ...] = ()
-        retries, has_ended = Retries(is_first_step=True), False
+        retries, has_ended = Retries(is_first_step), False
         while not has_ended:
             try:
                 async with aclosing(self._write(messages, options, in_pieces, written)) as deltas:

@@ -52,7 +52,7 @@ class ScriptedChatModel:
         return ChatModelInfo(True, MAX_AUDIO_S, MAX_CONTEXT_TOKENS, SamplingDefaults(temperature=0.0))
 
     async def generate(
-        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
+        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool, is_first_step: bool = True
     ) -> AsyncGenerator[ChatDelta, None]:
         _check(options)
         num_audio_tokens, num_tokens = await asyncio.to_thread(_num_prompt_tokens, messages)

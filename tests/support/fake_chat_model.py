@@ -44,14 +44,16 @@ class FakeChatModel:
     slow_s: float = 0.0
     loading_s: float = 0.0
     asked: list[Asked] = field(default_factory=list)
+    first_steps: list[bool] = field(default_factory=list)
     writing: set[int] = field(default_factory=set)
     finished: list[int] = field(default_factory=list)
     left: list[int] = field(default_factory=list)
 
     async def generate(
-        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool
+        self, messages: Sequence[Message], options: SamplingOptions, in_pieces: bool, is_first_step: bool = True
     ) -> AsyncGenerator[ChatDelta, None]:
         self.asked.append(Asked(messages, options, in_pieces))
+        self.first_steps.append(is_first_step)
         index = options.seed - self.first_seed
         self.writing.add(index)
         try:

@@ -1,7 +1,7 @@
 """Messages as they are on the wire to messages as a model takes them: their audio fetched and heard."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from deployments.ingress.chat.ears import Ears
 from deployments.ingress.chat.schema import (
@@ -52,15 +52,26 @@ def audio_parts(request: ChatRequest) -> Iterator[tuple[str, ChatMessage, AudioC
 class ConversationReader:
     """Reads the messages of one request; all of their audio together has so many bytes."""
 
-    def __init__(self, ears: Ears | None, fetcher: MediaFetcher, model: ChatModelConfig, max_bytes: int) -> None:
+    def __init__(
+        self,
+        ears: Ears | None,
+        fetcher: MediaFetcher,
+        model: ChatModelConfig,
+        max_bytes: int,
+        count: Callable[[float], None],
+    ) -> None:
+        """
+        Args:
+            count: is told of each audio how many seconds it has, as soon as it was heard: whoever leaves then, or has
+                sent another one that is wrong, has had so much.
+        """
+        self._count = count
         self._ears = ears
         self._fetcher = fetcher
         self._model = model
         self._num_bytes_left = max_bytes
         self._fetching = asyncio.Lock()  # one by one, so that each knows how many bytes are left
         self._hearing = asyncio.Semaphore(ears.num_at_once if ears else 1)
-        self.audio_s = 0.0
-        """Seconds of audio that were heard."""
         self.num_audio_tokens = 0
         """What they count as beside what the model counts itself."""
 
@@ -85,7 +96,7 @@ class ConversationReader:
                 heard = await self._ears.hear(data)
         except InvalidRequest as error:
             raise type(error)(f"{source}: {error.message}", where, error.code) from None
-        self.audio_s += heard.duration_s
+        self._count(heard.duration_s)
         self.num_audio_tokens += heard.num_tokens
         return heard.part
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, aclosing, contextmanager
+from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -51,8 +52,8 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
         num_audios = check_audio(request, model)
         if num_audios:
             services.quotas.check_audio(key)
-        services.enter(model.id, key, held, request.n)
-        hearing = _hearing(services, model, key, num_audios, held)
+        services.enter(model.id, held, request.n)
+        hearing = _hearing(services, model, num_audios, held)
         events = until_deadline(_events(services, request, model, key, hearing), services.limits.max_request_s)
         request = _without_messages(request)
         renderer = ChatRenderer(request)
@@ -64,14 +65,12 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
             return JSONResponse(renderer.completion([event async for event in events]))
 
 
-def _hearing(
-    services: Services, model: ChatModelConfig, key: ApiKey | None, num_audios: int, held: ExitStack
-) -> Visit | None:
+def _hearing(services: Services, model: ChatModelConfig, num_audios: int, held: ExitStack) -> Visit | None:
     """At the model that hears for this one, where there is anything to hear."""
     if model.hears is None or not num_audios:
         return None
     num_rows = min(num_audios, services.limits.max_chunks_in_flight)
-    return services.enter(model.hears, key, held, num_rows)
+    return services.enter(model.hears, held, num_rows)
 
 
 def _without_messages(request: ChatRequest) -> ChatRequest:
@@ -109,11 +108,15 @@ async def _read(
     """The last are tokens that the model does not count itself. It tells what it is while its messages are heard: it
     may have to be loaded first."""
     ears = await ears_of(model, services)
-    reader = ConversationReader(ears, services.fetcher, model, services.limits.max_upload_bytes)
+    count = partial(_count_audio, services, model, key)
+    reader = ConversationReader(ears, services.fetcher, model, services.limits.max_upload_bytes, count)
     messages, info = await together(reader.read(request), services.chat_models[model.id].info())
-    services.metrics.audio_seconds.labels(model.id, "chat").inc(reader.audio_s)
-    services.quotas.charge_audio(key, reader.audio_s)
     return messages, to_options(request, said(model.sampling, info.sampling)), reader.num_audio_tokens
+
+
+def _count_audio(services: Services, model: ChatModelConfig, key: ApiKey | None, seconds: float) -> None:
+    services.metrics.audio_seconds.labels(model.id, "chat").inc(seconds)
+    services.quotas.charge_audio(key, seconds)
 
 
 @contextmanager

@@ -6,7 +6,9 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse
 
+from deployments.ingress.http.errors import envelope
 from deployments.ingress.services import Services
+from pipelines.errors import ModelUnavailable
 
 
 def operations_router(services: Services) -> APIRouter:
@@ -20,7 +22,8 @@ def operations_router(services: Services) -> APIRouter:
         if unavailable:
             failed = {name: reason for name, reason in unavailable.items() if reason is not None}
             body = {"status": "unhealthy", "unavailable": list(unavailable), "failed": failed, "models": models}
-            return JSONResponse(body, 503, {"Retry-After": "2"})
+            error = ModelUnavailable(f"Not available at the moment: {', '.join(unavailable)}.")
+            return JSONResponse({**body, **envelope(error)}, 503, {"Retry-After": "2"})
         return JSONResponse({"status": "healthy", "models": models})
 
     @router.get("/metrics")

@@ -1,6 +1,6 @@
 """GET /v1/models."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 
 from deployments.ingress.catalogue import ServedModel
 from deployments.ingress.operations.schema import ModelCard, ModelList
@@ -27,6 +27,8 @@ def models_router(services: Services) -> APIRouter:
     # an id may contain slashes, raw or as %2F
     @router.get("/v1/models/{model_id:path}")
     async def retrieve_model(model_id: str) -> ModelCard:
+        if not model_id:  # the path of a list with a slash behind it is no model's (GEN-04)
+            raise HTTPException(404)
         return card(services.catalogue.find(model_id))
 
     return router

@@ -19,7 +19,7 @@ from deployments.ingress.http.keys import ApiKey
 from deployments.ingress.http.streams import open_stream
 from deployments.ingress.http.together import together
 from deployments.ingress.services import Services
-from deployments.ingress.transcription.charging import AudioCharge, heard_s
+from deployments.ingress.transcription.charging import charging, heard_s
 from deployments.ingress.transcription.form import check_file_size, parse_request, read_file, read_form
 from deployments.ingress.transcription.known_speakers import known_speaker_clips, read_known_speakers
 from deployments.ingress.transcription.options import to_options, to_vad_options
@@ -119,7 +119,7 @@ async def _read(
         request = parse_request(form)
         model = services.catalogue.speech_model(request.model, endpoint.task)
         endpoint.check(request, model.family)
-        visit = services.enter(model.root, http_request.state.api_key, held)
+        visit = services.enter(model.root, held)
         return request, model, await read_file(form, request.url), visit
     finally:
         await form.close()
@@ -148,18 +148,19 @@ async def _events(services: Services, job: Job, clips: dict[str, bytes]) -> Asyn
         async with AsyncExitStack() as held:
             transcription = await _open(services, job, upload, known_speakers, held)
             info = transcription.info
-            charge = AudioCharge(partial(_count_audio, services, job), info)
             num_windows = ceil(info.duration_s / MAX_CHUNK_S)
             job.visit.expects(min(num_windows, services.limits.max_chunks_in_flight))
             gauge.dec()
             gauge = metrics.running.labels(root)
             gauge.inc()
-            async for event in transcription.events:
-                if isinstance(event, TextDelta) and is_silent:
-                    is_silent = False
-                    metrics.first_delta_seconds.labels(root).observe(time.monotonic() - started_at)
-                charge.up_to(heard_s(event))
-                yield event
+            give_back = partial(services.quotas.give_back_audio, job.api_key)
+            with charging(info, partial(_count_audio, services, job), give_back) as charge:
+                async for event in transcription.events:
+                    if isinstance(event, TextDelta) and is_silent:
+                        is_silent = False
+                        metrics.first_delta_seconds.labels(root).observe(time.monotonic() - started_at)
+                    charge.up_to(heard_s(event))
+                    yield event
     finally:
         gauge.dec()
 

@@ -147,7 +147,7 @@ async def test_cht_33_a_chat_that_fails_after_its_200_ends_with_an_event(
 
 async def test_cht_11_one_answer_that_fails_ends_the_others() -> None:
     class OneFails(FakeChatModel):
-        async def generate(self, messages: Any, options: Any, in_pieces: bool) -> Any:
+        async def generate(self, messages: Any, options: Any, in_pieces: bool, is_first_step: bool = True) -> Any:
             if options.seed == 9:
                 raise InvalidRequest("No.", "messages", "refused")
             async for delta in super().generate(messages, options, in_pieces):

@@ -30,4 +30,25 @@ async def test_health_tells_of_models(unavailable: dict[str, str | None], status
     app = scripted_api(unavailable=now, model_states=lambda: models)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://auricle") as client:
         answer = await client.get("/health")
-    assert (answer.status_code, answer.json()) == (status, {**body, "models": models})
+    told = answer.json()
+    error = told.pop("error", None)
+    assert (answer.status_code, told) == (status, {**body, "models": models})
+    assert (error is None) == (status == 200)
+
+
+async def test_gen_01_what_is_unhealthy_is_an_error_in_the_envelope() -> None:
+    """`{"error": {message, type, param, code}}` of every answer under /v1 that is not 2xx."""
+
+    async def now() -> dict[str, str | None]:
+        return {"asr-a": None, "chat-b": "No such file."}
+
+    app = scripted_api(unavailable=now)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://auricle") as client:
+        answer = await client.get("/v1/health")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert answer.json()["error"] == {
+        "message": "Not available at the moment: asr-a, chat-b.",
+        "type": "server_error",
+        "param": None,
+        "code": "service_unavailable",
+    }

@@ -92,3 +92,15 @@ async def test_gen_02_operations_need_no_key(client: httpx.AsyncClient, path: st
 async def test_gen_02_without_keys_anybody_may_ask(route: Route, authorization: str | None) -> None:
     async with api_client() as client:
         assert (await ask(client, route, authorization)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions/", "/v1/audio/translations/", "/v1/chat/completions/"])
+async def test_gen_04_a_slash_behind_a_path_is_an_unknown_url(client: httpx.AsyncClient, path: str) -> None:
+    """Not a redirect, which would send a key and an upload twice, and which tells without a key what there is."""
+    response = await client.post(path, files={"file": b"audio"}, data={"model": MODEL})
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_url")
+
+
+async def test_gen_04_a_slash_behind_the_models_is_no_model(client: httpx.AsyncClient) -> None:
+    response = await client.get("/v1/models/", headers={"Authorization": "Bearer sk-first"})
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_url")

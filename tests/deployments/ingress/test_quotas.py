@@ -1,6 +1,7 @@
 """What a key may ask for in an hour, over the API and the real SDK."""
 
 import asyncio
+from base64 import b64encode
 from typing import Any
 
 import httpx
@@ -15,12 +16,15 @@ from deployments.ingress.ledger import Ledger, Report
 from deployments.ingress.metrics import IngressMetrics
 from deployments.ingress.quotas import EXCHANGE_S, Quotas
 from deployments.ingress.transcription.charging import AudioCharge, heard_s
+from deployments.settings import LimitsConfig
 from pipelines.audio_types import AudioInfo
-from pipelines.errors import Overloaded
+from pipelines.errors import ModelUnavailable, Overloaded
 from pipelines.transcript_types import Work
 from pipelines.transcription_events import TextDelta
+from tests.scripted.server import scripted_api
 from tests.support.api import CHAT_MODEL, MODEL, api_client
-from tests.support.fakes import FakeReader
+from tests.support.fake_chat_model import FakeChatModel, failing
+from tests.support.fakes import FakeReader, FakeRecognizer
 
 
 def key(name: str = "anna", **limits: Any) -> ApiKey:
@@ -31,13 +35,20 @@ def bearer(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer sk-{name}"}
 
 
-async def transcribe(client: httpx.AsyncClient, name: str = "anna", path: str = "transcriptions") -> httpx.Response:
-    files, data = {"file": b"audio"}, {"model": MODEL}
+async def transcribe(
+    client: httpx.AsyncClient,
+    name: str = "anna",
+    path: str = "transcriptions",
+    upload: bytes = b"audio",
+    stream: bool = False,
+) -> httpx.Response:
+    files, data = {"file": upload}, {"model": MODEL, "stream": str(stream)}
     return await client.post(f"/v1/audio/{path}", headers=bearer(name), files=files, data=data)
 
 
-async def chat(client: httpx.AsyncClient, *parts: dict[str, Any]) -> httpx.Response:
-    body = {"model": CHAT_MODEL, "messages": [{"role": "user", "content": [*parts, {"type": "text", "text": "Hi"}]}]}
+async def chat(client: httpx.AsyncClient, *parts: dict[str, Any], stream: bool = False) -> httpx.Response:
+    messages = [{"role": "user", "content": [*parts, {"type": "text", "text": "Hi"}]}]
+    body = {"model": CHAT_MODEL, "messages": messages, "stream": stream}
     return await client.post("/v1/chat/completions", headers=bearer("anna"), json=body)
 
 
@@ -54,7 +65,11 @@ async def samples(client: httpx.AsyncClient) -> dict[tuple[str, ...], float]:
     }
 
 
-AUDIO = {"type": "input_audio", "input_audio": {"data": "YXVkaW8=", "format": "wav"}}
+def audio(text: str) -> dict[str, Any]:
+    return {"type": "input_audio", "input_audio": {"data": b64encode(text.encode()).decode(), "format": "wav"}}
+
+
+AUDIO = audio("audio")
 
 
 async def test_requests_are_counted_and_refused_by_key() -> None:
@@ -139,17 +154,99 @@ def test_who_leaves_early_pays_for_what_was_heard(is_measured: bool) -> None:
     assert sum(charged) == (4_000 if is_measured else 600)
 
 
+# Whom there is no room for
+
+
+BUSY = Overloaded("The server is busy.", 1.0)
+
+
+def assert_is_busy(answer: httpx.Response, num_left: int) -> None:
+    """And none of the hour's requests is used up, as its own answer tells."""
+    assert (answer.status_code, answer.json()["error"]["message"][:18]) == (429, "The server is busy")
+    assert answer.headers["x-ratelimit-remaining-requests"] == str(num_left)
+
+
 async def test_who_is_refused_for_want_of_room_has_used_up_no_request() -> None:
     gates = Gates(0.0)
     async with api_client(gates=gates, api_keys=[key(requests_per_hour=2)]) as client:
         with gates[MODEL].enter(500):
             await asyncio.sleep(0.01)
             gates[MODEL].observe(Work(0.0, 0.01, 8.0, 8))
-            refused = [await transcribe(client) for _ in range(5)]
-        assert {(answer.status_code, answer.json()["error"]["message"][:19]) for answer in refused} == {
-            (429, "The server is busy.")
-        }
+            for _ in range(5):
+                assert_is_busy(await transcribe(client), 2)
         assert [(await transcribe(client)).status_code for _ in range(3)] == [200, 200, 429]
+
+
+@pytest.mark.parametrize("ask", [transcribe, chat])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_full_queue_uses_up_no_request(ask: Any, stream: bool) -> None:
+    busy: dict[str, Any] = {
+        "recognizer": FakeRecognizer(refusals={0: [BUSY, BUSY]}),
+        "chat_model": FakeChatModel(failing(0, BUSY)),
+    }
+    async with api_client(**busy, api_keys=[key(requests_per_hour=2)]) as client:
+        for _ in range(2):
+            assert_is_busy(await ask(client, stream=stream), 2)
+
+
+@pytest.mark.parametrize("limits", [{"max_concurrent_requests": 1}, {"max_bytes_in_flight": 100_000}])
+async def test_no_room_for_an_upload_uses_up_no_request(limits: dict[str, int]) -> None:
+    gate = asyncio.Event()
+    recognizer = FakeRecognizer(lambda index: gate)
+    keys = [key(requests_per_hour=2), key("ben")]
+    async with api_client(recognizer=recognizer, limits=LimitsConfig(**limits), api_keys=keys) as client:
+        first = asyncio.create_task(transcribe(client, "ben", upload=bytes(90_000)))
+        while not recognizer.running:
+            await asyncio.sleep(0.001)
+        assert_is_busy(await transcribe(client, upload=bytes(90_000)), 2)
+        if "max_concurrent_requests" in limits:
+            assert_is_busy(await chat(client), 2)
+        gate.set()
+        assert (await first).status_code == 200
+
+
+async def test_no_room_for_what_is_fetched_uses_up_no_request() -> None:
+    class Fetcher:
+        async def fetch(self, *asked: Any) -> bytes:
+            raise BUSY
+
+    app = scripted_api(fetcher=Fetcher(), api_keys=(key(requests_per_hour=2),))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://auricle") as client:
+        form = {"model": (None, "whisper-1"), "url": (None, "http://example.com/a.wav")}
+        assert_is_busy(await client.post("/v1/audio/transcriptions", headers=bearer("anna"), files=form), 2)
+
+
+async def test_a_chat_without_minutes_for_its_audio_uses_up_no_request() -> None:
+    reader = FakeReader(duration_s=60.0, chunk_s=60.0)
+    async with api_client(reader, api_keys=[key(requests_per_hour=3, audio_minutes_per_hour=1)]) as client:
+        assert (await transcribe(client)).status_code == 200
+        for _ in range(3):
+            refused = await chat(client, AUDIO)
+            assert (refused.status_code, refused.headers["x-ratelimit-remaining-requests"]) == (429, "2")
+
+
+async def test_what_goes_wrong_behind_the_head_of_a_stream_is_a_request() -> None:
+    model = FakeChatModel(failing(2, BUSY))
+    async with api_client(chat_model=model, api_keys=[key(requests_per_hour=1)]) as client:
+        assert (await chat(client, stream=True)).status_code == 200
+        assert (await chat(client)).headers["x-ratelimit-remaining-requests"] == "0"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("error", [BUSY, ModelUnavailable("Lost.", 1.0)])
+async def test_minutes_of_which_nothing_was_heard_are_given_back(error: Exception, stream: bool) -> None:
+    reader, recognizer = FakeReader(duration_s=90.0, chunk_s=30.0), FakeRecognizer(refusals={0: [error] * 3})
+    async with api_client(reader, recognizer, api_keys=[key(audio_minutes_per_hour=1)]) as client:
+        statuses = [(await transcribe(client, stream=stream)).status_code for _ in range(5)]
+        assert statuses == [429 if error is BUSY else 503] * 3 + [200, 429]
+
+
+async def test_minutes_of_which_something_was_heard_are_paid() -> None:
+    lost = ModelUnavailable("Lost.", 1.0)
+    reader, recognizer = FakeReader(duration_s=90.0, chunk_s=30.0), FakeRecognizer(refusals={1: [lost]})
+    async with api_client(reader, recognizer, api_keys=[key(audio_minutes_per_hour=1)]) as client:
+        assert "Lost." in (await transcribe(client, stream=True)).text
+        assert (await transcribe(client)).status_code == 429
 
 
 async def test_minutes_of_audio_end_when_more_than_there_were_is_heard() -> None:
@@ -171,6 +268,13 @@ async def test_a_chat_s_audio_is_charged() -> None:
         assert (await chat(client, AUDIO)).status_code == 200
         assert (await chat(client, AUDIO)).status_code == 429
         assert (await transcribe(client)).status_code == 429
+
+
+async def test_a_chat_s_audio_is_charged_also_where_another_one_is_wrong() -> None:
+    async with api_client(FakeReader(duration_s=None), api_keys=[key(audio_minutes_per_hour=0.5)]) as client:
+        assert (await chat(client, audio("40"), audio("1000000"))).status_code == 400
+        assert (await samples(client))["auricle_key_audio_seconds_total", "anna"] == 40
+        assert (await chat(client, audio("1"))).status_code == 429
 
 
 async def test_a_stream_is_charged_and_tells_what_is_left() -> None:
@@ -268,6 +372,19 @@ async def test_what_peers_did_not_tell_they_are_asked_for_again() -> None:
     peers.silent = set()
     await peers.take(0, limited)
     assert not await peers.take(0, limited)
+
+
+async def test_peers_are_told_of_what_was_given_back_in_a_later_minute() -> None:
+    """They have heard of the minute in which it was taken, and do not ask for it again."""
+    peers, limited = Peers(2), key(requests_per_hour=2)
+    assert [await peers.take(0, limited) for _ in range(2)] == [True] * 2
+    await peers.take(1, limited)  # hears that there is nothing left, but too late for this one
+    peers.now += 600
+    assert not await peers.take(1, limited)
+    peers.quotas[0].give_back_request(limited)
+    peers.quotas[0].give_back_request(limited)
+    assert not await peers.take(1, limited)
+    assert await peers.take(1, limited)
 
 
 async def test_one_that_is_silent_costs_only_its_own_counts() -> None:

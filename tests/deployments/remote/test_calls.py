@@ -6,7 +6,15 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from ray.exceptions import ObjectRefStreamEndOfStreamError, RayActorError, TaskCancelledError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectRefStreamEndOfStreamError,
+    OutOfMemoryError,
+    OwnerDiedError,
+    RayActorError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.remote import calls
@@ -60,7 +68,19 @@ async def test_later_steps_ask_until_they_are_answered(waits: list[float]) -> No
 
 
 @pytest.mark.parametrize(
-    "loss", [LOST, BROKEN, CANCELLED_BELOW, TaskCancelledError(), ObjectRefStreamEndOfStreamError()], ids=repr
+    "loss",
+    [
+        LOST,
+        BROKEN,
+        CANCELLED_BELOW,
+        TaskCancelledError(),
+        ObjectRefStreamEndOfStreamError(),
+        OutOfMemoryError("The memory monitor has killed it."),
+        NodeDiedError("Its node is gone."),
+        OwnerDiedError("00", b"", ""),  # an `ObjectLostError`
+        WorkerCrashedError(),
+    ],
+    ids=repr,
 )
 @pytest.mark.parametrize("is_first_step", [True, False])
 async def test_what_a_lost_replica_did_not_finish_is_asked_once_more(
@@ -198,7 +218,16 @@ async def test_an_answer_goes_on_where_its_replica_was_lost(waits: list[float]) 
         await _chat(lambda deltas: [FULL, deltas])
 
 
-async def _chat(outcomes: Callable[[list[Any]], Sequence[Any]]) -> tuple[str, list[Sequence[int]]]:
+async def test_cht_35_a_chat_for_which_was_heard_waits_for_its_turn(waits: list[float]) -> None:
+    """Minutes of transcription came before it, and would be lost."""
+    text, told = await _chat(lambda deltas: [FULL, FULL, deltas], is_first_step=False)
+    assert (text, told) == ("0 1 2 ", [()] * 3)
+    assert waits == [1.0] * 2
+
+
+async def _chat(
+    outcomes: Callable[[list[Any]], Sequence[Any]], is_first_step: bool = True
+) -> tuple[str, list[Sequence[int]]]:
     """The text, and what each replica was told of the answer; a delta may be of more than one token."""
     work, token_ids = Work(0.0, 1.0, 1.0), [(7, 7), (8,), ()]
     deltas = [
@@ -208,6 +237,7 @@ async def _chat(outcomes: Callable[[list[Any]], Sequence[Any]]) -> tuple[str, li
     observed: list[Work] = []
     method = FakeMethod(outcomes(deltas))
     model = RemoteChatModel(FakeHandle(generate=method), observed.append)  # type: ignore[arg-type]
-    text = "".join([delta.text async for delta in model.generate([], SamplingOptions(seed=1), True)])
+    answer = model.generate([], SamplingOptions(seed=1), True, is_first_step)
+    text = "".join([delta.text async for delta in answer])
     assert observed == [work]
     return text, [asked[-1] for asked in method.asked]

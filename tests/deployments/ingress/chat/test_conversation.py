@@ -83,9 +83,10 @@ def conversation_reader(
     info: ChatModelInfo = HEARS,
     max_bytes: int = 1000,
     model: ChatModelConfig = MODEL,
+    count: Callable[[float], None] = lambda seconds: None,
 ) -> ConversationReader:
     ears = OwnEars(reader or Reader(), model, info) if info.hears_audio else None
-    return ConversationReader(ears, fetcher or FakeFetcher(), model, max_bytes)
+    return ConversationReader(ears, fetcher or FakeFetcher(), model, max_bytes, count)
 
 
 async def mistake(request: ChatRequest, reader: ConversationReader | None = None) -> InvalidRequest:
@@ -103,14 +104,15 @@ def durations_s(message: Message) -> list[float]:
 
 
 async def test_cht_03_texts() -> None:
-    reader = conversation_reader()
+    counted: list[float] = []
+    reader = conversation_reader(count=counted.append)
     messages = await reader.read(request("one", [text("two"), text(""), text("three")], []))
     assert messages == [
         Message("user", (TextPart("one"),)),
         Message("user", (TextPart("two"), TextPart(""), TextPart("three"))),
         Message("user", ()),
     ]
-    assert reader.audio_s == 0
+    assert counted == []
 
 
 @pytest.mark.parametrize(
@@ -131,21 +133,22 @@ async def test_an_assistant_may_have_said_nothing() -> None:
 
 @pytest.mark.parametrize("one", [audio(5), url(), data_url(5), url("  DATA:;base64,NQ=="), audio(5, "m4a")])
 async def test_cht_04_to_cht_07_audio_from_anywhere(one: dict[str, Any]) -> None:
-    reader = conversation_reader()
-    (message,) = await reader.read(request([text("a"), one, text("b")]))
+    counted: list[float] = []
+    (message,) = await conversation_reader(count=counted.append).read(request([text("a"), one, text("b")]))
     first, heard, last = message.parts
     assert (first, last) == (TextPart("a"), TextPart("b"))
     assert isinstance(heard, AudioPart)
     assert (heard.pcm == 5).all()
     assert durations_s(message) == [5.0]
-    assert reader.audio_s == 5.0
+    assert counted == [5.0]
 
 
 async def test_audios_stay_in_their_order_and_their_messages() -> None:
-    reader = conversation_reader(fetcher=FakeFetcher(b"2"))
+    counted: list[float] = []
+    reader = conversation_reader(fetcher=FakeFetcher(b"2"), count=counted.append)
     first, second = await reader.read(request([audio(1), url()], [text(), data_url(3)]))
     assert (durations_s(first), durations_s(second)) == ([1.0, 2.0], [3.0])
-    assert reader.audio_s == 6.0
+    assert counted == [1.0, 2.0, 3.0]
 
 
 async def test_a_url_is_fetched_as_it_stands() -> None:
@@ -274,11 +277,11 @@ async def test_as_many_bytes_as_a_request_may_have() -> None:
 
 
 async def test_seconds_are_counted_over_all_parts() -> None:
-    recordings = Reader()
-    reader = conversation_reader(recordings, FakeFetcher(b"30"))
+    recordings, counted = Reader(), list[float]()
+    reader = conversation_reader(recordings, FakeFetcher(b"30"), count=counted.append)
     await reader.read(request([audio(10), url()], [data_url(20)]))
     assert recordings.max_durations_s == [60.0, 50.0, 20.0]
-    assert reader.audio_s == 60.0
+    assert counted == [10.0, 30.0, 20.0]
 
 
 async def test_nothing_is_read_when_no_second_is_left() -> None:
@@ -291,10 +294,10 @@ async def test_nothing_is_read_when_no_second_is_left() -> None:
 
 
 async def test_more_seconds_than_are_left() -> None:
-    reader = conversation_reader()
-    error = await mistake(request([audio(50), audio(11)]), reader)
+    counted: list[float] = []
+    error = await mistake(request([audio(50), audio(11)]), conversation_reader(count=counted.append))
     assert (error.param, error.code) == ("messages[0].content[1].input_audio.data", "invalid_value")
-    assert reader.audio_s == 50
+    assert counted == [50.0]
 
 
 @pytest.mark.parametrize("duration_s", [30.0, 29.9])
@@ -339,13 +342,14 @@ class GatedEars:
             self.hearing.discard(upload)
 
 
-def reader_with(ears: GatedEars) -> ConversationReader:
-    return ConversationReader(ears, FakeFetcher(), MODEL, max_bytes=1000)  # type: ignore[arg-type]
+def reader_with(ears: GatedEars, count: Callable[[float], None] = lambda seconds: None) -> ConversationReader:
+    return ConversationReader(ears, FakeFetcher(), MODEL, 1000, count)  # type: ignore[arg-type]
 
 
 async def test_cht_35_audios_are_heard_side_by_side_and_stay_where_they_were() -> None:
     ears = GatedEars(gates={data: asyncio.Event() for data in (b"1", b"2", b"3")})
-    reader = reader_with(ears)
+    counted: list[float] = []
+    reader = reader_with(ears, counted.append)
     reading = asyncio.create_task(reader.read(request([text("a"), audio(1), text("b"), audio(2)], "hi", [audio(3)])))
     await settle()
     assert ears.hearing == {b"1", b"2"}
@@ -357,7 +361,7 @@ async def test_cht_35_audios_are_heard_side_by_side_and_stay_where_they_were() -
     first, second, third = await reading
     assert first.parts == (TextPart("a"), TextPart("heard 1"), TextPart("b"), TextPart("heard 2"))
     assert (second.parts, third.parts) == ((TextPart("hi"),), (TextPart("heard 3"),))
-    assert (reader.audio_s, reader.num_audio_tokens, ears.most_at_once) == (6.0, 6, 2)
+    assert (counted, reader.num_audio_tokens, ears.most_at_once) == ([2.0, 1.0, 3.0], 6, 2)
 
 
 async def test_cht_35_one_that_cannot_be_heard_ends_the_others() -> None:
@@ -380,6 +384,19 @@ async def test_cht_35_nobody_is_heard_for_a_client_that_has_left() -> None:
     with pytest.raises(asyncio.CancelledError):
         await reading
     assert ears.hearing == set()
+
+
+async def test_an_audio_is_counted_when_it_was_heard_whatever_becomes_of_the_others() -> None:
+    """Its client may leave, and another part may be none."""
+    ears = GatedEars(gates={data: asyncio.Event() for data in (b"1", b"2")})
+    counted: list[float] = []
+    reading = asyncio.create_task(reader_with(ears, counted.append).read(request([audio(1), audio(2), audio(3)])))
+    ears.gates[b"1"].set()
+    await settle()
+    assert counted == [1.0]
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert counted == [1.0]
 
 
 # What can be told without the model

@@ -118,6 +118,21 @@ async def test_a_full_queue_is_a_429() -> None:
     assert (await chat(reading(recognizer=FakeRecognizer(refusals={0: [Overloaded("Busy.")]})))).status_code == 429
 
 
+@pytest.mark.parametrize("num_audios", [0, 1])
+async def test_an_answer_is_a_first_step_only_where_nothing_was_heard_before(num_audios: int) -> None:
+    """A full queue would refuse it, and minutes of transcription would be lost."""
+    model = FakeChatModel(hears_audio=False)
+    messages = [{"role": "user", "content": [*[SPEECH] * num_audios, QUESTION]}]
+    assert (await chat(reading(chat_model=model), messages, n=2)).status_code == 200
+    assert model.first_steps == [num_audios == 0] * 2
+
+
+async def test_audio_that_a_model_hears_by_itself_is_its_first_step() -> None:
+    model = FakeChatModel()
+    assert (await chat(api_client(chat_model=model))).status_code == 200
+    assert model.first_steps == [True]
+
+
 async def test_a_transcript_beyond_the_context() -> None:
     response = await chat(
         reading(chat_model=FakeChatModel(failing(0, ContextLengthExceeded("Too long.")), hears_audio=False))
