@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+from math import floor
 
 import numpy as np
 
@@ -37,7 +38,8 @@ CUT_AFTER_S = 12.0
 """A window that is longer is cut where an agreed sentence ends: the shorter, the sooner it is decoded again."""
 
 BUSY_S = 1.0
-"""Where a draft takes longer, others wait as well: as long again is left to them before the next one."""
+"""Where a draft takes longer, others wait as well: as long again is left to them before the next one. By the clock, as
+audio may come in large pieces, or faster than it was spoken."""
 
 DRAFT_HEAD_START_S, FINAL_HEAD_START_S = 5.0, 20.0
 """Somebody waits for it, so it goes before uploads, but not for ever."""
@@ -52,14 +54,14 @@ class LiveTranscriber:
     """One turn's. `grow` and `close` never wait; `events` are told until it is closed and all of it is known.
 
     interval_s: of new audio before it is decoded again.
+    vad: what is speech in it; the silence that ends an utterance is `UTTERANCE_SILENCE_MS`, whatever it says.
     """
 
     recognizer: Recognizer
     options: DecodingOptions
     interval_s: float
-    _detector: SpeechDetector = field(
-        default_factory=lambda: SpeechDetector(VadOptions(silence_duration_ms=UTTERANCE_SILENCE_MS)), init=False
-    )
+    vad: VadOptions = field(default_factory=VadOptions)
+    _detector: SpeechDetector = field(init=False)
     _utterances: "asyncio.Queue[Utterance | None]" = field(default_factory=asyncio.Queue, init=False)
     _kept: list[Utterance] = field(default_factory=list, init=False)
     """Of which not all is known."""
@@ -73,6 +75,9 @@ class LiveTranscriber:
     _is_busy: bool = field(default=False, init=False)
     """So many are decoded that the last try took long, whether or not it came to its end."""
 
+    def __post_init__(self) -> None:
+        self._detector = SpeechDetector(replace(self.vad, silence_duration_ms=UTTERANCE_SILENCE_MS))
+
     # The audio, as it comes
 
     def grow(self, samples: Samples, probabilities: Sequence[float]) -> None:
@@ -83,8 +88,7 @@ class LiveTranscriber:
         since_s = self._detector.certain_since_s
         if since_s is not None:
             utterance = self._open or self._begin(since_s)
-            utterance.grow(self._recent, min(self._detector.spoken_until_s, self._now_s))
-            self._recent = self._recent[:0]
+            self._continue(utterance, min(self._detector.spoken_until_s, self._now_s))
         else:
             self._forget(self._detector.needed_from_s)
 
@@ -110,6 +114,12 @@ class LiveTranscriber:
         self._kept.append(self._open)
         self._utterances.put_nowait(self._open)
         return self._open
+
+    def _continue(self, utterance: Utterance, spoken_until_s: float) -> None:
+        """A pause is left out but for its beginning, as it may be long: then the next utterance begins in it."""
+        missing = max(floor((spoken_until_s + SUFFIX_S - utterance.end_s) * SAMPLE_RATE_HZ) + 1, 0)
+        utterance.grow(self._recent[:missing], spoken_until_s)
+        self._recent = self._recent[missing:]
 
     def _end(self, segment: SpeechSegment) -> None:
         """It may have begun and ended in audio that has come at once."""
@@ -160,13 +170,15 @@ class LiveTranscriber:
         ending = asyncio.ensure_future(utterance.ended.wait())
         window.tried_until_s = end_s = utterance.end_s
         self._took_s = 0.0
+        clock = asyncio.get_running_loop().time
+        started_at = clock()
         try:
             await asyncio.wait({trying, ending}, return_when=asyncio.FIRST_COMPLETED)
-            self._is_busy = utterance.end_s - end_s > BUSY_S
+            self._is_busy = clock() - started_at > BUSY_S
             if not trying.done() and (is_draft or end_s < utterance.must_hear_s):
                 return False
             await trying
-            self._took_s = utterance.end_s - end_s
+            self._took_s = clock() - started_at
         except RetryableError:
             return False  # the next one may do better
         finally:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipelines.audio_types import SAMPLE_RATE_HZ, Samples
+from pipelines.audio_types import SAMPLE_RATE_HZ, Samples, VadOptions
 from pipelines.chunking import quietest_moment_s
 from pipelines.realtime_types import (
     AudioAppended,
@@ -38,6 +38,13 @@ MIN_COMMIT_S = 0.1
 MAX_TURN_S = 900.0
 CUT_SEARCH_S = 10.0
 """A turn that never pauses is cut at the quietest moment of its last seconds."""
+
+MAX_UNSPOKEN_S = 30.0
+"""So much audio in which nobody was found to speak is kept for a commit, whose client may know better."""
+
+FAINT = VadOptions().threshold
+FAINT_SUFFIX_S = 0.2
+"""Where a session's threshold is higher, a word's quiet end still belongs to the turn, with so much behind it."""
 
 
 class RecentAudio:
@@ -117,6 +124,7 @@ class RealtimeSession:
         self._buffer_start = 0
         """Since when nothing was committed or cleared."""
         self._idle_since = 0
+        self._faint_until = 0
         self._turn: OpenTurn | None = None
         self._told: dict[str, Told] = {}
         self._previous_item_id: str | None = None
@@ -155,10 +163,12 @@ class RealtimeSession:
         if self._turn:
             yield from self._grow(self._turn)
         elif self._detector:
-            self._recent.forget(self._sample(self._detector.needed_from_s))
+            self._forget(self._detector)
 
     def _judge(self, detector: SpeechDetector, detection: TurnDetection, probability: float) -> Iterator[SessionOutput]:
         has_stopped = bool(detector.push([probability]))
+        if probability >= FAINT:
+            self._faint_until = self._judged + round(FAINT_SUFFIX_S * SAMPLE_RATE_HZ)
         since_s = detector.certain_since_s
         if since_s is not None and not (self._turn and self._turn.is_spoken):
             if self._turn is None:
@@ -168,7 +178,8 @@ class RealtimeSession:
             yield SpeechStarted(self._turn.item_id, self._turn.start / SAMPLE_RATE_HZ)
         if has_stopped and self._turn:
             yield SpeechStopped(self._turn.item_id, self._judged / SAMPLE_RATE_HZ)
-            yield from self._commit(self._turn, self._judged)
+            yield from self._commit(self._turn, self._end_of_turn(detector.needed_from_s))
+            self._buffer_start = self._idle_since = self._judged
         elif self._turn is None and detector.open_since_s is None:
             yield from self._time_out(detection)
 
@@ -176,29 +187,43 @@ class RealtimeSession:
         idle_s = (self._judged - self._idle_since) / SAMPLE_RATE_HZ
         if detection.idle_timeout_s is None or idle_s < detection.idle_timeout_s:
             return
-        self._recent.forget(self._judged)
-        opened = self._open(self._judged)
+        opened = self._begin(self._judged)
         start_s, end_s = self._idle_since / SAMPLE_RATE_HZ, self._judged / SAMPLE_RATE_HZ
         yield opened
         yield TimeoutTriggered(opened.item_id, start_s, end_s)
         assert self._turn
-        yield from self._commit(self._turn, self._judged)
+        yield from self._commit(self._turn, self._recent.start)  # without audio, which may be the next turn's
+        self._buffer_start = self._idle_since = self._judged
+
+    def _forget(self, detector: SpeechDetector) -> None:
+        """What neither speech that is found later nor a commit would make a turn of."""
+        committed_next = max(self._buffer_start, self._judged - round(MAX_UNSPOKEN_S * SAMPLE_RATE_HZ))
+        self._recent.forget(min(self._sample(detector.needed_from_s), committed_next))
 
     # Turns
 
     def _open(self, start: int) -> TurnOpened:
         """A turn that begins with the frame of this sample."""
         self._recent.forget(start)
+        return self._begin(self._recent.start)
+
+    def _begin(self, start: int) -> TurnOpened:
         max_length = round(self.max_turn_s * SAMPLE_RATE_HZ)
-        self._turn = OpenTurn(self._new_item_id(), self._recent.start, max_length)
+        self._turn = OpenTurn(self._new_item_id(), start, max_length)
         self._told[self._turn.item_id] = Told()
         return TurnOpened(self._turn.item_id)
 
     def _grow(self, turn: OpenTurn) -> Iterator[SessionOutput]:
-        """What may be beyond the cut of a long turn is held back."""
+        """What may be beyond the cut of a long turn is held back, and what the next turn may begin with."""
         must_hold = self._judged - turn.start >= turn.max_length - CUT_SEARCH_S * SAMPLE_RATE_HZ
         if not must_hold:
-            yield from self._give(turn, self._judged)
+            detector = self._detector if turn.is_spoken else None
+            end = self._end_of_turn(detector.needed_next_from_s) if detector else self._judged
+            yield from self._give(turn, end)
+
+    def _end_of_turn(self, next_from_s: float) -> int:
+        """The silence behind it is left to the next turn, whose first word begins quietly in it."""
+        return min(max(self._sample(next_from_s), self._faint_until), self._judged)
 
     def _give(self, turn: OpenTurn, end: int) -> Iterator[SessionOutput]:
         samples, probabilities = self._recent.take(end)

@@ -41,10 +41,10 @@ class TurnTranscriber(Protocol):
 class ChunkedTurn:
     """Cut into the chunks that an upload of it would give; each is transcribed as soon as it is complete."""
 
-    def __init__(self, transcriber: ChunkTranscriber, options: DecodingOptions) -> None:
+    def __init__(self, transcriber: ChunkTranscriber, options: DecodingOptions, vad: VadOptions) -> None:
         self._transcriber = transcriber
         self._options = options
-        self._detector = SpeechDetector(VadOptions())
+        self._detector = SpeechDetector(vad)
         self._builder = ChunkBuilder()
         self._num_samples = 0
         self._cut_until_s = self._taken_until_s = 0.0
@@ -106,10 +106,11 @@ class DiarizedTurn:
         self,
         transcriber: ChunkTranscriber,
         options: DecodingOptions,
+        vad: VadOptions,
         attributor: SpeakerAttributor,
         acquaintances: Acquaintances,
     ) -> None:
-        self._turn = ChunkedTurn(transcriber, replace(options, word_timestamps=True))
+        self._turn = ChunkedTurn(transcriber, replace(options, word_timestamps=True), vad)
         self._attributor = attributor
         self._acquaintances = acquaintances
         self._pcm: list[PcmSamples] = []

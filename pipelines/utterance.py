@@ -7,7 +7,7 @@ import numpy as np
 from pipelines.audio_types import SAMPLE_RATE_HZ, Samples
 
 PREFIX_S, SUFFIX_S = 0.3, 0.2
-"""How much silence the detector leaves around speech (`pipelines.vad`)."""
+"""How much silence the detector leaves around speech (`pipelines.vad`) where nobody asks for more."""
 
 
 class Utterance:

@@ -64,6 +64,11 @@ class SpeechDetector:
             return self.open_since_s
         return max(self._last_end_s, self._now_s - self._prefix_s)
 
+    @property
+    def needed_next_from_s(self) -> float:
+        """The same, if the speech that is open has had its last word."""
+        return max(self.spoken_until_s + self._suffix_s, self._now_s - self._prefix_s)
+
     def push(self, probabilities: Iterable[float]) -> list[SpeechSegment]:
         closed = []
         for probability in probabilities:

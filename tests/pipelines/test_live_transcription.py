@@ -197,6 +197,19 @@ async def test_long_pauses_part_utterances() -> None:
     assert not any(chunk.offset_s < 3.0 < 5.5 < chunk.end_s for chunk in ear.chunks)
 
 
+@pytest.mark.parametrize("frames_at_once", [1, 7, 200])
+@pytest.mark.parametrize("pause_s", [1.05, 1.2, 1.5])
+async def test_a_word_after_a_long_pause_keeps_what_was_just_before_it(pause_s: float, frames_at_once: int) -> None:
+    """No audio is of both utterances."""
+    first = script(5)
+    second = script(4, start_s=first[-1].end_s + pause_s)
+    events, _ = await listen(ear := Ear([*first, *second]), second[-1].end_s + 0.5, frames_at_once)
+    check(events, [*first, *second])
+    starts = sorted({chunk.offset_s for chunk in ear.chunks})
+    assert starts[1:] == pytest.approx([second[0].start_s - 0.3], abs=FRAME_S)
+    assert max(chunk.end_s for chunk in ear.chunks if chunk.offset_s == starts[0]) <= starts[1]
+
+
 async def test_the_answer_is_found_while_somebody_pauses() -> None:
     spoken = script(3)
     events, _ = await listen(ear := Ear(spoken), spoken[-1].end_s + 0.9, frames_at_once=1, interval_s=0.3)
@@ -226,13 +239,34 @@ async def test_a_draft_that_is_late_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("is_busy", [True, False])
-async def test_where_drafts_take_long_less_silence_is_heard_behind_the_answer(is_busy: bool) -> None:
+async def test_where_drafts_take_long_less_silence_is_heard_behind_the_answer(
+    is_busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the clock: two seconds of audio come at once, meanwhile."""
+    if is_busy:
+        monkeypatch.setattr("pipelines.live_transcription.BUSY_S", 0.0)
     spoken = script(5)
-    ear = Ear(spoken, asyncio.Semaphore(0) if is_busy else None)
+    ear = Ear(spoken, asyncio.Semaphore(0))
     events, _ = await listen(ear, spoken[-1].end_s + 0.1)
     check(events, spoken)
     assert not ear.options[-1].is_draft
     assert ear.options[-1].padding_s == (BUSY_PADDING_S if is_busy else FINAL_PADDING_S)
+
+
+async def test_audio_that_comes_faster_than_speech_is_decoded_as_often() -> None:
+    """A draft is quick, although much audio has come since it was asked for."""
+    ear = Ear(spoken := script(30), gate := asyncio.Semaphore(0))
+    live = LiveTranscriber(ear, DecodingOptions(), 0.5)
+    reading = asyncio.create_task(_drain(live))
+    await speak(live, spoken, 3.0)
+    gate.release()
+    await settle()
+    assert len(ear.chunks) == 2
+    assert live._pause_s == 0.5
+    live.close()
+    for _ in range(100):
+        gate.release()
+    await reading
 
 
 async def speak(live: LiveTranscriber, spoken: Sequence[Spoken], end_s: float) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.audio_types import SAMPLE_RATE_HZ, AudioInfo, Samples, VadOptions
 from pipelines.errors import ModelUnavailable
-from pipelines.realtime import CUT_SEARCH_S, RealtimeSession
+from pipelines.realtime import CUT_SEARCH_S, MAX_UNSPOKEN_S, RealtimeSession
 from pipelines.realtime_types import (
     AudioAppended,
     BufferCleared,
@@ -123,7 +123,43 @@ def test_speech_makes_a_turn_with_what_was_just_before_it() -> None:
         TurnClosed("item_1"),
         TurnCommitted("item_1", None),
     ]
-    assert np.array_equal(audio_of(driver.told, "item_1"), np.arange(90 * FRAME_SAMPLES, 120 * FRAME_SAMPLES))
+    assert np.array_equal(audio_of(driver.told, "item_1"), np.arange(90 * FRAME_SAMPLES, 111 * FRAME_SAMPLES))
+
+
+@pytest.mark.parametrize("frames_at_once", [1, 5, 100])
+@pytest.mark.parametrize("num_quiet", [16, 17, 20, 40])
+def test_a_word_soon_after_a_turn_keeps_what_was_just_before_it(num_quiet: int, frames_at_once: int) -> None:
+    """It may begin quietly in the silence that has ended the turn; no audio is of both."""
+    driver = driven(VAD)
+    probabilities = [LOUD] * 40 + [QUIET] * num_quiet + [LOUD] * 40 + [QUIET] * 20
+    for first in range(0, len(probabilities), frames_at_once):
+        part = probabilities[first : first + frames_at_once]
+        samples = np.arange(first * FRAME_SAMPLES, (first + len(part)) * FRAME_SAMPLES, dtype=np.float32)
+        driver.send(AudioAppended(samples, part))
+    stopped = next(one for one in driver.told if isinstance(one, SpeechStopped))
+    assert stopped == SpeechStopped("item_1", 56 * FRAME_S), "with all the silence that was waited for"
+    first_turn, second_turn = audio_of(driver.told, "item_1"), audio_of(driver.told, "item_2")
+    assert first_turn[-1] + 1 >= (40 * FRAME_S + 0.2) * SAMPLE_RATE_HZ, "a word's quiet end is its turn's"
+    onset_s, start_s = (40 + num_quiet) * FRAME_S, second_turn[0] / SAMPLE_RATE_HZ
+    assert onset_s - 0.3 - FRAME_S < start_s <= max(onset_s - 0.3, 40 * FRAME_S + 0.2 + FRAME_S)
+    assert first_turn[-1] < second_turn[0]
+    assert SpeechStarted("item_2", start_s) in driver.told
+
+
+def test_silence_behind_a_turn_is_not_there_to_be_committed() -> None:
+    """RTW-04: what was kept for the next turn is no audio of the buffer."""
+    driver = driven(VAD)
+    driver.frames(40, LOUD)
+    assert TurnCommitted("item_1", None) in driver.frames(16, QUIET)
+    assert driver.send(CommitRequested()) == [CommitRefused(0.0)]
+
+
+def test_the_end_of_a_word_too_faint_for_the_session_is_its_turns() -> None:
+    driver = driven(TurnDetection(VadOptions(threshold=0.8, silence_duration_ms=500)))
+    driver.frames(20, LOUD)
+    driver.frames(12, 0.6)
+    assert TurnCommitted("item_1", None) in driver.frames(10, QUIET)
+    assert audio_of(driver.told, "item_1")[-1] + 1 == 36 * FRAME_SAMPLES
 
 
 def test_all_at_once_as_bit_by_bit() -> None:
@@ -166,6 +202,18 @@ def test_silence_can_be_committed() -> None:
     assert driver.send(CommitRequested()) == [CommitRefused(0.0)]
 
 
+@pytest.mark.parametrize("seconds", [5, 60])
+def test_a_commit_takes_what_the_detector_took_for_silence(seconds: int) -> None:
+    """RTW-07: "Manual commit is allowed too." Who asks for one may know better; what is kept for it is bounded."""
+    driver = driven(TurnDetection(VadOptions(threshold=0.8)))
+    for _ in range(seconds):
+        driver.seconds(1, 0.6)
+    driver.send(CommitRequested())
+    committed_s = len(audio_of(driver.told, "item_1")) / SAMPLE_RATE_HZ
+    assert committed_s == pytest.approx(min(seconds, MAX_UNSPOKEN_S), abs=seconds * FRAME_S)
+    assert audio_of(driver.told, "item_1")[-1] == driver.num_samples - 1
+
+
 def test_nobody_says_anything_for_long() -> None:
     driver = driven(TurnDetection(VadOptions(), idle_timeout_s=5.0))
     told = without_audio(driver.seconds(11, QUIET))
@@ -184,6 +232,15 @@ def test_nobody_says_anything_for_long() -> None:
     driver.seconds(1, LOUD)
     driver.seconds(5, QUIET)
     assert not [one for one in driver.told[8:] if isinstance(one, TimeoutTriggered)]
+
+
+def test_a_word_soon_after_a_timeout_keeps_what_was_just_before_it() -> None:
+    """RTW-13."""
+    driver = driven(TurnDetection(VadOptions(), idle_timeout_s=5.0))
+    driver.frames(160, QUIET)
+    assert TurnCommitted("item_1", None) in driver.told
+    assert SpeechStarted("item_2", 150 * FRAME_S) in driver.frames(10, LOUD)
+    assert audio_of(driver.told, "item_2")[0] == 150 * FRAME_SAMPLES
 
 
 def test_commits_that_are_refused_move_no_clock() -> None:
@@ -228,7 +285,7 @@ def test_detection_switched_on_ends_the_turn_that_was_open() -> None:
     driver.send(DetectionChanged(VAD))
     assert without_audio(driver.frames(10, LOUD)) == [SpeechStarted("item_1", 0.0)]
     assert TurnCommitted("item_1", None) in driver.frames(30, QUIET)
-    assert len(audio_of(driver.told, "item_1")) == 46 * FRAME_SAMPLES
+    assert len(audio_of(driver.told, "item_1")) == 37 * FRAME_SAMPLES
 
 
 def test_another_silence_holds_for_who_is_speaking_now() -> None:
@@ -363,5 +420,5 @@ def test_little_is_kept_of_a_long_silence() -> None:
     driver.seconds(3_600, QUIET)
     assert driver.told == []
     recent = driver.session._recent
-    assert recent.end - recent.start < SAMPLE_RATE_HZ
+    assert recent.end - recent.start < (MAX_UNSPOKEN_S + 1) * SAMPLE_RATE_HZ
     assert len(recent._frames) * FRAME_SAMPLES == recent.end - recent.start

@@ -147,3 +147,16 @@ def test_open_speech_is_told() -> None:
     assert detector.open_since_s == pytest.approx(100 * FRAME_S - 0.3)
     detector.push([0.9] * 10 + [0.0] * 20)
     assert detector.open_since_s is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_needed_next_is_known_while_somebody_is_waited_for(seed: int) -> None:
+    """A little less may be needed when the silence has lasted, never more."""
+    detector = SpeechDetector(VadOptions(silence_duration_ms=500))
+    num_closed = 0
+    for probability in random_probabilities(seed):
+        expected_s = detector.needed_next_from_s
+        if detector.push([probability]):
+            num_closed += 1
+            assert expected_s <= detector.needed_from_s <= expected_s + FRAME_S
+    assert num_closed > 5

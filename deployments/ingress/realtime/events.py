@@ -14,7 +14,6 @@ from deployments.ingress.transcription.schema import as_json
 from pipelines.errors import AudioServerError, InvalidRequest
 from pipelines.realtime_types import (
     BufferCleared,
-    CommitRefused,
     SpeechStarted,
     SpeechStopped,
     TimeoutTriggered,
@@ -33,7 +32,7 @@ MAX_QUOTED = 100
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 NOT_FOR_TRANSCRIPTION = ("response.", "conversation.item.", "output_audio_buffer.", "transcription_session.")
 
-Told = SpeechStarted | SpeechStopped | TimeoutTriggered | TurnCommitted | CommitRefused | BufferCleared | TurnTold
+Told = SpeechStarted | SpeechStopped | TimeoutTriggered | TurnCommitted | BufferCleared
 
 _client_event: TypeAdapter[ClientEvent] = TypeAdapter(ClientEvent)
 
@@ -88,11 +87,17 @@ def error_event(error: AudioServerError, event_id: str | None = None) -> dict[st
     return {"type": "error", "error": {**envelope(error)["error"], "event_id": event_id}}
 
 
+def too_little(buffered_s: float) -> InvalidRequest:
+    """To be committed."""
+    message = f"The buffer holds {_ms(buffered_s)} ms of audio; at least 100 ms can be committed."
+    return InvalidRequest(message, None, "input_audio_buffer_commit_empty")
+
+
 def session_event(kind: str, session: dict[str, Any]) -> dict[str, Any]:
     return {"type": kind, "session": session}
 
 
-def on_wire(told: Told, model: ServedModel, with_logprobs: bool) -> list[dict[str, Any]]:
+def on_wire(told: Told) -> list[dict[str, Any]]:
     match told:
         case SpeechStarted(item_id, start_s):
             return [_buffer("speech_started", item_id=item_id, audio_start_ms=_ms(start_s))]
@@ -103,13 +108,8 @@ def on_wire(told: Told, model: ServedModel, with_logprobs: bool) -> list[dict[st
             return [_buffer("timeout_triggered", item_id=item_id, **times)]
         case TurnCommitted(item_id, previous_item_id):
             return _committed(item_id, previous_item_id)
-        case CommitRefused(buffered_s):
-            message = f"The buffer holds {_ms(buffered_s)} ms of audio; at least 100 ms can be committed."
-            return [error_event(InvalidRequest(message, None, "input_audio_buffer_commit_empty"))]
         case BufferCleared():
             return [_buffer("cleared")]
-        case TurnTold():
-            return [_told(told, model, with_logprobs)]
 
 
 def _buffer(kind: str, **fields: Any) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _committed(item_id: str, previous_item_id: str | None) -> list[dict[str, Any
     ]
 
 
-def _told(told: TurnTold, model: ServedModel, with_logprobs: bool) -> dict[str, Any]:
+def transcription_event(told: TurnTold, model: ServedModel, with_logprobs: bool) -> dict[str, Any]:
     part = {"item_id": told.item_id, "content_index": 0}
     match told.event:
         case TextDelta() as delta:

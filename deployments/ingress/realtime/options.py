@@ -21,6 +21,18 @@ def to_turn_detection(config: SessionConfig) -> TurnDetection | None:
     return TurnDetection(_vad(detection), idle_timeout_s)
 
 
+def to_turn_vad(config: SessionConfig) -> VadOptions:
+    """What is speech inside a turn: as in an upload, but whoever began the turn is heard in it, with all that was put
+    before it."""
+    detection, upload = config.audio.input.turn_detection, VadOptions()
+    if detection is None:
+        return upload
+    session = _vad(detection)
+    return VadOptions(
+        min(session.threshold, upload.threshold), max(session.prefix_padding_ms, upload.prefix_padding_ms)
+    )
+
+
 def to_options(config: SessionConfig, neighbour: str | None) -> DecodingOptions:
     """neighbour: the language of the turn before, for one whose own is not plain."""
     asked = config.audio.input.transcription

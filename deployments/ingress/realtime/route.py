@@ -11,12 +11,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from deployments.ingress.catalogue import Catalogue
 from deployments.ingress.http.errors import error_response
 from deployments.ingress.http.json_body import inlined_schema, parse, read_json
 from deployments.ingress.realtime.admission import PROTOCOL, OpenSessions, identify, offered_protocols
 from deployments.ingress.realtime.client_secrets import Claims, ClientSecrets
 from deployments.ingress.realtime.events import new_id
-from deployments.ingress.realtime.rules import check_session
+from deployments.ingress.realtime.rules import check_language, check_session
 from deployments.ingress.realtime.schema import ClientSecretRequest, SessionConfig
 from deployments.ingress.realtime.session import Session
 from deployments.ingress.services import Services
@@ -43,8 +44,7 @@ def client_secrets_router(services: Services) -> APIRouter:
     @router.post("/v1/realtime/client_secrets", openapi_extra=schema)
     async def create_client_secret(request: Request) -> JSONResponse:
         body = parse(await read_json(request, services.limits.max_upload_s), ClientSecretRequest, frozenset())
-        config = initial_config(services, None, body.session)
-        check_session(config, services.catalogue)
+        config = await initial_config(services, None, body.session)
         expires_at = int(time.time()) + body.expires_after.seconds
         owner = request.state.api_key.owner if request.state.api_key else ""
         value = ClientSecrets(services.signing_key).issue(Claims(owner, expires_at, config.on_wire()))
@@ -62,8 +62,8 @@ def realtime_router(services: Services) -> APIRouter:
     async def realtime(websocket: WebSocket) -> None:
         try:
             claims, key = identify(websocket, services)
-            sessions.check(key)
-            config = initial_config(services, websocket.query_params.get("model"), claims.session)
+            config = await initial_config(services, websocket.query_params.get("model"), claims.session)
+            sessions.check(key)  # and nothing is waited for until it is held
             expires_at = int(time.time() + services.limits.max_session_s)
             session = Session(services, config, expires_at, key)
             services.quotas.check_audio(key)
@@ -77,7 +77,7 @@ def realtime_router(services: Services) -> APIRouter:
     return router
 
 
-def initial_config(services: Services, model_id: str | None, given: dict[str, Any]) -> SessionConfig:
+async def initial_config(services: Services, model_id: str | None, given: dict[str, Any]) -> SessionConfig:
     """What a session begins with.
 
     Args:
@@ -85,13 +85,26 @@ def initial_config(services: Services, model_id: str | None, given: dict[str, An
 
     Raises:
         InvalidRequest, ModelNotFound
+        ModelUnavailable: it cannot say which languages it knows.
     """
-    default = next(model.id for model in services.catalogue.models if model.task == "transcription")
-    config = SessionConfig.of_model(default).updated(given)
-    if model_id is None:
-        return config
-    services.catalogue.speech_model(model_id)
-    return config.updated({"audio": {"input": {"transcription": {"model": model_id}}}})
+    config = SessionConfig.of_model(_default_model(services.catalogue)).updated(given)
+    if model_id is not None:
+        services.catalogue.speech_model(model_id)
+        config = config.updated({"audio": {"input": {"transcription": {"model": model_id}}}})
+    model = check_session(config, services.catalogue)
+    await check_language(config, model, services.recognizers[model.root])
+    return config
+
+
+def _default_model(catalogue: Catalogue) -> str:
+    """
+    Raises:
+        InvalidRequest: there are models that chat, or translate, and no others.
+    """
+    for model in catalogue.models:
+        if "transcribe" in model.tasks:
+            return model.id
+    raise InvalidRequest("No model of this server transcribes.", "model", "model_not_found")
 
 
 class Connection:

@@ -3,7 +3,8 @@
 from deployments.ingress.catalogue import Catalogue, ServedModel
 from deployments.ingress.realtime.schema import SessionConfig
 from deployments.ingress.transcription.rules import RULES
-from pipelines.errors import InvalidRequest, ModelNotFound
+from pipelines.errors import InvalidRequest, ModelNotFound, UnsupportedLanguage
+from pipelines.ports import Recognizer
 
 TRANSCRIPTION = "session.audio.input.transcription"
 
@@ -39,6 +40,19 @@ def check_session(config: SessionConfig, catalogue: Catalogue) -> ServedModel:
             "session.audio.input.turn_detection.idle_timeout_ms",
         )
     return model
+
+
+async def check_language(config: SessionConfig, model: ServedModel, recognizer: Recognizer) -> None:
+    """What only the checkpoint knows; asked for only when it matters, because it may have to be loaded first.
+
+    Raises:
+        UnsupportedLanguage
+        ModelUnavailable
+    """
+    language = config.audio.input.transcription.language
+    if language and language not in (await recognizer.info()).languages:
+        message = f"The model '{model.id}' does not know the language '{language}'."
+        raise UnsupportedLanguage(message, f"{TRANSCRIPTION}.language")
 
 
 def _unsupported(param: str, model: ServedModel) -> InvalidRequest:

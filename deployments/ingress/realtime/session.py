@@ -13,20 +13,31 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from deployments.ingress.catalogue import ServedModel
 from deployments.ingress.http.errors import UNEXPECTED
 from deployments.ingress.http.keys import ApiKey
-from deployments.ingress.realtime.events import WrongEvent, error_event, new_id, on_wire, parse_event, session_event
+from deployments.ingress.realtime.events import (
+    WrongEvent,
+    error_event,
+    new_id,
+    on_wire,
+    parse_event,
+    session_event,
+    too_little,
+    transcription_event,
+)
 from deployments.ingress.realtime.options import to_turn_detection
-from deployments.ingress.realtime.rules import TRANSCRIPTION, check_session
+from deployments.ingress.realtime.rules import check_language, check_session
 from deployments.ingress.realtime.schema import AudioAppend, AudioCommit, ClientEvent, SessionConfig, SessionUpdate
 from deployments.ingress.realtime.turns import TurnFactory, max_turn_s
 from deployments.ingress.services import Services
 from pipelines.audio_types import SAMPLE_RATE_HZ
-from pipelines.errors import AudioServerError, InvalidRequest, Overloaded, UnsupportedLanguage
+from pipelines.errors import AudioServerError, InvalidRequest, Overloaded
 from pipelines.realtime import RealtimeSession
 from pipelines.realtime_types import (
     AudioAppended,
     ClearRequested,
+    CommitRefused,
     CommitRequested,
     DetectionChanged,
     SessionInput,
@@ -96,6 +107,8 @@ class Session:
         self._ear = services.new_ear(config.audio.input.format.type)
         self._factory = TurnFactory(services)
         self._turns: dict[str, Turn] = {}
+        self._asked: dict[str, tuple[ServedModel, bool]] = {}
+        """Of turns of which not all was told: their model, and whether logprobs are told."""
         self._emit(session_event("session.created", self.on_wire()))
 
     def on_wire(self) -> dict[str, Any]:
@@ -169,12 +182,9 @@ class Session:
     async def _update(self, given: dict[str, Any]) -> None:
         config = self._config.updated(given)
         model = check_session(config, self._services.catalogue)
-        language = config.audio.input.transcription.language
-        if language and language != self._config.audio.input.transcription.language:
-            info = await self._services.recognizers[model.root].info()
-            if language not in info.languages:
-                message = f"The model '{model.id}' does not know the language '{language}'."
-                raise UnsupportedLanguage(message, f"{TRANSCRIPTION}.language")
+        asked, known = config.audio.input.transcription, self._config.audio.input.transcription
+        if (asked.model, asked.language) != (known.model, known.language):
+            await check_language(config, model, self._services.recognizers[model.root])
         before, self._config, self._model = self._config, config, model
         if config.audio.input.format != before.audio.input.format:
             self._receive(self._ear.change(config.audio.input.format.type))
@@ -208,16 +218,28 @@ class Session:
                     if turn := self._turns.get(item_id):
                         turn.transcriber.close()
                 case TurnDropped(item_id):
+                    del self._asked[item_id]
                     if (turn := self._turns.pop(item_id, None)) and turn.task:
                         turn.task.cancel()
+                case CommitRefused(buffered_s):
+                    raise too_little(buffered_s)
+                case TurnTold():
+                    self._pass_on(output)
                 case _:
                     self._tell(output)
 
     def _tell(self, output: Any) -> None:
         if isinstance(output, TurnCommitted) and (turn := self._turns.get(output.item_id)):
             turn.committed_at = asyncio.get_running_loop().time()
-        for event in on_wire(output, self._model, with_logprobs=bool(self._config.include)):
+        for event in on_wire(output):
             self._emit(event)
+
+    def _pass_on(self, told: TurnTold) -> None:
+        """In the way that was asked for when the turn began: its text is of that model."""
+        model, with_logprobs = self._asked[told.item_id]
+        if told.is_last:
+            del self._asked[told.item_id]
+        self._emit(transcription_event(told, model, with_logprobs))
 
     def _emit(self, event: dict[str, Any]) -> None:
         self.outgoing.put_nowait({"event_id": new_id("event"), **event})
@@ -227,10 +249,11 @@ class Session:
     def _begin(self, item_id: str) -> None:
         turn = Turn(self._factory.new_turn(self._config, self._model), asyncio.get_running_loop().time())
         self._turns[item_id] = turn
+        self._asked[item_id] = self._model, bool(self._config.include)
         turn.task = asyncio.create_task(self._transcribe(item_id, turn))
 
     async def _transcribe(self, item_id: str, turn: Turn) -> None:
-        root = self._model.root
+        root = self._asked[item_id][0].root
         with self._services.metrics.running.labels(root).track_inprogress():
             try:
                 async with aclosing(turn.transcriber.events()) as events:

@@ -1,7 +1,7 @@
 """How a session's turns are transcribed: by its configuration when they begin."""
 
 from deployments.ingress.catalogue import ServedModel
-from deployments.ingress.realtime.options import INTERVAL_S, to_options
+from deployments.ingress.realtime.options import INTERVAL_S, to_options, to_turn_vad
 from deployments.ingress.realtime.schema import SessionConfig
 from deployments.ingress.services import Services
 from pipelines.diarization import SpeakerAttributor
@@ -26,19 +26,20 @@ class TurnFactory:
 
     def new_turn(self, config: SessionConfig, model: ServedModel) -> TurnTranscriber:
         recognizer, options = self._services.recognizers[model.root], to_options(config, self._neighbour)
+        vad = to_turn_vad(config)
         delay = config.audio.input.transcription.delay
         if delay is not None:
-            return LiveTranscriber(recognizer, options, INTERVAL_S[delay])
+            return LiveTranscriber(recognizer, options, INTERVAL_S[delay], vad)
         transcriber = ChunkTranscriber(recognizer, self._services.limits.max_chunks_in_flight)
         if model.family != "diarize":
-            return ChunkedTurn(transcriber, options)
+            return ChunkedTurn(transcriber, options, vad)
         diarizer, diarization = self._services.diarizer, self._services.diarization
         assert diarizer is not None, "the settings refuse the family 'diarize' without a diarizer"
         assert diarization is not None
         if self._acquaintances is None:
             self._acquaintances = Acquaintances(Voices({}, diarization.voices()))
         attributor = SpeakerAttributor(diarizer, diarization.max_window_s)
-        return DiarizedTurn(transcriber, options, attributor, self._acquaintances)
+        return DiarizedTurn(transcriber, options, vad, attributor, self._acquaintances)
 
     def heard(self, transcript: Transcript) -> None:
         if transcript.text:

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -15,16 +16,18 @@ from starlette.datastructures import Headers
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from deployments.ingress.api import create_api
+from deployments.ingress.catalogue import Catalogue
 from deployments.ingress.http.keys import ApiKey, digest_of
 from deployments.ingress.realtime.admission import MAX_OVERDUE_S
 from deployments.ingress.realtime.route import Connection
 from deployments.ingress.realtime.schema import SessionConfig
 from deployments.ingress.realtime.session import Session
-from deployments.settings import LimitsConfig
+from deployments.settings import LimitsConfig, Settings
 from tests.conformance.realtime import Session as ClientSession
 from tests.conformance.realtime import connected, opened, pcm, with_pauses
 from tests.conftest import DATA, Server
-from tests.deployments.ingress.realtime.test_session import MODEL, services
+from tests.deployments.ingress.realtime.test_session import MODEL, Knowing, services
 from tests.scripted.server import served
 from tests.support.api import api
 from tests.support.fakes import FakeRecognizer
@@ -100,6 +103,34 @@ def test_client_secrets_are_signed_with_one_key_everywhere() -> None:
     with serving() as server, serving() as other:
         secret = httpx.post(f"{server.url}/v1/realtime/client_secrets", json={}).json()["value"]
         assert refusal(other, **bearer(secret))[0] == 401
+
+
+def test_a_language_that_the_model_does_not_know() -> None:
+    """RTW-11: "with that session as its start": one of which every turn would fail is none."""
+    recognizer = Knowing()
+    with serving(recognizer=recognizer) as server:
+        path = f"{server.url}/v1/realtime/client_secrets"
+        session = {"audio": {"input": {"transcription": {"language": "de"}}}}
+        secret = httpx.post(path, json={"session": session}).json()["value"]
+        with connected(server, **bearer(secret)) as opened_one:
+            opened_one.answers()
+        recognizer.languages = frozenset({"en"})
+        answer = httpx.post(path, json={"session": session})
+        param = "session.audio.input.transcription.language"
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+        status, error = refusal(server, **bearer(secret))
+        assert (status, error["param"]) == (400, param)
+
+
+def test_a_server_that_only_chats_says_so() -> None:
+    """GEN-01, also of the socket."""
+    chatting = Catalogue(Settings.model_validate({"models": [{"id": "chat", "task": "chat"}]}), created_at=0)
+    with served(create_api(replace(services(FakeRecognizer()), catalogue=chatting))) as server:
+        answer = httpx.post(f"{server.url}/v1/realtime/client_secrets", json={})
+        told = (answer.status_code, answer.json()["error"])
+        for status, error in (told, refusal(server), refusal(server, "?model=x")):
+            assert (status, error["type"], error["code"]) == (400, "invalid_request_error", "model_not_found")
+            assert "transcribes" in error["message"]
 
 
 def test_sessions_are_bounded() -> None:

@@ -5,6 +5,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,27 +19,29 @@ from deployments.ingress.realtime.schema import SessionConfig
 from deployments.ingress.realtime.session import MAX_PENDING_S, MAX_UNCHECKED_S, Session
 from deployments.ingress.services import Services
 from deployments.settings import LimitsConfig, Settings
-from pipelines.audio_types import LiveFormat
+from pipelines.audio_types import AudioChunk, LiveFormat
 from pipelines.errors import ModelUnavailable
 from pipelines.realtime_types import AudioAppended
+from pipelines.transcript_types import ChunkTranscript, RecognizerInfo
 from pipelines.vad import FRAME_S, FRAME_SAMPLES
-from tests.support.fakes import FakeReader, FakeRecognizer
+from tests.support.fakes import FakeReader, FakeRecognizer, hello
 from tests.support.ports import settle
 
-MODEL = "a-model"
+MODEL, OTHER_MODEL = "a-model", "another-model"
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
-LOUD, QUIET = b"L", b"Q"
+LOUD, QUIET, FAINT = b"L", b"Q", b"F"
+PROBABILITIES = {LOUD[0]: 1.0, QUIET[0]: 0.0, FAINT[0]: 0.3}
 
 
 class FrameEar:
-    """Each byte is a frame: loud or quiet."""
+    """Each byte is a frame: loud, quiet or faint."""
 
     def __init__(self, format: LiveFormat) -> None:
         self.formats = [format]
 
     def hear(self, data: bytes) -> AudioAppended:
-        probabilities = [1.0 if byte == LOUD[0] else 0.0 for byte in data]
-        return AudioAppended(np.zeros(len(data) * FRAME_SAMPLES, np.float32), probabilities)
+        samples = np.zeros(len(data) * FRAME_SAMPLES, np.float32)
+        return AudioAppended(samples, [PROBABILITIES[byte] for byte in data])
 
     def finish(self) -> AudioAppended:
         return self.hear(b"")
@@ -72,7 +75,19 @@ def kinds(events: list[dict[str, Any]]) -> list[str]:
     return [event["type"] for event in events]
 
 
-def services(recognizer: FakeRecognizer) -> Services:
+@dataclass
+class Knowing(FakeRecognizer):
+    """Of these languages."""
+
+    languages: frozenset[str] = frozenset({"en", "de"})
+
+    async def info(self) -> RecognizerInfo:
+        return RecognizerInfo(self.languages)
+
+
+def services(recognizer: FakeRecognizer, other: FakeRecognizer | None = None) -> Services:
+    """other: behind the model `OTHER_MODEL`, of the family 4o."""
+
     async def nothing() -> dict[str, str | None]:
         return {}
 
@@ -80,13 +95,14 @@ def services(recognizer: FakeRecognizer) -> Services:
         return b""
 
     metrics = IngressMetrics()
+    models = [{"id": MODEL}, {"id": OTHER_MODEL, "family": "4o"}]
     return Services(
-        catalogue=Catalogue(Settings.model_validate({"models": [{"id": MODEL}]}), created_at=0),
+        catalogue=Catalogue(Settings.model_validate({"models": models}), created_at=0),
         limits=LimitsConfig(),
         api_keys=(),
         quotas=Quotas(metrics),
         reader=FakeReader(),
-        recognizers={MODEL: recognizer},
+        recognizers={MODEL: recognizer, OTHER_MODEL: other or FakeRecognizer()},
         metrics=metrics,
         unavailable=nothing,
         metrics_text=no_text,
@@ -96,10 +112,13 @@ def services(recognizer: FakeRecognizer) -> Services:
 
 @asynccontextmanager
 async def opened(
-    recognizer: FakeRecognizer, detection: dict[str, Any] | None = None, key: ApiKey | None = None
+    recognizer: FakeRecognizer,
+    detection: dict[str, Any] | None = None,
+    key: ApiKey | None = None,
+    other: FakeRecognizer | None = None,
 ) -> AsyncIterator[Client]:
     config = SessionConfig.of_model(MODEL).updated({"audio": {"input": {"turn_detection": detection}}})
-    client = Client(Session(services(recognizer), config, 0, key))
+    client = Client(Session(services(recognizer, other), config, 0, key))
     assert kinds(client.news()) == ["session.created"]
     try:
         yield client
@@ -262,6 +281,75 @@ async def test_a_language_that_the_model_does_not_know() -> None:
         assert kinds(await client.send("input_audio_buffer.commit"))[-1] == f"{TRANSCRIPTION}.completed"
 
 
+async def test_a_language_that_the_new_model_does_not_know() -> None:
+    """RTW-02: "Bad value → `error`, nothing changed"."""
+    recognizer = Knowing()
+    async with opened(recognizer, other=Knowing(languages=frozenset({"en"}))) as client:
+        assert kinds(await transcribing(client, language="de")) == ["session.updated"]
+        (error,) = await transcribing(client, model=OTHER_MODEL)
+        assert error["error"]["param"] == "session.audio.input.transcription.language"
+        await client.speak(LOUD * 50)
+        assert kinds(await client.send("input_audio_buffer.commit"))[-1] == f"{TRANSCRIPTION}.completed"
+        assert recognizer.options[0].language == "de"
+        assert kinds(await transcribing(client, model=OTHER_MODEL, language="en")) == ["session.updated"]
+
+
+async def transcribing(client: Client, **changes: str | None) -> list[dict[str, Any]]:
+    return await client.send("session.update", session={"audio": {"input": {"transcription": changes}}})
+
+
+async def test_a_turn_is_told_as_was_asked_for_when_it_began() -> None:
+    """RTW-06: its usage, logprobs and languages are those of its model."""
+    gate = asyncio.Event()
+    recognizer, other = (FakeRecognizer(gate=lambda index: gate) for _ in range(2))
+    async with opened(recognizer, other=other) as client:
+        await client.speak(LOUD * 50)
+        await client.send("input_audio_buffer.commit")
+        assert kinds(await transcribing(client, model=OTHER_MODEL)) == ["session.updated"]
+        include = ["item.input_audio_transcription.logprobs"]
+        assert kinds(await client.send("session.update", session={"include": include})) == ["session.updated"]
+        await client.speak(LOUD * 50)
+        await client.send("input_audio_buffer.commit")
+        gate.set()
+        await client.session.finish()
+        one, another = (event for event in client.news() if event["type"] == f"{TRANSCRIPTION}.completed")
+        assert (one["usage"]["type"], "logprobs" in one) == ("duration", False)
+        assert (another["usage"]["type"], "logprobs" in another) == ("tokens", True)
+
+
+async def test_a_commit_of_too_little_is_refused_by_its_name() -> None:
+    """RTW-08: `"event_id":<client's event_id or null>`."""
+    async with opened(FakeRecognizer()) as client:
+        (error,) = await client.send("input_audio_buffer.commit", event_id="mine")
+        assert error["type"] == "error"
+        assert error["error"]["code"] == "input_audio_buffer_commit_empty"
+        assert error["error"]["event_id"] == "mine"
+
+
+@pytest.mark.parametrize("delay", [None, "low"])
+async def test_whom_a_low_threshold_finds_is_heard(delay: str | None) -> None:
+    recognizer = FakeRecognizer()
+    async with opened(recognizer, {"type": "server_vad", "threshold": 0.2}) as client:
+        await transcribing(client, delay=delay)
+        assert f"{TRANSCRIPTION}.completed" in kinds(await client.speak(FAINT * 50 + QUIET * 20))
+        assert recognizer.finished
+
+
+@pytest.mark.parametrize("delay", [None, "low"])
+async def test_all_of_a_long_prefix_is_heard(delay: str | None) -> None:
+    chunks: list[AudioChunk] = []
+
+    def remembered(chunk: AudioChunk) -> ChunkTranscript:
+        chunks.append(chunk)
+        return hello(chunk)
+
+    async with opened(FakeRecognizer(answer=remembered), {"type": "server_vad", "prefix_padding_ms": 2_000}) as client:
+        await transcribing(client, delay=delay)
+        await client.speak(QUIET * 100 + LOUD * 50 + QUIET * 20)
+        assert max(chunk.offset_s for chunk in chunks) < FRAME_S
+        assert max(chunk.waveform.duration_s for chunk in chunks) == pytest.approx(2 + 50 * FRAME_S + 0.2, abs=FRAME_S)
+
+
 async def test_turns_that_the_server_finds_are_urgent_and_know_the_last_language() -> None:
     recognizer = FakeRecognizer()
     async with opened(recognizer, {"type": "server_vad"}) as client:
@@ -279,3 +367,4 @@ async def test_nothing_is_kept_of_turns_that_are_over(num_turns: int) -> None:
         assert kinds(client.seen).count(f"{TRANSCRIPTION}.completed") == num_turns
         assert client.session._turns == {}
         assert client.session._machine._told == {}
+        assert client.session._asked == {}
