@@ -522,7 +522,7 @@ def test_a_text_that_repeats_itself_without_end_is_cut_and_tried_again(
     """Whatever it hears, at first it goes on saying the same two tokens; from the temperature of 0.4 on it does not."""
     chunk, options = chunk_of(speech["en-00"]), DecodingOptions(timestamps=True)
     expected = alone(engine, (chunk, options))
-    choose = engine._choose
+    choose = engine._batch._choose
     loops = [11, 12]
 
     def looping(rows: Any, chooser: Any, hidden: torch.Tensor) -> None:
@@ -531,7 +531,7 @@ def test_a_text_that_repeats_itself_without_end_is_cut_and_tried_again(
             if row.attempt.temperature < hot and len(row.attempt.tokens) > 2:
                 row.attempt.tokens[-1] = loops[len(row.attempt.tokens) % 2]
 
-    monkeypatch.setattr(engine, "_choose", looping)
+    monkeypatch.setattr(engine._batch, "_choose", looping)
     hot = 0.4
     found = alone(engine, (chunk, options))
     assert {segment.temperature for segment in found.segments} == {0.4}
