@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import psutil
@@ -79,6 +79,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
             item.add_marker(pytest.mark.xdist_group(group))
     yield
     items.sort(key=_place)  # at last: pytest itself brings together what has a parameter in common
+
+
+@pytest.hookimpl(trylast=True)  # behind what fixtures have to say to them
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """A group's servers end with it: they would take time and memory from all that is still to come."""
+    if nextitem is None or _group(nextitem) != _group(item):
+        while RunningServer.running:
+            RunningServer.running.pop().__exit__()
 
 
 def _place(item: pytest.Item) -> int:
@@ -153,7 +161,10 @@ def kill_tree(pid: int) -> None:
 
 
 class RunningServer:
-    """`python -m deployments CONFIG`, or another program in that directory, as a process of its own."""
+    """`python -m deployments CONFIG`, or another program in that directory, as a process of its own. It may be ended
+    more than once."""
+
+    running: ClassVar[list["RunningServer"]] = []
 
     def __init__(
         self,
@@ -173,6 +184,7 @@ class RunningServer:
             stdout=self.log.open("w"),
             stderr=subprocess.STDOUT,
         )
+        self.running.append(self)
 
     @property
     def status(self) -> int | None:
