@@ -336,6 +336,16 @@ def test_nothing_is_kept_between_windows(
             diarizer.diarize(silence, never)
 
 
+@pytest.mark.parametrize(("length_s", "num_trimmed"), [(10, 0), (61, 1)])
+def test_memory_of_long_stretches_is_given_back(
+    diarizer: PyannoteDiarizer, monkeypatch: pytest.MonkeyPatch, length_s: int, num_trimmed: int
+) -> None:
+    trimmed: list[int] = []
+    monkeypatch.setattr("deployments.diarization.pyannote.trim_heap", lambda: trimmed.append(1))
+    diarizer.diarize(AudioStretch(0, 0.0, np.zeros(length_s * SAMPLE_RATE_HZ, np.int16)), never)
+    assert len(trimmed) == num_trimmed
+
+
 def test_the_batch_size_changes_nothing(checkpoint: Path, conversations: Conversations) -> None:
     diarizers = [PyannoteDiarizer(DiarizerArgs(str(checkpoint), batch_size=batch_size)) for batch_size in (1, 4, 16)]
     for name in ("libri-04", "tst00"):
