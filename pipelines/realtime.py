@@ -4,13 +4,10 @@ clock. Its time is the audio's.
 Audio is kept here only as long as it may belong to a turn that has not begun; what belongs to one is passed on at once.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from pipelines.audio_types import SAMPLE_RATE_HZ, Samples, VadOptions
+from pipelines.audio_types import SAMPLE_RATE_HZ, VadOptions
 from pipelines.chunking import quietest_moment_s
 from pipelines.realtime_types import (
     AudioAppended,
@@ -32,6 +29,7 @@ from pipelines.realtime_types import (
     TurnOpened,
     TurnTold,
 )
+from pipelines.recent_audio import RecentAudio
 from pipelines.vad import FRAME_SAMPLES, SpeechDetector
 
 MIN_COMMIT_S = 0.1
@@ -45,40 +43,6 @@ MAX_UNSPOKEN_S = 30.0
 FAINT = VadOptions().threshold
 FAINT_SUFFIX_S = 0.2
 """Where a session's threshold is higher, a word's quiet end still belongs to the turn, with so much behind it."""
-
-
-class RecentAudio:
-    """Frames that nobody has taken yet, with their probabilities. Positions are samples of the session."""
-
-    def __init__(self) -> None:
-        self.start = 0
-        self.end = 0
-        self._frames: deque[tuple[Samples, float]] = deque()
-
-    def append(self, event: AudioAppended) -> None:
-        starts = range(0, len(event.samples), FRAME_SAMPLES)
-        for start, probability in zip(starts, event.probabilities, strict=True):
-            # a copy: else a frame that is kept keeps all that came with it
-            self._frames.append((event.samples[start : start + FRAME_SAMPLES].copy(), probability))
-        self.end += len(event.samples)
-
-    def take(self, end: int) -> tuple[Samples, list[float]]:
-        """All frames that begin before `end`."""
-        taken: list[tuple[Samples, float]] = []
-        while self._frames and self.start < end:
-            taken.append(self._frames.popleft())
-            self.start += len(taken[-1][0])
-        samples = [np.zeros(0, np.float32), *(frame for frame, _ in taken)]
-        return np.concatenate(samples), [probability for _, probability in taken]
-
-    def forget(self, end: int) -> None:
-        """All frames that end before `end`, or there."""
-        while self._frames and self.start + len(self._frames[0][0]) <= end:
-            self.start += len(self._frames.popleft()[0])
-
-    def between(self, start: int, end: int) -> Samples:
-        samples = np.concatenate([np.zeros(0, np.float32), *(frame for frame, _ in self._frames)])
-        return samples[max(start - self.start, 0) : end - self.start]
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ PIPELINE_FLOORS = [
     {"speaker_types", "chat_types", "transcription_events"},
     {"realtime_types"},
     {"ports", "audio", "vad", "chunking", "whisper", "merging", "turns", "words", "voices", "subtitles"} | {"stops"},
-    {"segmenting", "transcription", "speakers", "chat", "agreement", "utterance"},
+    {"segmenting", "transcription", "speakers", "chat", "agreement", "utterance"} | {"recent_audio"},
     {"live_window"},
     {"diarization", "hearing", "realtime", "live_transcription"},
     {"turn_transcription"},

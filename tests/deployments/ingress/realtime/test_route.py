@@ -197,11 +197,10 @@ def test_a_session_ends_at_its_limit() -> None:
         assert close_code(session) == 1001
 
 
-def test_a_replica_that_goes_away_finishes_what_was_committed() -> None:
-    """RTW-14."""
+@contextmanager
+def going_away(recognizer: FakeRecognizer) -> Iterator[tuple[Server, ClientSession]]:
+    """A replica that is about to end, and has a turn that is committed."""
     is_ending: list[bool] = []
-    gate = asyncio.Event()
-    recognizer = FakeRecognizer(gate=lambda index: gate)
     with (
         serving(recognizer=recognizer, is_shutting_down=lambda: bool(is_ending)) as server,
         opened(server, turn_detection=None) as session,
@@ -210,6 +209,14 @@ def test_a_replica_that_goes_away_finishes_what_was_committed() -> None:
         session.commit()
         session.until("input_audio_buffer.committed")
         is_ending.append(True)
+        yield server, session
+
+
+def test_a_replica_that_goes_away_finishes_what_was_committed() -> None:
+    """RTW-14."""
+    gate = asyncio.Event()
+    recognizer = FakeRecognizer(gate=lambda index: gate)
+    with going_away(recognizer) as (server, session):
         time.sleep(1.5)
         assert refusal(server)[0] == 503
         recognizer.gate = lambda index: None
@@ -222,17 +229,9 @@ def test_a_replica_that_goes_away_finishes_what_was_committed() -> None:
 def test_what_is_committed_until_the_last_moment_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
     """A replica that goes away does not listen for ever, and tells of all that it took."""
     monkeypatch.setattr("deployments.ingress.realtime.route.FINISH_S", 0.1)
-    is_ending: list[bool] = []
     gate = asyncio.Event()
     recognizer = FakeRecognizer(gate=lambda index: gate)
-    with (
-        serving(recognizer=recognizer, is_shutting_down=lambda: bool(is_ending)) as server,
-        opened(server, turn_detection=None) as session,
-    ):
-        session.append(speech())
-        session.commit()
-        session.until("input_audio_buffer.committed")
-        is_ending.append(True)
+    with going_away(recognizer) as (_, session):
         time.sleep(2.5)
         gate._loop.call_soon_threadsafe(gate.set)  # type: ignore[attr-defined]
         (completed,) = session.completed()
