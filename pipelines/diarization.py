@@ -9,7 +9,7 @@ from math import ceil
 from typing import Any, TypeVar
 
 from pipelines.audio_types import AudioInfo, AudioStretch, VadOptions
-from pipelines.ports import AudioReader, Diarizer
+from pipelines.ports import AudioReader, Diarizer, StoredUpload
 from pipelines.speaker_types import Diarization, Embedding, KnownSpeaker, Speaker
 from pipelines.speakers import SpeakerAttribution, SpeakerLabels
 from pipelines.transcript_types import DecodingOptions
@@ -54,7 +54,7 @@ class DiarizedTranscriptionPipeline:
     @asynccontextmanager
     async def open(
         self,
-        upload: bytes,
+        upload: StoredUpload,
         vad: VadOptions,
         options: DecodingOptions,
         known_speakers: Sequence[KnownSpeaker] = (),

@@ -5,6 +5,7 @@ from math import ceil
 
 from pipelines.audio_types import VadOptions
 from pipelines.languages import language_name
+from pipelines.ports import StoredUpload
 from pipelines.transcript_types import DecodingOptions, Transcript
 from pipelines.transcription import TranscriptionPipeline
 from pipelines.transcription_events import TranscriptFinished
@@ -34,7 +35,7 @@ class HearingPipeline:
     def __init__(self, transcription: TranscriptionPipeline) -> None:
         self._transcription = transcription
 
-    async def run(self, upload: bytes) -> HeardText:
+    async def run(self, upload: StoredUpload) -> HeardText:
         """
         Raises:
             InvalidRequest: the upload cannot be used.

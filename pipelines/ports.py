@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NewType, Protocol
 
 from pipelines.audio_types import (
     AudioChunk,
@@ -20,6 +20,9 @@ from pipelines.realtime_types import AudioAppended
 from pipelines.speaker_types import Diarization, Embedding
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo
 
+StoredUpload = NewType("StoredUpload", object)
+"""An upload where `AudioReader.store` put it; nobody but the reader looks inside."""
+
 
 @dataclass(slots=True)
 class OpenUpload:
@@ -31,8 +34,12 @@ class OpenUpload:
 
 
 class AudioReader(Protocol):
+    async def store(self, upload: bytes) -> StoredUpload:
+        """Put an upload where it is read from, once for all its readings; it stays as long as the answer is held."""
+        ...
+
     def open(
-        self, upload: bytes, vad: VadOptions, audio_track: int | None = None
+        self, upload: StoredUpload, vad: VadOptions, audio_track: int | None = None
     ) -> AbstractAsyncContextManager[OpenUpload]:
         """Find out what an upload is, and read it as long as it is open. Of a long one that says how long it is no more
         than the beginning is looked at before; what is wrong behind that the chunks raise.
@@ -47,7 +54,7 @@ class AudioReader(Protocol):
         ...
 
     def read_stretches(
-        self, upload: bytes, stretch_s: float, audio_track: int | None = None
+        self, upload: StoredUpload, stretch_s: float, audio_track: int | None = None
     ) -> AsyncGenerator[AudioStretch, None]:
         """Yield all of an upload that `open` has found good, `stretch_s` at a time; the last may be shorter."""
         ...

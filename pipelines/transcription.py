@@ -10,7 +10,7 @@ from typing import Any
 from pipelines.audio_types import AudioChunk, VadOptions
 from pipelines.chunking import cut_chunk
 from pipelines.merging import TranscriptBuilder
-from pipelines.ports import AudioReader, OpenUpload, Recognizer
+from pipelines.ports import AudioReader, OpenUpload, Recognizer, StoredUpload
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions
 from pipelines.transcription_events import TranscriptFinished, Transcription, TranscriptionEvent
 
@@ -27,7 +27,7 @@ class TranscriptionPipeline:
 
     @asynccontextmanager
     async def open(
-        self, upload: bytes, vad: VadOptions, options: DecodingOptions, audio_track: int | None = None
+        self, upload: StoredUpload, vad: VadOptions, options: DecodingOptions, audio_track: int | None = None
     ) -> AsyncGenerator[Transcription, None]:
         """Its events are text deltas as chunks finish, then `TranscriptFinished`. Leaving ends whatever runs.
 

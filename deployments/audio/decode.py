@@ -13,6 +13,7 @@ import numpy as np
 import soxr
 
 from deployments.audio.libav import open_libav
+from deployments.audio.memory_file import UploadBytes
 from deployments.audio.mixing import levels_of, mono
 from deployments.audio.source import Piece, Source
 from deployments.audio.wave import open_wave
@@ -34,7 +35,7 @@ RESAMPLING_S = 0.01
 
 
 def probe(
-    upload: bytes,
+    upload: UploadBytes,
     limits: DecodeLimits,
     is_cancelled: Callable[[], bool] = lambda: False,
     audio_track: int | None = None,
@@ -75,7 +76,7 @@ def probe(
 
 
 def read(
-    upload: bytes,
+    upload: UploadBytes,
     limits: DecodeLimits,
     is_cancelled: Callable[[], bool] = lambda: False,
     audio_track: int | None = None,
@@ -91,7 +92,7 @@ def kept_bytes(info: AudioInfo) -> int:
     return round(info.duration_s * SAMPLE_RATE_HZ) * 4 if info.duration_s <= LONG_S else 0
 
 
-def decode(upload: bytes, limits: DecodeLimits, audio_track: int | None = None) -> Iterator[Samples]:
+def decode(upload: UploadBytes, limits: DecodeLimits, audio_track: int | None = None) -> Iterator[Samples]:
     """Yield the upload as blocks of about `BLOCK_S` at 16 kHz mono; the last may be shorter.
 
     Raises what `probe` raises but for an audio that is too short: ask `probe` first.
@@ -106,7 +107,7 @@ def decode(upload: bytes, limits: DecodeLimits, audio_track: int | None = None) 
 
 
 @contextmanager
-def _open(upload: bytes, limits: DecodeLimits, audio_track: int | None) -> Iterator[Source]:
+def _open(upload: UploadBytes, limits: DecodeLimits, audio_track: int | None) -> Iterator[Source]:
     if not upload:
         raise UndecodableAudio("The file is empty.")
     with open_wave(upload, limits) as wave:

@@ -25,7 +25,7 @@ from pipelines.errors import InvalidRequest
 logger = logging.getLogger("ray.serve")
 
 FileBytes = NDArray[np.uint8]
-"""An upload as an array, which replicas on one node read from shared memory."""
+"""An upload as an array, which replicas on one node read from shared memory, without a copy."""
 
 Reader = UploadReader | StretchReader
 ResultT = TypeVar("ResultT")
@@ -71,7 +71,7 @@ class AudioDeployment:
         def read(is_cancelled: Callable[[], bool]) -> tuple[UploadReader, AudioPage]:
             if isinstance(parked, UploadReader):
                 return parked, parked.next_page(first_chunk, is_cancelled)
-            reader = UploadReader(upload.tobytes(), vad, self._model, self._limits, is_cancelled, audio_track)
+            reader = UploadReader(upload.data, vad, self._model, self._limits, is_cancelled, audio_track)
             return reader, reader.next_page(first_chunk, is_cancelled)
 
         try:
@@ -94,7 +94,7 @@ class AudioDeployment:
             if isinstance(parked, StretchReader):
                 reader = parked
             else:
-                reader = StretchReader(upload.tobytes(), self._limits, audio_track)
+                reader = StretchReader(upload.data, self._limits, audio_track)
             return reader, reader.next_stretch(first_sample, num_samples, is_cancelled)
 
         try:
@@ -109,14 +109,14 @@ class AudioDeployment:
         """Read a short upload at once."""
         limits = self._limits_of(max_duration_s)
         try:
-            return await self._in_thread(partial(read_clip, upload.tobytes(), self._model, limits))
+            return await self._in_thread(partial(read_clip, upload.data, self._model, limits))
         except InvalidRequest as error:
             return error
 
     async def read_recording(self, upload: FileBytes, max_duration_s: float) -> AudioRecording | InvalidRequest:
         """Read all of an upload at once."""
         try:
-            return await self._in_thread(partial(read_recording, upload.tobytes(), self._limits_of(max_duration_s)))
+            return await self._in_thread(partial(read_recording, upload.data, self._limits_of(max_duration_s)))
         except InvalidRequest as error:
             return error
 

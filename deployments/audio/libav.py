@@ -3,7 +3,6 @@
 Only plain audio and video containers may be opened, and no demuxer may open another file or address.
 """
 
-import io
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -20,6 +19,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 
+from deployments.audio.memory_file import MemoryFile, UploadBytes
 from deployments.audio.mp4 import refuse_forged_counts
 from deployments.audio.source import Piece, check_format, piece_length
 from deployments.audio.timeline import TimeLine, silence
@@ -121,7 +121,7 @@ def _is_loud(frame: AudioFrame | None) -> bool:
 
 
 @contextmanager
-def open_libav(upload: bytes, limits: DecodeLimits, audio_track: int | None = None) -> Iterator[LibavSource]:
+def open_libav(upload: UploadBytes, limits: DecodeLimits, audio_track: int | None = None) -> Iterator[LibavSource]:
     """
     Raises:
         InvalidRequest: there is no such track.
@@ -140,10 +140,10 @@ def open_libav(upload: bytes, limits: DecodeLimits, audio_track: int | None = No
 
 
 @contextmanager
-def _opened(upload: bytes) -> Iterator[InputContainer]:
+def _opened(upload: UploadBytes) -> Iterator[InputContainer]:
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "", "max_streams": str(MAX_STREAMS)}
     try:
-        container = av.open(io.BytesIO(upload), mode="r", options=options, metadata_errors="ignore")
+        container = av.open(MemoryFile(upload), mode="r", options=options, metadata_errors="ignore")
     except (av.error.FFmpegError, ValueError, OSError):
         raise UndecodableAudio("The file could not be read as audio. Its format is unknown or it is damaged.") from None
     assert isinstance(container, InputContainer)

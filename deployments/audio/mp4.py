@@ -6,6 +6,7 @@ a file of 1 kB that claims 100 million would take gigabytes. No true count excee
 
 from struct import unpack_from
 
+from deployments.audio.memory_file import UploadBytes
 from pipelines.errors import UndecodableAudio
 
 PARENTS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"mvex", b"wide", b"udta", b"edts"})
@@ -31,7 +32,7 @@ MAX_INDEXED = 4_000_000
 """Samples times edits of a track: FFmpeg copies the index for each edit."""
 
 
-def refuse_forged_counts(upload: bytes) -> None:
+def refuse_forged_counts(upload: UploadBytes) -> None:
     """
     Raises:
         UndecodableAudio: a box claims more entries than the file has bytes, or hides its header by compression.
@@ -43,7 +44,7 @@ def refuse_forged_counts(upload: bytes) -> None:
         raise UndecodableAudio("The file's edit list is too long.")
 
 
-def _walk(upload: bytes, start: int, end: int, depth: int, counts: dict[bytes, int]) -> None:
+def _walk(upload: UploadBytes, start: int, end: int, depth: int, counts: dict[bytes, int]) -> None:
     while start + 8 <= end:
         size, kind = unpack_from(">I4s", upload, start)
         header = 8
@@ -60,7 +61,7 @@ def _walk(upload: bytes, start: int, end: int, depth: int, counts: dict[bytes, i
         start += size
 
 
-def _checked_count(upload: bytes, kind: bytes, payload: int) -> int:
+def _checked_count(upload: UploadBytes, kind: bytes, payload: int) -> int:
     offset = COUNT_OFFSETS.get(kind)
     if offset is not None and payload + offset + 4 <= len(upload):
         (count,) = unpack_from(">I", upload, payload + offset)

@@ -7,6 +7,7 @@ from itertools import takewhile
 import numpy as np
 
 from deployments.audio.decode import decode, kept_bytes, read
+from deployments.audio.memory_file import UploadBytes
 from deployments.audio.silero import SileroModel, SileroStream
 from pipelines.audio import to_pcm
 from pipelines.audio_types import (
@@ -38,7 +39,7 @@ class UploadReader:
 
     def __init__(
         self,
-        upload: bytes,
+        upload: UploadBytes,
         vad: VadOptions,
         model: SileroModel,
         limits: DecodeLimits,
@@ -89,7 +90,7 @@ class UploadReader:
 class StretchReader:
     """Reads an upload that was found good as 16-bit samples, so many at a time; holds no more than was asked for."""
 
-    def __init__(self, upload: bytes, limits: DecodeLimits, audio_track: int | None = None) -> None:
+    def __init__(self, upload: UploadBytes, limits: DecodeLimits, audio_track: int | None = None) -> None:
         self.num_bytes = len(upload)
         self.position = 0
         """The first sample that was not read yet."""
@@ -119,7 +120,7 @@ class StretchReader:
 
 
 def read_clip(
-    upload: bytes, model: SileroModel, limits: DecodeLimits, is_cancelled: Callable[[], bool] = lambda: False
+    upload: UploadBytes, model: SileroModel, limits: DecodeLimits, is_cancelled: Callable[[], bool] = lambda: False
 ) -> AudioClip:
     """All of a short upload, and what is spoken in it.
 
@@ -140,7 +141,7 @@ def read_clip(
 
 
 def read_recording(
-    upload: bytes, limits: DecodeLimits, is_cancelled: Callable[[], bool] = lambda: False
+    upload: UploadBytes, limits: DecodeLimits, is_cancelled: Callable[[], bool] = lambda: False
 ) -> AudioRecording:
     """All of an upload, silences included.
 

@@ -4,7 +4,6 @@ Only plain samples in RIFF and RF64. Other containers that libsndfile knows stay
 what follows the first of concatenated Ogg, FLAC or MP3 streams, and ends FLAC at its first damage.
 """
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from struct import unpack_from
@@ -12,6 +11,7 @@ from struct import unpack_from
 import numpy as np
 import soundfile
 
+from deployments.audio.memory_file import MemoryFile, UploadBytes
 from deployments.audio.source import Piece, check_format, piece_length
 from pipelines.audio_types import DecodeLimits
 
@@ -59,7 +59,7 @@ class WaveSource:
 
 
 @contextmanager
-def open_wave(upload: bytes, limits: DecodeLimits) -> Iterator[WaveSource | None]:
+def open_wave(upload: UploadBytes, limits: DecodeLimits) -> Iterator[WaveSource | None]:
     """None for what is no WAV file of plain samples, or one that libsndfile does not open.
 
     Raises:
@@ -74,10 +74,11 @@ def open_wave(upload: bytes, limits: DecodeLimits) -> Iterator[WaveSource | None
         yield WaveSource(file, _channels(upload, file.channels))
 
 
-def _channels(upload: bytes, num_channels: int) -> tuple[str, ...]:
+def _channels(upload: UploadBytes, num_channels: int) -> tuple[str, ...]:
     """Which they are, if the header tells by a mask (WAVE_FORMAT_EXTENSIBLE)."""
-    start = upload.find(b"fmt ", 12, MAX_HEADER_BYTES) + 8
-    header = upload[start : start + 24]
+    headers = bytes(upload[:MAX_HEADER_BYTES])
+    start = headers.find(b"fmt ", 12) + 8
+    header = headers[start : start + 24]
     if start < 20 or len(header) < 24 or header[:2] != EXTENSIBLE:
         return ()
     (mask,) = unpack_from("<I", header, 20)
@@ -85,11 +86,11 @@ def _channels(upload: bytes, num_channels: int) -> tuple[str, ...]:
     return names if len(names) == num_channels else ()
 
 
-def _opened(upload: bytes) -> soundfile.SoundFile | None:
+def _opened(upload: UploadBytes) -> soundfile.SoundFile | None:
     if upload[:4] not in MAGICS or upload[8:12] != b"WAVE":
         return None
     try:
-        file = soundfile.SoundFile(io.BytesIO(upload))
+        file = soundfile.SoundFile(MemoryFile(upload))
     except soundfile.SoundFileError:
         return None
     # A header that tells no length, as a recorder leaves it, is read on by PyAV.

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from itertools import count
-from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -21,7 +20,7 @@ from pipelines.audio_types import (
     AudioStretch,
     VadOptions,
 )
-from pipelines.ports import OpenUpload
+from pipelines.ports import OpenUpload, StoredUpload
 
 MAX_INLINE_BYTES = 64 * 1024
 """Ray sends up to 100 KiB of an argument with the call."""
@@ -33,14 +32,18 @@ class RemoteAudioReader:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
+    async def store(self, upload: bytes) -> StoredUpload:
+        """In the object store, where its replicas read it without a copy; a small one comes along with each call."""
+        data = np.frombuffer(upload, np.uint8)
+        return StoredUpload(data if len(upload) <= MAX_INLINE_BYTES else await asyncio.to_thread(ray.put, data))
+
     @asynccontextmanager
     async def open(
-        self, upload: bytes, vad: VadOptions, audio_track: int | None = None
+        self, upload: StoredUpload, vad: VadOptions, audio_track: int | None = None
     ) -> AsyncGenerator[OpenUpload, None]:
         session_id = uuid4().hex
         sticky = self._handle.options(session_id=session_id)
-        stored = await _store(upload)
-        page: AudioPage = await call(sticky.read_page, session_id, stored, vad, audio_track, 0)
+        page: AudioPage = await call(sticky.read_page, session_id, upload, vad, audio_track, 0)
 
         async def chunks() -> AsyncGenerator[AudioChunk, None]:
             nonlocal page
@@ -50,7 +53,7 @@ class RemoteAudioReader:
                 if page.is_last:
                     return
                 next_chunk = page.chunks[-1].index + 1
-                asked = (session_id, stored, vad, audio_track, next_chunk)
+                asked = (session_id, upload, vad, audio_track, next_chunk)
                 page = await call(sticky.read_page, *asked, is_first_step=False)
                 opened.info = page.info
 
@@ -63,17 +66,16 @@ class RemoteAudioReader:
                 tell(sticky.release, session_id)
 
     async def read_stretches(
-        self, upload: bytes, stretch_s: float, audio_track: int | None = None
+        self, upload: StoredUpload, stretch_s: float, audio_track: int | None = None
     ) -> AsyncGenerator[AudioStretch, None]:
         session_id = uuid4().hex
         sticky = self._handle.options(session_id=session_id)
-        stored = await _store(upload)
         num_samples = round(stretch_s * SAMPLE_RATE_HZ)
         is_last = False
         try:
             for index in count():
                 first = index * num_samples
-                asked = (session_id, stored, audio_track, first, num_samples)
+                asked = (session_id, upload, audio_track, first, num_samples)
                 pcm = await call(sticky.read_stretch, *asked, is_first_step=False)
                 is_last = len(pcm) < num_samples
                 if len(pcm):
@@ -93,9 +95,3 @@ class RemoteAudioReader:
         recording = await call(self._handle.read_recording, np.frombuffer(upload, np.uint8), max_duration_s)
         assert isinstance(recording, AudioRecording)
         return recording
-
-
-async def _store(upload: bytes) -> Any:
-    """Put an upload into the object store, where its replica reads it without a copy; a small one comes along."""
-    data = np.frombuffer(upload, np.uint8)
-    return data if len(upload) <= MAX_INLINE_BYTES else await asyncio.to_thread(ray.put, data)

@@ -17,6 +17,7 @@ from pipelines.audio_types import (
     DecodeLimits,
     VadOptions,
 )
+from pipelines.ports import StoredUpload
 from tests.support.ports import opening
 
 
@@ -27,9 +28,12 @@ class LocalReader:
         self._limits = limits
         self._model = SileroModel()
 
+    async def store(self, upload: bytes) -> StoredUpload:
+        return StoredUpload(upload)
+
     @opening
     async def open(
-        self, upload: bytes, vad: VadOptions, audio_track: int | None = None
+        self, upload: StoredUpload, vad: VadOptions, audio_track: int | None = None
     ) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
         read = partial(UploadReader, upload, vad, self._model, self._limits, audio_track=audio_track)
         reader = await asyncio.to_thread(read)
@@ -43,7 +47,7 @@ class LocalReader:
                 yield chunk
 
     async def read_stretches(
-        self, upload: bytes, window_s: float, audio_track: int | None = None
+        self, upload: StoredUpload, window_s: float, audio_track: int | None = None
     ) -> AsyncGenerator[AudioStretch, None]:
         reader = StretchReader(upload, self._limits, audio_track)
         num_samples = round(window_s * SAMPLE_RATE_HZ)

@@ -19,6 +19,7 @@ from pipelines.audio_types import (
     Waveform,
 )
 from pipelines.errors import AudioTooLong
+from pipelines.ports import StoredUpload
 from pipelines.speaker_types import Diarization, Embedding
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions, RecognizerInfo, Segment
 from tests.support.ports import opening, refuse
@@ -44,9 +45,12 @@ class FakeReader:
     max_durations_s: list[float] = field(default_factory=list)
     closed: set[str] = field(default_factory=set)
 
+    async def store(self, upload: bytes) -> StoredUpload:
+        return StoredUpload(upload)
+
     @opening
     async def open(
-        self, upload: bytes, vad: VadOptions, audio_track: int | None = None
+        self, upload: StoredUpload, vad: VadOptions, audio_track: int | None = None
     ) -> AsyncGenerator[AudioInfo | AudioChunk, None]:
         info = await self._decode(upload)
         num_chunks = int(info.duration_s // self.chunk_s) if self.num_chunks is None else self.num_chunks
@@ -62,7 +66,7 @@ class FakeReader:
             self.closed.add("chunks")
 
     async def read_stretches(
-        self, upload: bytes, window_s: float, audio_track: int | None = None
+        self, upload: StoredUpload, window_s: float, audio_track: int | None = None
     ) -> AsyncGenerator[AudioStretch, None]:
         num_samples, step = int(self._duration_s(upload) * SAMPLE_RATE_HZ), int(window_s * SAMPLE_RATE_HZ)
         try:

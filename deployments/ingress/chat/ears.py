@@ -82,10 +82,11 @@ class BorrowedEars:
     def __init__(self, model_id: str, services: Services) -> None:
         num_chunks = services.limits.max_chunks_in_flight
         recognizer = _Shared(services.recognizers[model_id], num_chunks)
+        self._reader = services.reader
         self._pipeline = HearingPipeline(TranscriptionPipeline(services.reader, recognizer, num_chunks))
 
     async def hear(self, upload: bytes) -> Heard:
-        heard = await self._pipeline.run(upload)
+        heard = await self._pipeline.run(await self._reader.store(upload))
         return Heard(TextPart(heard.text), heard.duration_s, heard.num_tokens)
 
 

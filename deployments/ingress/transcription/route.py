@@ -30,6 +30,7 @@ from deployments.model_configs import Family
 from pipelines.audio_types import MAX_CHUNK_S
 from pipelines.diarization import DiarizedTranscriptionPipeline
 from pipelines.errors import InvalidRequest, UnsupportedLanguage
+from pipelines.ports import StoredUpload
 from pipelines.speaker_types import KnownSpeaker
 from pipelines.transcript_types import Task
 from pipelines.transcription import TranscriptionPipeline
@@ -55,7 +56,7 @@ class Job:
     request: TranscriptionRequest
     model: ServedModel
     task: Task
-    upload: bytes | None
+    upload: StoredUpload | None
     """None where it is still to be fetched."""
     api_key: ApiKey | None
     visit: Visit
@@ -109,7 +110,7 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
 
 async def _read(
     http_request: Request, services: Services, admission: Admission, endpoint: Endpoint, held: ExitStack
-) -> tuple[TranscriptionRequest, ServedModel, bytes | None, Visit]:
+) -> tuple[TranscriptionRequest, ServedModel, StoredUpload | None, Visit]:
     """The form, checked as far as it can be without a model; its places are `held` from here on."""
     async with deadline(services.limits.max_upload_s, "to arrive"):
         form = await read_form(http_request)
@@ -120,7 +121,8 @@ async def _read(
         model = services.catalogue.speech_model(request.model, endpoint.task)
         endpoint.check(request, model.family)
         visit = services.enter(model.root, held)
-        return request, model, await read_file(form, request.url), visit
+        file = await read_file(form, request.url)
+        return request, model, None if file is None else await services.reader.store(file), visit
     finally:
         await form.close()
 
@@ -170,15 +172,15 @@ def _count_audio(services: Services, job: Job, seconds: float) -> None:
     services.quotas.charge_audio(job.api_key, seconds)
 
 
-async def _upload(services: Services, job: Job) -> bytes:
+async def _upload(services: Services, job: Job) -> StoredUpload:
     if job.upload is not None:
         return job.upload
     assert job.request.url is not None
-    return await services.fetcher.fetch(job.request.url, "url")
+    return await services.reader.store(await services.fetcher.fetch(job.request.url, "url"))
 
 
 async def _open(
-    services: Services, job: Job, upload: bytes, known_speakers: Sequence[KnownSpeaker], held: AsyncExitStack
+    services: Services, job: Job, upload: StoredUpload, known_speakers: Sequence[KnownSpeaker], held: AsyncExitStack
 ) -> Transcription:
     """The upload and the model are looked at side by side, so neither's mistake waits for the other."""
     opening = held.enter_async_context(_transcription(services, job, upload, known_speakers))
@@ -189,7 +191,7 @@ async def _open(
 
 
 def _transcription(
-    services: Services, job: Job, upload: bytes, known_speakers: Sequence[KnownSpeaker]
+    services: Services, job: Job, upload: StoredUpload, known_speakers: Sequence[KnownSpeaker]
 ) -> AbstractAsyncContextManager[Transcription]:
     """Plain text needs no diarizer, whatever the model's family (DIA-01)."""
     vad, options = to_vad_options(job.request), to_options(job.request, job.task)

@@ -9,6 +9,7 @@ import soundfile
 
 from deployments.audio.decode import decode, probe
 from deployments.audio.libav import open_libav
+from deployments.audio.memory_file import UploadBytes
 from deployments.audio.source import MAX_PIECE_VALUES, Source
 from deployments.audio.wave import CODECS, open_wave
 from pipelines.audio_types import DecodeLimits, Samples
@@ -30,7 +31,7 @@ def read(source: Source) -> Samples:
     return np.concatenate([piece.samples for piece in source.pieces()])
 
 
-def by_soundfile(upload: bytes) -> tuple[str, str, Samples]:
+def by_soundfile(upload: UploadBytes) -> tuple[str, str, Samples]:
     with open_wave(upload, LIMITS) as source:
         assert source is not None
         return source.container, source.codec, read(source)
@@ -42,7 +43,7 @@ def by_libav(upload: bytes) -> tuple[str, str, Samples]:
 
 
 def check_equal(upload: bytes) -> None:
-    *names, samples = by_soundfile(upload)
+    *names, samples = by_soundfile(memoryview(upload))
     *others, expected = by_libav(upload)
     assert names == others
     np.testing.assert_array_equal(samples, expected)
