@@ -336,14 +336,23 @@ def test_nothing_is_kept_between_windows(
             diarizer.diarize(silence, never)
 
 
-@pytest.mark.parametrize(("length_s", "num_trimmed"), [(10, 0), (61, 1)])
+@pytest.mark.parametrize(
+    ("length_s", "every_s", "is_trimmed"), [(10, 0, ()), (61, 600, (True,)), (61, 0, (False, True))]
+)
 def test_memory_of_long_stretches_is_given_back(
-    diarizer: PyannoteDiarizer, monkeypatch: pytest.MonkeyPatch, length_s: int, num_trimmed: int
+    diarizer: PyannoteDiarizer,
+    monkeypatch: pytest.MonkeyPatch,
+    length_s: int,
+    every_s: float,
+    is_trimmed: tuple[bool, ...],
 ) -> None:
-    trimmed: list[int] = []
-    monkeypatch.setattr("deployments.diarization.pyannote.trim_heap", lambda: trimmed.append(1))
+    """Also while they are heard; cycles are looked for at the end alone."""
+    trimmed: list[bool] = []
+    monkeypatch.setattr("deployments.diarization.pyannote.trim_heap", lambda collect=True: trimmed.append(collect))
+    monkeypatch.setattr("deployments.diarization.pyannote.TRIM_EVERY_S", every_s)
     diarizer.diarize(AudioStretch(0, 0.0, np.zeros(length_s * SAMPLE_RATE_HZ, np.int16)), never)
-    assert len(trimmed) == num_trimmed
+    assert tuple(sorted(set(trimmed))) == is_trimmed
+    assert trimmed.count(True) == is_trimmed.count(True)
 
 
 def test_the_batch_size_changes_nothing(checkpoint: Path, conversations: Conversations) -> None:
