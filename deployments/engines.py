@@ -11,6 +11,8 @@ from pipelines.transcript_types import Lookup
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
+GB = 1e9
+
 LIBRARIES = {"pyannote": "pyannote.audio"}
 """Where an engine's library has another name."""
 

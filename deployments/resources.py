@@ -1,7 +1,6 @@
 """What Ray gave the replica that this process is."""
 
 import ray
-import torch
 
 
 def assigned_device(device: str) -> str:
@@ -18,7 +17,11 @@ def assigned_bytes(max_memory_gb: float | None, device: str) -> int | None:
     """What this replica may take: what is said of it, else of a GPU the share that Ray gave, else all that there is."""
     if max_memory_gb is not None:
         return int(max_memory_gb * 1e9)
-    if not device.startswith("cuda") or not torch.cuda.is_available():  # Ray also gives out GPUs that are none
+    if not device.startswith("cuda"):
+        return None
+    import torch  # takes seconds, and whoever checks or deploys the graph has no use for it
+
+    if not torch.cuda.is_available():  # Ray also gives out GPUs that are none
         return None
     share = float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
     total_bytes = torch.cuda.get_device_properties(torch.device(device)).total_memory

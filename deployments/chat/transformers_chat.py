@@ -19,8 +19,8 @@ from deployments.chat.sampling import TokenChooser
 from deployments.chat.slots import POSITIONS_AT_ONCE
 from deployments.chat.vocabulary import Vocabulary
 from deployments.decoding.devices import resolve_precision
-from deployments.decoding.memory import GB, budget_of
-from deployments.engines import StepOutput
+from deployments.decoding.memory import budget_of
+from deployments.engines import GB, StepOutput
 from pipelines.chat_types import ChatModelInfo, Message, SamplingOptions
 from pipelines.errors import ConfigurationError, InvalidRequest, ModelUnavailable
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.compat.glibc import trim_heap
 from deployments.decoding.loop import Engine, EngineLoop
-from deployments.decoding.memory import GB
+from deployments.engines import GB
 from deployments.unloading import IDLE_S
 
 logger = logging.getLogger("ray.serve")

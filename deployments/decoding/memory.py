@@ -8,12 +8,10 @@ from resource import getpagesize
 import torch
 
 from deployments.compat.glibc import trim_heap
-from deployments.engines import EngineArgs
+from deployments.engines import GB, EngineArgs
 from pipelines.errors import ConfigurationError
 
 logger = logging.getLogger("ray.serve")
-
-GB = 1e9
 
 WORKING_SHARE = 0.1
 """Of the budget, for what lies between a network's layers while it computes."""
