@@ -31,7 +31,10 @@ clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))" || \
+		{ echo "Auricle needs Python 3.11 to 3.13: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@# half an environment would be taken for a whole one next time
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing (2 to 5 minutes the first time)"

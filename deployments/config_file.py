@@ -4,9 +4,10 @@ Serve itself ignores unknown keys in a deployment's override and waits for ever 
 be had; here both are one clear sentence.
 """
 
-import glob
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,18 @@ from ray.serve import Deployment
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
 from deployments.autoscaling import AudioBacklogPolicy
-from deployments.compat.serve import num_cpus, schema_fields
+from deployments.compat.serve import num_cpus, num_gpus, schema_fields
 from deployments.decoding.deployment import UserConfig
 from deployments.environment import API_KEYS_VARIABLE
 from deployments.graph import ingress, inner_parts
+from deployments.ingress.media.fetch import allowed_host
 from deployments.settings import DIARIZATION, Settings
 from pipelines.errors import ConfigurationError
 
 AUDIO_BACKLOG = f"{AudioBacklogPolicy.__module__}:{AudioBacklogPolicy.__name__}"
 """As `policy_function` names it."""
+
+ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -49,6 +53,7 @@ def load_config(path: Path) -> ServeDeploySchema:
         for application in config.applications:
             _check_application(application)
             _check_openness(application, config.http_options.host)
+        _check_place(config)
     except ValidationError as error:
         mistake = error.errors()[0]
         place = ".".join(str(step) for step in mistake["loc"]) or "the file"
@@ -69,23 +74,42 @@ def check_resources(config: ServeDeploySchema, num_cpus: float, num_gpus: float)
         ConfigurationError
     """
     needed = {"CPU": 0.0, "GPU": 0.0}
+    shares: list[float] = []
     for application in config.applications:
         overrides = {override.name: override for override in application.deployments}
         for name, default in _built(application).items():
             num_replicas, options = _at_start(default, overrides.get(name))
             needed["CPU"] += num_replicas * options.get("num_cpus", 1.0)
             needed["GPU"] += num_replicas * options.get("num_gpus", 0.0)
+            shares += num_replicas * [options.get("num_gpus", 0.0)]
     for kind, available in (("CPU", num_cpus), ("GPU", num_gpus)):
         if round(needed[kind], 4) > available:  # 0.4 + 0.2 is a little more than 0.6
             raise ConfigurationError(
                 f"This configuration needs {needed[kind]:g} {kind}s to start, but there are {available:g}: "
                 f"lower num_{kind.lower()}s or the number of replicas under 'deployments'."
             )
+    if not _fit_together(shares, ceil(num_gpus)):
+        raise ConfigurationError(
+            f"The shares of a GPU that this configuration needs to start do not fit into {num_gpus:g} of them: each "
+            "must have room on one. Choose other num_gpus under 'deployments'."
+        )
+
+
+def _fit_together(shares: Sequence[float], num_gpus: int) -> bool:
+    """Whether each finds room on one GPU, the largest first, or has some to itself."""
+    left = [1.0] * num_gpus
+    for share in sorted(shares, reverse=True):
+        for _ in range(ceil(share)):
+            place = next((place for place, room in enumerate(left) if round(room - min(share, 1.0), 4) >= 0), None)
+            if place is None:
+                return False
+            left[place] -= min(share, 1.0)
+    return True
 
 
 def local_resources() -> tuple[float, float]:
-    """CPUs and NVIDIA GPUs of this machine."""
-    return float(num_cpus()), float(len(glob.glob("/dev/nvidia[0-9]*")))
+    """CPUs and GPUs of this machine."""
+    return float(num_cpus()), float(num_gpus())
 
 
 def _check_application(application: ServeApplicationSchema) -> None:
@@ -100,13 +124,51 @@ def _check_application(application: ServeApplicationSchema) -> None:
             )
         is_batching = built[deployment.name].user_config is not None
         # what is no dict is Serve's own default
-        if is_batching and isinstance(deployment.user_config, dict):
+        if isinstance(deployment.user_config, dict):
+            if not is_batching:
+                raise ConfigurationError(f"'{deployment.name}' does not batch: leave its 'user_config' out.")
             UserConfig.model_validate(deployment.user_config)
         _check_policy(deployment, built[deployment.name])
     _refuse_two_scalings(application)
+    settings = Settings.model_validate(application.args)
+    check_hosts(settings.media.allowed_hosts)
+    check_origins(settings.cors.allow_origins)
     whole = application.model_dump(exclude_unset=True).get("autoscaling_policy")
     if isinstance(whole, dict) and _names(whole) == AUDIO_BACKLOG:
         raise ConfigurationError(f"{AUDIO_BACKLOG} is for one deployment: say it in its 'autoscaling_config'.")
+
+
+def check_hosts(hosts: Iterable[str]) -> None:
+    """The ingress would only say in its log what is none, for ever starting anew.
+
+    Raises:
+        ConfigurationError
+    """
+    for host in hosts:
+        allowed_host(host)
+
+
+def check_origins(origins: Iterable[str]) -> None:
+    """No browser would ever send what is none.
+
+    Raises:
+        ConfigurationError
+    """
+    for origin in origins:
+        if not ORIGIN.fullmatch(origin):
+            raise ConfigurationError(
+                f"{origin!r} is no origin of web pages: they are like 'https://app.example' or 'http://localhost:3000' "
+                "and have no path; '*' is all of them."
+            )
+
+
+def _check_place(config: ServeDeploySchema) -> None:
+    """The page and its snippets, and who asks whether it is up, know it at "/"."""
+    for application in config.applications:
+        if application.route_prefix != "/":
+            raise ConfigurationError("It answers at '/': leave 'route_prefix' out, and put a proxy before it instead.")
+    if config.http_options.root_path:
+        raise ConfigurationError("It answers at '/': leave 'root_path' out, and put a proxy before it instead.")
 
 
 def _check_policy(override: DeploymentSchema, built: Deployment) -> None:

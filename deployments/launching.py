@@ -12,20 +12,25 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
 from ray.serve.schema import ServeDeploySchema
 
+from deployments.address import address_of, check_port, health_of
 from deployments.api_keys import api_keys
 from deployments.compat.haproxy import PROGRAM_VARIABLE
 from deployments.compat.serve import PROGRAM
-from deployments.config_file import check_resources, load_config, local_resources
-from deployments.environment import API_KEYS_FILE_VARIABLE, API_KEYS_VARIABLE, HAPROXY_VARIABLE, haproxy_is_on
+from deployments.config_file import check_hosts, check_origins, check_resources, load_config, local_resources
+from deployments.environment import (
+    API_KEYS_FILE_VARIABLE,
+    API_KEYS_VARIABLE,
+    HAPROXY_VARIABLE,
+    allowed_media_hosts,
+    cors_origins,
+    haproxy_is_on,
+)
 from deployments.settings import Settings
 from deployments.shipped_configs import find_config
 from models.sources import resolve
@@ -68,6 +73,7 @@ def serve(config: str) -> int:
         if _ray_address() == LOCAL:
             check_environment(loaded)
             check_resources(loaded, *local_resources())
+            check_port(loaded)
             _fetch_models(loaded)
         else:
             refuse_relative_sources(loaded)
@@ -83,6 +89,8 @@ def check_environment(config: ServeDeploySchema) -> None:
     Raises:
         ConfigurationError
     """
+    check_hosts(allowed_media_hosts(()))
+    check_origins(cors_origins(()))
     wants_keys = any(settings.require_api_key for settings in _settings(config))
     if not api_keys() and wants_keys:
         raise ConfigurationError(
@@ -198,12 +206,12 @@ def _run(path: Path, config: ServeDeploySchema, environment: dict[str, str]) -> 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish
             signal.signal(number, lambda *_: _stop(server))
-    address = _address(config)
+    address = address_of(config)
     if _ray_address() != LOCAL:
         for variable in {API_KEYS_VARIABLE, API_KEYS_FILE_VARIABLE} & environment.keys():
             print(f"{variable} of this shell does not reach that cluster: see the README.", file=sys.stderr)
     print(f"Starting. It will be at {address}", flush=True)
-    while server.poll() is None and not (health := _health(address)).is_up:
+    while server.poll() is None and not (health := health_of(address)).is_up:
         if health.failed:
             _stop(server)
             server.wait()
@@ -221,39 +229,13 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
     _stopping.append(server)
 
 
-@dataclass(frozen=True, slots=True)
-class _Health:
-    """failed: deployments that will not start, and why."""
-
-    is_up: bool = False
-    failed: Mapping[str, str] = field(default_factory=dict)
-
-
-def _health(address: str) -> _Health:
-    try:
-        with urllib.request.urlopen(f"{address}/health", timeout=5):
-            return _Health(is_up=True)
-    except urllib.error.HTTPError as error:
-        try:
-            answer = json.load(error)
-        except ValueError:  # not our answer yet
-            return _Health()
-        failed = answer.get("failed") if isinstance(answer, dict) else None
-        return _Health(failed=failed if isinstance(failed, dict) else {})
-    except (urllib.error.URLError, OSError):
-        return _Health()
-
-
-def _address(config: ServeDeploySchema) -> str:
-    host = config.http_options.host
-    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{config.http_options.port}"
-
-
 def _invitation(address: str, config: ServeDeploySchema) -> str:
     settings = Settings.model_validate(config.applications[0].args)
-    model = (settings.speech_models or settings.models)[0].id
-    clip = EXAMPLE_CLIP if Path(EXAMPLE_CLIP).exists() else "your-recording.mp3"
-    return (
-        f"\nAuricle is up at {address}\n\nTry it:\n\n"
-        f"  curl {address}/v1/audio/transcriptions -F model={model} -F file=@{clip}\n"
-    )
+    key = ' -H "Authorization: Bearer $API_KEY"' if api_keys() else ""
+    if settings.speech_models:
+        clip = EXAMPLE_CLIP if Path(EXAMPLE_CLIP).exists() else "your-recording.mp3"
+        path, sent = "audio/transcriptions", f"-F model={settings.speech_models[0].id} -F file=@{clip}"
+    else:
+        question = {"model": settings.models[0].id, "messages": [{"role": "user", "content": "Who are you?"}]}
+        path, sent = "chat/completions", f"-H 'Content-Type: application/json' -d '{json.dumps(question)}'"
+    return f"\nAuricle is up at {address}\n\nTry it:\n\n  curl {address}/v1/{path}{key} {sent}\n"

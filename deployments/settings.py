@@ -42,15 +42,15 @@ class LimitsConfig(Strict):
     """Of one file; larger ones are a 413. All audio of one chat together counts as one."""
     max_bytes_in_flight: int = Field(default=536_870_912, ge=1)
     """Of the bodies that one ingress replica holds at once, and of what it fetches for them; more are a 429."""
-    max_audio_s: float = Field(default=14_400.0, gt=0)
+    max_audio_s: float = Field(default=14_400.0, gt=0, allow_inf_nan=False)
     """Decoded seconds of one file; longer audio is a 400."""
     max_channels: int = Field(default=64, ge=1)
     """What a file may claim; more is a 400."""
     max_sample_rate_hz: int = Field(default=768_000, ge=8_000)
     """What a file may claim; more is a 400."""
-    max_upload_s: float = Field(default=300.0, gt=0)
+    max_upload_s: float = Field(default=300.0, gt=0, allow_inf_nan=False)
     """A body that takes longer to arrive is a 503."""
-    max_request_s: float = Field(default=3_600.0, gt=0)
+    max_request_s: float = Field(default=3_600.0, gt=0, allow_inf_nan=False)
     """Longer work ends with a 503."""
     max_chunks_in_flight: int = Field(default=4, ge=1)
     """Chunks of one request at the model at once."""
@@ -63,7 +63,7 @@ class LimitsConfig(Strict):
     """Realtime sessions that are open at one ingress replica; more are a 429."""
     max_sessions_per_key: int | None = Field(default=None, ge=0)
     """The same by one key, or by all who need none."""
-    max_session_s: float = Field(default=3_600.0, gt=0)
+    max_session_s: float = Field(default=3_600.0, gt=0, allow_inf_nan=False)
     """A realtime session that lasts longer is closed."""
 
     @property

@@ -20,7 +20,7 @@ PIPELINE_FLOORS = [
     {"diarization", "hearing", "realtime", "live_transcription"},
     {"turn_transcription"},
 ]
-RAY_FILES = {"deployment", "resources", "autoscaling", "app", "graph", "config_file", "launching"}
+RAY_FILES = {"deployment", "resources", "autoscaling", "app", "graph", "config_file", "launching", "address"}
 RAY_ROOMS = {"remote", "compat"}
 
 LIBRARIES = {"ray", "torch", "transformers", "pyannote"}

@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 VARIANTS = ("cpu", "gpu")
 HAPROXY = "auricle-haproxy"
+EVERYWHERE, PORT = "0.0.0.0", 8000
 
 
 def main() -> int:
@@ -51,7 +52,15 @@ def render(variant: str, image: str, config: Path | None = None) -> list[dict[st
 
 def _fill(spec: dict[str, Any], image: str, config: Path | None) -> None:
     path = config or ROOT / spec["serveConfigV2"]
-    (application,) = load_config(path).applications
+    loaded = load_config(path)
+    if len(loaded.applications) != 1:
+        raise ConfigurationError(f"{path}: A RayService carries one application here.")
+    if (loaded.http_options.host, loaded.http_options.port) != (EVERYWHERE, PORT):
+        raise ConfigurationError(
+            f"{path}: Pods are asked at their own addresses, on port {PORT}: say 'host: {EVERYWHERE}' and "
+            f"'port: {PORT}' under 'http_options'."
+        )
+    (application,) = loaded.applications
     spec["serveConfigV2"] = path.read_text()
     cluster = spec["rayClusterConfig"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):

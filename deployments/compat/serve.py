@@ -12,6 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from ray._private import utils as ray_utils
 from ray._private import worker as ray_worker
+from ray._private.accelerators import get_accelerator_manager_for_resource
 from ray.serve import autoscaling_policy, context
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 from ray.serve.handle import DeploymentHandle
@@ -66,6 +67,19 @@ def num_cpus() -> int:
     When it changes, a configuration that needs more than there are waits for ever instead of being refused.
     """
     return int(ray_utils.get_num_cpus(override_docker_cpu_warning=True))
+
+
+def num_gpus() -> int:
+    """GPUs of this machine as Ray will count them: of those there are, the visible ones. Private.
+
+    When it changes, a configuration that needs more than there are waits for ever instead of being refused.
+    """
+    kind = get_accelerator_manager_for_resource("GPU")
+    if kind is None:
+        return 0
+    visible = kind.get_current_process_visible_accelerator_ids()
+    there = int(kind.get_current_node_num_accelerators())
+    return there if visible is None else min(there, len(visible))
 
 
 async def call_all_replicas(handle: DeploymentHandle, method: str, *args: Any, timeout_s: float) -> list[Any]:

@@ -119,6 +119,13 @@ def test_another_configuration_may_be_carried_but_no_wrong_one(tmp_path: Path) -
     assert "no application" in refused.value.stderr
 
 
+def test_what_listens_where_no_probe_comes_is_refused() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        rendered("cpu", "--config", str(ROOT / "configs" / "embedded.yaml"))
+    assert refused.value.returncode == 2
+    assert "say 'host: 0.0.0.0' and 'port: 8000' under 'http_options'." in refused.value.stderr
+
+
 @pytest.mark.parametrize(("variant", "config"), VARIANTS.items())
 def test_the_smallest_cluster_can_start_it(variant: str, config: str) -> None:
     groups = cluster(variant)["workerGroupSpecs"]

@@ -275,6 +275,31 @@ MISTAKES: list[tuple[Change, str]] = [
         "'diarization' has 'unload_after_s', so 'diarization' cannot have 'num_replicas' as well.",
     ),
     (lambda c: application(c)["args"].update(media={"hosts": ["a"]}), "Unknown key 'media.hosts'."),
+    (
+        lambda c: application(c)["args"].update(media={"allowed_hosts": ["minio:9000"]}),
+        "'minio:9000' is no host that files could be fetched from.",
+    ),
+    (
+        lambda c: application(c)["args"].update(cors={"allow_origins": ["https://app.example/"]}),
+        "'https://app.example/' is no origin of web pages: they are like 'https://app.example' or "
+        "'http://localhost:3000' and have no path; '*' is all of them.",
+    ),
+    (
+        lambda c: deployment(c, 0).update(user_config={"max_batch_size": 8}),
+        "'ingress' does not batch: leave its 'user_config' out.",
+    ),
+    (
+        lambda c: application(c).update(route_prefix="/speech"),
+        "It answers at '/': leave 'route_prefix' out, and put a proxy before it instead.",
+    ),
+    (
+        lambda c: c["http_options"].update(root_path="/speech"),
+        "It answers at '/': leave 'root_path' out, and put a proxy before it instead.",
+    ),
+    (
+        lambda c: application(c)["args"].update(limits={"max_session_s": float("inf")}),
+        "limits.max_session_s: Input should be a finite number.",
+    ),
     (lambda c: c.pop("applications"), "applications: Field required."),
     (lambda c: deployment(c, 2).pop("name"), "applications.0.deployments.2.name: Field required."),
 ]
@@ -361,6 +386,33 @@ def test_too_few_cpus(tmp_path: Path) -> None:
 def test_too_few_gpus(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"needs 0\.5 GPUs to start, but there are 0"):
         needs(tmp_path, lambda _: None, 8, 0)
+
+
+@pytest.mark.parametrize(
+    ("shares", "num_gpus", "fits"),
+    [
+        ([0.7, 0.7, 0.6], 2, False),
+        ([0.6, 0.4, 0.7, 0.3], 2, True),
+        ([0.3, 0.3, 0.4], 1, True),
+        ([2, 0.5], 3, True),
+        ([2, 0.7, 0.7, 0.6], 4, False),
+    ],
+)
+def test_every_share_has_room_on_one_gpu(tmp_path: Path, shares: list[float], num_gpus: int, fits: bool) -> None:
+    def sharing(config: dict[str, Any]) -> None:
+        config["applications"][0]["args"]["models"] = [
+            {"id": f"m{number}", "name": f"m{number}", "source": "x"} for number in range(len(shares))
+        ]
+        config["applications"][0]["deployments"] = [
+            {"name": f"asr-m{number}", "ray_actor_options": {"num_cpus": 0, "num_gpus": share}}
+            for number, share in enumerate(shares)
+        ]
+
+    if fits:
+        needs(tmp_path, sharing, 8, num_gpus)
+    else:
+        with pytest.raises(ConfigurationError, match=f"do not fit into {num_gpus} of them"):
+            needs(tmp_path, sharing, 8, num_gpus)
 
 
 def test_what_autoscaling_starts_with_counts(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ class HeadAsGet:
             return
 
         async def without_body(message: Message) -> None:
+            scope["method"] = "HEAD"  # uvicorn looks: of a GET it wants as many bytes as the headers say
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)

@@ -74,7 +74,7 @@ class MediaFetcher:
         resolve: Resolve | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._allowed_hosts = frozenset(map(_allowed_host, allowed_hosts))
+        self._allowed_hosts = frozenset(map(allowed_host, allowed_hosts))
         self._limits = limits
         self._resolve = resolve or SystemResolver()
         self._tls = tls or httpx.create_ssl_context(trust_env=False)
@@ -202,7 +202,12 @@ async def _read(target: Target, response: httpx.Response, max_bytes: int) -> byt
     return bytes(body)
 
 
-def _allowed_host(host: str) -> str:
+def allowed_host(host: str) -> str:
+    """As it stands in `Target`.
+
+    Raises:
+        ConfigurationError: it is none; neither a port nor a network belongs to it.
+    """
     with suppress(httpx.InvalidURL):
         if canonical := canonical_host(httpx.URL(scheme="http", host=host)):
             return canonical

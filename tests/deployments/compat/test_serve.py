@@ -16,6 +16,7 @@ import pytest
 from pydantic import BaseModel
 from ray import serve
 from ray._private import worker as ray_worker
+from ray._private.accelerators import get_accelerator_manager_for_resource
 from ray.exceptions import RayTaskError
 from ray.serve import context
 from ray.serve._private.common import DeploymentHandleSource, DeploymentID, ReplicaID, TimeStampedValue
@@ -42,6 +43,7 @@ from deployments.compat.serve import (
     is_shutting_down,
     none_or_one_replica,
     num_cpus,
+    num_gpus,
     schema_fields,
 )
 from deployments.unloading import IDLE_S, UnloadWhenIdle
@@ -247,6 +249,21 @@ def test_delays_pass_by_the_clock_that_is_told() -> None:
             current_num_replicas=0, target_num_replicas=0, total_num_requests=1.0, config=config, policy_state={}
         )
         assert decide(lambda _: (0.0, {}), ctx)[0] == 1  # at once, whatever the policy says
+
+
+@pytest.mark.parametrize(("visible", "expected"), [(None, 3), ("", 0), ("0", 1), ("0,1,2,3", 3)])
+def test_gpus_are_counted_as_ray_counts_them(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: int
+) -> None:
+    with kept("how GPUs are counted"):
+        kind = get_accelerator_manager_for_resource("GPU")
+        assert kind is not None
+        monkeypatch.setattr(kind, "get_current_node_num_accelerators", staticmethod(lambda: 3))
+        variable = kind.get_visible_accelerator_ids_env_var()
+        monkeypatch.delenv(variable, raising=False)
+        if visible is not None:
+            monkeypatch.setenv(variable, visible)
+        assert num_gpus() == expected
 
 
 def test_cpus_are_counted_as_ray_counts_them() -> None:

@@ -1,11 +1,14 @@
 """GEN-09 and GEN-10: probes that send HEAD, and web pages of other origins."""
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+import uvicorn
 
-from tests.support.api import MODEL, api_client
+from tests.support.api import MODEL, api, api_client
 from tests.support.fakes import FakeReader
 
 ORIGIN = "https://app.example"
@@ -35,6 +38,22 @@ async def test_gen_09_head_is_get_without_a_body(client: httpx.AsyncClient, path
     assert head.content == b""
     assert get.content
     assert head.headers["content-type"] == get.headers["content-type"]
+
+
+async def test_gen_09_head_where_uvicorn_serves_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """As it does behind HAProxy. The connection is kept."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(api(), log_config=None, lifespan="off"))
+        serving = asyncio.create_task(server.serve([listener]))
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with httpx.AsyncClient(base_url=address) as client:
+            for _ in range(2):
+                assert (await client.head("/health")).status_code == 200
+                assert (await client.get("/health")).content
+        server.should_exit = True
+        await serving
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_gen_09_what_has_no_get_has_no_head(client: httpx.AsyncClient) -> None:
