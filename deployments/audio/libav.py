@@ -24,7 +24,7 @@ from deployments.audio.mp4 import refuse_forged_counts
 from deployments.audio.source import Piece, check_format, piece_length
 from deployments.audio.timeline import TimeLine, silence
 from deployments.audio.tracks import choose, is_silent
-from pipelines.audio_types import DecodeLimits
+from pipelines.audio_types import DecodeLimits, Samples
 from pipelines.errors import UndecodableAudio
 
 # What the contract names, and what else people record: never playlists, scripts, images or network protocols.
@@ -36,6 +36,9 @@ MAX_STREAMS = 64
 # A frame costs the same whatever it holds: 25 MB of frames of one sample would take a quarter of an hour.
 MAX_TINY_FRAMES = 50_000
 MIN_FRAME_SAMPLES = 16
+
+MAX_FORMATS = 10_000
+"""Changes of a stream's format; each takes half a millisecond."""
 
 QUIET = 0.02
 
@@ -70,7 +73,9 @@ class LibavSource:
             number += gap_s > 0
             return number, frame.sample_rate, frame.format.name, frame.layout.name
 
-        for _, group in groupby(self._timed(), key=alike):
+        for num_groups, ((num_gaps, *_), group) in enumerate(groupby(self._timed(), key=alike), 1):
+            if num_groups - num_gaps > MAX_FORMATS:
+                raise UndecodableAudio("The file changes its format too often.")
             yield from _behind_gap(group)
 
     def is_silent(self) -> bool:
@@ -115,9 +120,20 @@ def _is_loud(frame: AudioFrame | None) -> bool:
     """Louder than the noise that telephones make up for pauses."""
     if frame is None:
         return True
-    samples: np.ndarray[Any, np.dtype[Any]] = frame.to_ndarray()
-    scale = 1.0 if samples.dtype.kind == "f" else float(np.iinfo(samples.dtype).max)
-    return bool(np.ptp(samples.astype(np.float64)) > QUIET * scale)  # unsigned samples rest at half their range
+    return any(float(np.ptp(samples)) > QUIET for samples in map(_interleaved, _to_float(frame).resample(frame)))
+
+
+def _to_float(frame: AudioFrame) -> AudioResampler:
+    """Interleaved: PyAV's planar frames have room for 7 planes, and end the process at the eighth. So no frame is
+    looked into as it was decoded."""
+    return AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
+
+
+def _interleaved(frame: AudioFrame) -> Samples:
+    """What `_to_float` made, (samples, channels)."""
+    num_channels = frame.layout.nb_channels
+    plane: Any = frame.planes[0]  # `to_ndarray` would copy it
+    return np.frombuffer(plane, np.float32, frame.samples * num_channels).reshape(-1, num_channels)
 
 
 @contextmanager
@@ -167,6 +183,11 @@ def _packets(container: InputContainer, stream: AudioStream) -> Iterator["Packet
             yield from container.demux(stream)
         except EOFError:
             return
+        except av.error.PatchWelcomeError as error:
+            if container.format.name != "ogg":
+                continue
+            # a stream that follows another one and has other channels; its text would be missing without a word
+            raise UndecodableAudio(f"The file cannot be read to its end: {error.strerror}.") from None
         except DAMAGE:
             continue  # the demuxer's generator has ended with its error; the next one reads on behind it
         else:
@@ -189,21 +210,16 @@ def _gathered(frames: Iterator[AudioFrame]) -> Iterator[Piece]:
     for frame in frames:
         if to_float is None:
             length = piece_length(frame.sample_rate, frame.layout.nb_channels)
-            # Interleaved: PyAV's planar frames have room for 7 planes, and end the process at the eighth.
-            to_float = AudioResampler(format="flt", layout=frame.layout, rate=frame.sample_rate)
+            to_float = _to_float(frame)
         frame.pts = None  # gaps are filled in already
         fifo.write(frame)
-        if fifo.samples >= length:
-            yield from _converted(fifo, to_float)
+        while fifo.samples >= length:  # one packet may hold hours
+            yield from _converted(fifo.read(length), to_float)
     if to_float is not None:
-        yield from _converted(fifo, to_float)
+        yield from _converted(fifo.read(), to_float)
 
 
-def _converted(fifo: AudioFifo, to_float: AudioResampler) -> Iterator[Piece]:
-    frame = fifo.read()
+def _converted(frame: AudioFrame | None, to_float: AudioResampler) -> Iterator[Piece]:
     for converted in to_float.resample(frame) if frame is not None else ():
-        num_channels = converted.layout.nb_channels
-        plane: Any = converted.planes[0]  # `to_ndarray` would copy it
-        samples = np.frombuffer(plane, np.float32, converted.samples * num_channels)
         names = tuple(channel.name for channel in converted.layout.channels)
-        yield Piece(converted.sample_rate, samples.reshape(-1, num_channels), names)
+        yield Piece(converted.sample_rate, _interleaved(converted), names)

@@ -4,6 +4,7 @@ FFmpeg makes an index entry of some 24 bytes for every sample that a header clai
 a file of 1 kB that claims 100 million would take gigabytes. No true count exceeds the file's bytes.
 """
 
+from collections import Counter
 from struct import unpack_from
 
 from deployments.audio.memory_file import UploadBytes
@@ -37,14 +38,15 @@ def refuse_forged_counts(upload: UploadBytes) -> None:
     Raises:
         UndecodableAudio: a box claims more entries than the file has bytes, or hides its header by compression.
     """
-    counts: dict[bytes, int] = {}
-    _walk(upload, 0, len(upload), 0, counts)
-    num_samples = sum(counts.get(kind, 0) for kind in SAMPLE_COUNTS)
-    if num_samples * counts.get(b"elst", 0) > MAX_INDEXED + len(upload):
+    tracks: list[Counter[bytes]] = [Counter()]
+    _walk(upload, 0, len(upload), 0, tracks)
+    num_indexed = sum(sum(track[kind] for kind in SAMPLE_COUNTS) * track[b"elst"] for track in tracks)
+    if num_indexed > MAX_INDEXED + len(upload):
         raise UndecodableAudio("The file's edit list is too long.")
 
 
-def _walk(upload: UploadBytes, start: int, end: int, depth: int, counts: dict[bytes, int]) -> None:
+def _walk(upload: UploadBytes, start: int, end: int, depth: int, tracks: list[Counter[bytes]]) -> None:
+    """Entries of each kind of box, by track; what is in none is the first's."""
     while start + 8 <= end:
         size, kind = unpack_from(">I4s", upload, start)
         header = 8
@@ -55,9 +57,11 @@ def _walk(upload: UploadBytes, start: int, end: int, depth: int, counts: dict[by
             size = end - start
         if size < header:
             return
-        counts[kind] = counts.get(kind, 0) + _checked_count(upload, kind, start + header)
+        if kind == b"trak":
+            tracks.append(Counter())
+        tracks[-1][kind] += _checked_count(upload, kind, start + header)
         if kind in PARENTS and depth < MAX_DEPTH:
-            _walk(upload, start + header, min(start + size, end), depth + 1, counts)
+            _walk(upload, start + header, min(start + size, end), depth + 1, tracks)
         start += size
 
 

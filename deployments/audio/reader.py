@@ -77,8 +77,9 @@ class UploadReader:
             num_samples += len(samples)
             yield self._chunks_of(samples, detector, builder, silero), False
         self.info = _measured(self.info, num_samples)
-        closed = detector.push(silero.finish()) + detector.finish(num_samples / SAMPLE_RATE_HZ)
-        yield builder.finish(closed), True
+        end_s = num_samples / SAMPLE_RATE_HZ
+        closed = detector.push(silero.finish()) + detector.finish(end_s)  # the last frame of the model was filled up
+        yield builder.finish([replace(speech, end_s=min(speech.end_s, end_s)) for speech in closed]), True
 
     def _chunks_of(
         self, samples: Samples, detector: SpeechDetector, builder: ChunkBuilder, silero: SileroStream

@@ -122,7 +122,8 @@ async def _read(
         endpoint.check(request, model.family)
         visit = services.enter(model.root, held)
         file = await read_file(form, request.url)
-        return request, model, None if file is None else await services.reader.store(file), visit
+        async with deadline(services.limits.max_upload_s, "to be stored"):
+            return request, model, None if file is None else await services.reader.store(file), visit
     finally:
         await form.close()
 

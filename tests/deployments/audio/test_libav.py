@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import soundfile
 from deployments.audio.libav import open_libav
 from deployments.audio.source import MAX_PIECE_VALUES, Piece
 from pipelines.audio_types import DecodeLimits, Samples
+from pipelines.errors import UndecodableAudio
 
 ROOT = Path(__file__).parent.parent.parent.parent
 CLIP = ROOT / "tests" / "data" / "en-00.flac"
@@ -88,3 +90,32 @@ def test_many_planes(num_channels: int, tmp_path: Path) -> None:
     original, _ = soundfile.read(CLIP, dtype="float32")
     assert samples.shape[1] == num_channels
     assert np.corrcoef(samples[: len(original), 0], original[: len(samples)])[0, 1] > 0.9
+
+
+def test_a_packet_of_hours_is_read_in_small_pieces() -> None:
+    file = BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream("pcm_s16le", rate=1_000, layout="mono")
+        packet = av.Packet(np.tile(np.arange(-100, 100, dtype=np.int16), 1_000).tobytes())
+        packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 1_000)
+        container.mux(packet)
+    found = pieces(file.getvalue())
+    assert {len(piece.samples) for piece in found} == {1_000}
+    assert len(found) == 200
+
+
+def test_a_stream_that_changes_its_format_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    mono, stereo = (upload("MP3", "MPEG_LAYER_III", channels) for channels in (1, 2))
+    joined = (mono + stereo) * 4
+    assert {piece.samples.shape[1] for piece in pieces(joined)} == {1, 2}
+    monkeypatch.setattr("deployments.audio.libav.MAX_FORMATS", 5)
+    with pytest.raises(UndecodableAudio, match="changes its format too often"):
+        pieces(joined)
+
+
+def test_chained_streams_of_other_channels_are_no_half_file() -> None:
+    """FFmpeg does not read the second one: its words would be missing without a word."""
+    one, other = (upload("OGG", "OPUS", channels) for channels in (2, 1))
+    assert len(pieces(one + one)) > len(pieces(one))
+    with pytest.raises(UndecodableAudio, match="cannot be read to its end"):
+        pieces(one + other)

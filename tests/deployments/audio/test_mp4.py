@@ -63,3 +63,18 @@ def test_edits_that_would_multiply_the_index() -> None:
     with pytest.raises(UndecodableAudio, match="edit list"):
         refuse_forged_counts(sizes + edits)
     refuse_forged_counts(sizes + struct.pack(">I4sII", 16 + 12, b"elst", 0, 1) + bytes(12))
+
+
+def test_many_tracks_of_plain_samples_are_no_long_edit_list() -> None:
+    """As field recorders write them: each track has an edit of its own."""
+    file = io.BytesIO()
+    seconds, num_tracks = 40, 3
+    with av.open(file, "w", format="mov") as container:
+        streams = [container.add_stream("pcm_s16le", rate=48_000, layout="mono") for _ in range(num_tracks)]
+        for stream in streams:
+            for number in range(seconds):
+                frame = av.AudioFrame.from_ndarray(np.zeros((1, 48_000), np.int16), format="s16", layout="mono")
+                frame.sample_rate, frame.pts = 48_000, number * 48_000
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    assert probe(file.getvalue(), DecodeLimits()).duration_s == seconds

@@ -160,6 +160,14 @@ def test_trp_01_a_hole_is_silence(container: str, codec: str) -> None:
     assert not np.abs(samples[cut + 8_000 : cut + 72_000]).max() > 1e-3
 
 
+@pytest.mark.parametrize(("codec", "layout"), [("aac", "7.1"), ("libopus", "7.1"), ("flac", "7.1")])
+def test_trp_01_a_hole_in_many_channels_is_silence(codec: str, layout: str) -> None:
+    """PyAV has no place for the eighth plane of a frame, and ends the process that looks for it."""
+    whole = encode("matroska", codec, 48_000, layout)
+    samples = decoded(restamped(whole, "matroska", lambda time_s: time_s + (time_s > 1.5)))
+    assert len(samples) == pytest.approx(len(decoded(whole)) + SAMPLE_RATE_HZ, abs=0.05 * SAMPLE_RATE_HZ)
+
+
 @pytest.mark.parametrize(("container", "codec"), [("webm", "libopus"), ("matroska", "aac"), ("mp4", "aac")])
 def test_trp_01_a_late_start_is_silence(container: str, codec: str) -> None:
     late = decoded(restamped(encode(container, codec), container, lambda time_s: time_s + 4.0))
