@@ -29,12 +29,9 @@ class StopTexts:
 
     def _num_doubtful(self, text: str) -> int:
         """Characters at the end of `text` that a stop text might begin with."""
-        return max(
-            (
-                length
-                for stop in self._stops
-                for length in range(1, min(len(stop), len(text) + 1))
-                if text.endswith(stop[:length])
-            ),
-            default=0,
-        )
+        longest = max((len(stop) for stop in self._stops), default=0)
+        for length in range(min(longest - 1, len(text)), 0, -1):
+            end = text[-length:]
+            if any(len(stop) > length and stop.startswith(end) for stop in self._stops):
+                return length
+        return 0

@@ -29,6 +29,10 @@ QUERIES_AT_ONCE = 1024
 MAX_SCORES = 1 << 25
 """… which take a third of a GB while they are weighed: even of a small share of a GPU not all that is kept free."""
 
+MAX_HIDDEN = 1 << 26
+"""Bytes of what a step keeps for its other layers of what tokens do not look at: of a long prompt that is read whole it
+would be gigabytes."""
+
 NOT_DONE = ("position_bias", "indices", "block_indices", "sinks")
 """What attention functions of some models are given."""
 
@@ -79,6 +83,7 @@ class Step:
             self._places = put([part.first for part in parts[:num_writing]], device)
             self._num_read = _blocks(max(part.last for part in parts[:num_writing]))
         self._hidden: dict[Any, Tensor] = {}
+        self._num_hidden = 0
 
     def attend(self, number: int, query: Tensor, key: Tensor, value: Tensor, kind: Kind) -> Tensor:
         """
@@ -137,10 +142,13 @@ class Step:
     def _hidden_from(self, first: int, last: int, kind: Kind) -> Tensor:
         """(queries, num_read)"""
         name = (first, last, kind.window)
-        if name not in self._hidden:
-            places = torch.arange(first, last, device=self._device)
-            self._hidden[name] = self._out_of_sight(places, _blocks(last), kind)
-        return self._hidden[name]
+        if name in self._hidden:
+            return self._hidden[name]
+        hidden = self._out_of_sight(torch.arange(first, last, device=self._device), _blocks(last), kind)
+        self._num_hidden += hidden.numel()
+        if self._num_hidden <= MAX_HIDDEN:
+            self._hidden[name] = hidden
+        return hidden
 
     def _out_of_sight(self, places: Tensor, num_read: int, kind: Kind) -> Tensor:
         """What nobody at those places looks at: what comes later, and what is out of the window."""

@@ -116,11 +116,15 @@ class Prompter:
         return dict(inputs)
 
     def _as_string(self, message: Message) -> str:
-        """The user's own control tokens are marked, so that the processor tells them from the template's."""
-        return "".join(
-            self._control_tokens.marked(part.text) if isinstance(part, TextPart) else self._audio_token
-            for part in message.parts
-        )
+        """The user's own control tokens are marked, so that the processor tells them from the template's. Texts are
+        lines of their own."""
+        string, last = "", ""
+        for part in message.parts:
+            text = self._control_tokens.marked(part.text) if isinstance(part, TextPart) else ""
+            is_glued = last and text and not last.endswith("\n") and not text.startswith("\n")
+            string += ("\n" if is_glued else "") + (text if isinstance(part, TextPart) else self._audio_token)
+            last = text
+        return string
 
     def _template(self) -> str:
         """The one of its templates that is taken where none is named."""

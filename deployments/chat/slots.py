@@ -41,6 +41,11 @@ class Slots:
     def num_bytes(self) -> int:
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self._layers.values())
 
+    @property
+    def num_layers(self) -> int:
+        """That were read."""
+        return len(self._layers)
+
     def layer(self, number: int, keys: Tensor, values: Tensor, num_slots: int, num_positions: int) -> Layer:
         """With that much room at least; `keys` and `values`, (1, heads, tokens, width), show what goes in."""
         if number not in self._layers:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
+from deployments.chat.attention import Part, Step, reading
 from deployments.chat.batch import Batch, Piece, in_blocks, parted
 from deployments.chat.defaults import sampling_defaults
 from deployments.chat.engine import ChatEngineArgs, ChatOutput
@@ -16,7 +18,7 @@ from deployments.chat.prompts import Prompter
 from deployments.chat.quantizing import quantize
 from deployments.chat.row import Prompt, Row
 from deployments.chat.sampling import TokenChooser
-from deployments.chat.slots import POSITIONS_AT_ONCE
+from deployments.chat.slots import POSITIONS_AT_ONCE, Slots
 from deployments.chat.vocabulary import Vocabulary
 from deployments.decoding.devices import resolve_precision
 from deployments.decoding.memory import budget_of
@@ -35,7 +37,7 @@ USUAL_TOKENS = 2048
 """Of prompt and answer: for so many rows of this length as there is memory for, requests come aboard."""
 
 USUAL_ANSWER = 1024
-"""Reserved for who does not say how long an answer may be; more is taken if there is room."""
+"""Reserved at first, however long an answer may be: many always say the most. More is taken if there is room."""
 
 
 class TransformersChat:
@@ -53,7 +55,7 @@ class TransformersChat:
         self._model = PackedModel(model)
         self._vocabulary = Vocabulary(tokenizer_of(processor), model.generation_config, config.vocab_size)
         self._chooser: TokenChooser | None = None
-        num_tokens = _affordable_tokens(args, config, precision.dtype)
+        num_tokens = _affordable_tokens(args, model)
         max_tokens = min(_context_length(args, config), num_tokens or sys.maxsize)
         token_id = audio_token_id(model)
         self._prompter = Prompter(processor, token_id, max_tokens)
@@ -76,7 +78,7 @@ class TransformersChat:
         max_tokens = min(options.max_tokens or room, room)
         row = Row(request_id, prompt, options, max_tokens, self._vocabulary)
         row.resume(written)
-        row.reserve(options.max_tokens or USUAL_ANSWER)
+        row.reserve(min(options.max_tokens or USUAL_ANSWER, USUAL_ANSWER))
         self._waiting.append(row)
 
     @torch.inference_mode()
@@ -214,19 +216,26 @@ def _failure(row: Row) -> ChatOutput:
     return StepOutput(row.request_id, ModelUnavailable("The model failed on this request."), is_last=True)
 
 
-def _affordable_tokens(args: ChatEngineArgs, config: Any, dtype: torch.dtype) -> int | None:
+def _affordable_tokens(args: ChatEngineArgs, model: PreTrainedModel) -> int | None:
     """For whose keys and values there is memory, of all rows together; a layer grows beside its smaller self."""
     budget = budget_of(args)
     if budget is None:
         return None
-    num_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    layer_bytes = 2 * num_heads * head_dim * dtype.itemsize
-    token_bytes = (config.num_hidden_layers + 1) * layer_bytes
+    token_bytes = _bytes_of_a_token(model)
     num_tokens = budget.num_rows(POSITIONS_AT_ONCE * token_bytes, f"a conversation of {POSITIONS_AT_ONCE} tokens")
     num_tokens *= POSITIONS_AT_ONCE
     logger.info("%d tokens of %s: %.1f GB", num_tokens, args.source, num_tokens * token_bytes / GB)
     return num_tokens
+
+
+@torch.inference_mode()
+def _bytes_of_a_token(model: PreTrainedModel) -> float:
+    """Measured: what a configuration calls a head's width is not always that of its keys, or of its values. Another
+    layer's are added."""
+    slots, places = Slots(), torch.arange(POSITIONS_AT_ONCE, device=model.device)[None]
+    with reading(Step(slots, [Part(0, 0, POSITIONS_AT_ONCE)], 0, model.device)):
+        model.get_decoder()(input_ids=torch.zeros_like(places), position_ids=places, use_cache=False)
+    return slots.num_bytes / POSITIONS_AT_ONCE * (1 + 1 / slots.num_layers)
 
 
 def _context_length(args: ChatEngineArgs, config: Any) -> int:

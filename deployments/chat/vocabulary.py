@@ -30,7 +30,9 @@ class Vocabulary:
         # DeepSeek's byte-level BPE has the mark in its control tokens
         words = [id for id, token in self._tokens.items() if token.startswith(WORD_START) and id not in self._added]
         self._is_byte_level = not words
-        self.drops_first_space = bool(words) and not tokenizer.decode(words[:1]).startswith(" ")
+        # a mark and more: of several marks only the first is taken off, and which word comes first differs by process
+        marked = [id for id in words if self._tokens[id].count(WORD_START) == 1 < len(self._tokens[id])]
+        self.drops_first_space = bool(words) and not tokenizer.decode([min(marked or words)]).startswith(" ")
 
     def data(self, token_id: int) -> bytes:
         """Bytes of one token; none for special tokens."""

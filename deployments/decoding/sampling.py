@@ -127,13 +127,13 @@ class Sampler:
 
     def _draw_cut(self, logits: Tensor, numbers: Tensor, rows: Tensor) -> Tensor:
         """Among the most probable only."""
-        ordered, tokens = self._ordered(self._probabilities(logits, rows), self._top_p[rows])
+        ordered, tokens = self._ordered(self._probabilities(logits, rows), rows)
         places = torch.arange(ordered.shape[-1], device=ordered.device)
         keep = (places < self._top_k[rows]) & ((ordered.cumsum(dim=-1) - ordered) < self._top_p[rows])
         keep &= ordered >= self._min_p[rows] * ordered[:, :1]
         return tokens.gather(1, _place(ordered.where(keep, 0.0), numbers[rows])[:, None])[:, 0]
 
-    def _ordered(self, probabilities: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor]:
+    def _ordered(self, probabilities: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The most probable and what they are, as many as anybody chooses among; equals by what they are.
 
         On a CPU to sort a vocabulary takes longer than to read a small model, and few tokens are nearly always enough.
@@ -142,7 +142,8 @@ class Sampler:
             num_best = min(self._max_top_k, NUM_BEST, probabilities.shape[-1])
             tokens = probabilities.topk(num_best, sorted=False).indices.sort(dim=-1).values
             best, order = probabilities.gather(1, tokens).sort(dim=-1, descending=True, stable=True)
-            if num_best == self._max_top_k or bool((best.sum(dim=-1, keepdim=True) >= top_p).all()):
+            is_enough = (self._top_k[rows] <= num_best) | (best.sum(dim=-1, keepdim=True) >= self._top_p[rows])
+            if bool(is_enough.all()):
                 return best, tokens.gather(1, order)
         ordered, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
         return ordered[:, : self._max_top_k], tokens[:, : self._max_top_k]

@@ -93,3 +93,16 @@ def test_pieces_give_what_the_whole_text_gives(seed: int) -> None:
         found, is_found = shown(pieces, *stops)
         assert "".join(found) == text[:first]
         assert is_found == (first < len(text))
+
+
+def test_what_is_held_back_is_the_longest_beginning_of_any() -> None:
+    """As a search through all beginnings finds it."""
+    random = Random(3)
+    for _ in range(2_000):
+        stops = ["".join(random.choices("ab", k=random.randint(1, 5))) for _ in range(3)]
+        text = "".join(random.choices("ab", k=random.randint(0, 8)))
+        if any(stop in text for stop in stops):
+            continue
+        beginnings = [stop[:length] for stop in stops for length in range(len(stop))]
+        held = max((len(one) for one in beginnings if text.endswith(one)), default=0)
+        assert shown([text], *stops) == ([text[: len(text) - held], text[len(text) - held :]], False)

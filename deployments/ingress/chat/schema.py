@@ -15,6 +15,15 @@ UNION_TAGS = frozenset({"string", "parts", "text", "input_audio", "audio_url"})
 """Steps of pydantic's paths that are no keys of the request."""
 
 
+MAX_STOP_CHARACTERS = 1_000
+"""Of each; every token is compared with all beginnings of them."""
+
+MAX_MESSAGES, MAX_PARTS = 16_384, 1_024
+"""Of a request, and of a message: to look at more takes longer than others should wait."""
+
+MAX_BIASES = 1_024
+
+
 class _Request(BaseModel):
     """Unknown fields are ignored (GEN-06), and null is not given (CHT-20). Lists fail fast: pydantic keeps a record of
     every mistake, and there may be millions in one body."""
@@ -67,7 +76,8 @@ class ChatMessage(_Request):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
-        Annotated[str, Tag("string")] | Annotated[list[Content], Field(fail_fast=True), Tag("parts")],
+        Annotated[str, Tag("string")]
+        | Annotated[list[Content], Field(max_length=MAX_PARTS, fail_fast=True), Tag("parts")],
         Discriminator(_kind_of_content),
     ]
 
@@ -85,20 +95,22 @@ class StreamOptions(_Request):
 
 class ChatRequest(_Request):
     model: Text
-    messages: list[ChatMessage] = Field(min_length=1, fail_fast=True)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     max_tokens: int | None = Field(default=None, ge=1, lt=2**31)
     max_completion_tokens: int | None = Field(default=None, ge=1, lt=2**31)
     temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False, description=OWN_DEFAULT)
     top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False, description=OWN_DEFAULT)
     n: int = Field(default=1, ge=1, le=8)
-    stop: list[Text] = Field(default=[], max_length=4, description="A string, or up to four")
+    stop: list[Annotated[Text, Field(max_length=MAX_STOP_CHARACTERS)]] = Field(
+        default=[], max_length=4, description="A string, or up to four"
+    )
     seed: Int64 | None = None
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=20)
     presence_penalty: float = Field(default=0.0, ge=-2, le=2, allow_inf_nan=False)
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2, allow_inf_nan=False)
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]] = Field(
-        default={}, max_length=1024, description="Token id to bias"
+        default={}, max_length=MAX_BIASES, description="Token id to bias"
     )
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -127,6 +139,14 @@ class ChatRequest(_Request):
         if stop == "":
             raise ValueError("must not be empty")
         return [stop] if isinstance(stop, str) else stop
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _few_biases(cls, biases: Any) -> Any:
+        """At once: of a dictionary pydantic looks at all entries, and keeps a record of every mistake."""
+        if isinstance(biases, dict) and len(biases) > MAX_BIASES:
+            raise ValueError(f"must have at most {MAX_BIASES} tokens")
+        return biases
 
 
 class _Answer(BaseModel):

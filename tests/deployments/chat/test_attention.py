@@ -62,6 +62,12 @@ def attended(
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=["plain", "window", "softcap", "sinks"])
+def test_what_is_not_kept_for_other_layers_is_found_again(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.chat.attention.MAX_HIDDEN", 0)
+    test_rows_that_are_read_in_pieces_and_write_side_by_side(kind, 1_000)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=["plain", "window", "softcap", "sinks"])
 @pytest.mark.parametrize("size", [7, 64, 1_000])
 def test_rows_that_are_read_in_pieces_and_write_side_by_side(kind: Kind, size: int) -> None:
     """Each is read in pieces of `size`, and when it is, writes its last 30 tokens one by one, if it has so many."""

@@ -255,8 +255,9 @@ def test_marks_of_control_tokens_cannot_be_forged(other_processor: Any) -> None:
 def as_transformers_reads(prompter: Prompter, text: str, audios: list[AudioPart]) -> torch.Tensor:
     """A system message of the text, and one of the user's with the text, audio, and the text again."""
     written, heard = {"type": "text", "text": text}, [{"type": "audio", "audio": from_pcm(one.pcm)} for one in audios]
+    between = "" if text.startswith("\n") or text.endswith("\n") else "\n"
     parts: tuple[Any, Any] = ([written], [written, *heard, written])
-    system, user = parts if prompter._takes_parts else (text, text + text)
+    system, user = parts if prompter._takes_parts else (text, text + between + text)
     reader: Any = prompter._processor if prompter._takes_parts else prompter._tokenizer
     inputs = reader.apply_chat_template(
         [{"role": "system", "content": system}, {"role": "user", "content": user}],
@@ -347,7 +348,7 @@ def test_a_model_that_hears_nothing_has_no_audio_length() -> None:
     assert prompter.max_audio_s() is None
     prompt = prompter.prepare([says("system", "Be brief."), *asks("Hello", " there")])
     assert tokenizer.decode(prompt.token_ids[0]) == (
-        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello there<|im_end|>\n<|im_start|>assistant\n"
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello\n there<|im_end|>\n<|im_start|>assistant\n"
     )
 
 

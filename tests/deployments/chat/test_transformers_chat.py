@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, DeepseekV2Config, DeepseekV2ForCausalLM
 
+from deployments.chat.attention import NAME
 from deployments.chat.batch import Piece
 from deployments.chat.engine import ChatEngineArgs, ChatOutput
 from deployments.chat.row import Prompt, Row
 from deployments.chat.slots import POSITIONS_AT_ONCE, Layer
 from deployments.chat.transformers_chat import TransformersChat
+from deployments.chat.transformers_chat import _bytes_of_a_token as _bytes_of_a_token_in
 from deployments.compat.torch import has_int8
+from deployments.compat.transformers import set_attention
 from deployments.decoding.memory import WORKING_SHARE
 from pipelines.chat_types import AudioPart, ChatDelta, ChatUsage, SamplingOptions, join_deltas
 from pipelines.errors import ConfigurationError, InvalidRequest, ModelUnavailable
@@ -680,6 +683,40 @@ def _bytes_of_a_token(engine: TransformersChat) -> int:
     num_bytes = slots.num_bytes // (shape[0] * shape[2])
     engine.abort("probe")
     return num_bytes
+
+
+def test_who_always_says_the_most_takes_no_whole_context(
+    bounded_args: ChatEngineArgs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployments.chat.transformers_chat.USUAL_TOKENS", 128)
+    monkeypatch.setattr("deployments.chat.transformers_chat.USUAL_ANSWER", 60)
+    bounded = TransformersChat(replace(bounded_args, max_context_tokens=1024))
+    for number in range(4):
+        bounded.add(str(number), bounded.prepare(asks(f"Say {number}")), replace(GREEDY, max_tokens=1_000))
+    bounded.step()
+    assert len(bounded._batch.rows) == 4
+
+
+def test_a_token_takes_what_its_layers_keep_of_it() -> None:
+    """Latent attention (DeepSeek V2): the width that its configuration tells is neither the keys' nor the values'."""
+    model = DeepseekV2ForCausalLM(
+        DeepseekV2Config(
+            vocab_size=64,
+            hidden_size=64,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            kv_lora_rank=16,
+            q_lora_rank=None,
+            first_k_dense_replace=2,
+            qk_nope_head_dim=48,
+            qk_rope_head_dim=16,
+            v_head_dim=32,
+        )
+    )
+    assert set_attention(model.get_decoder(), NAME)
+    assert _bytes_of_a_token_in(model) == (2 + 1) * 2 * (48 + 16 + 32) * 4
 
 
 def test_whoever_is_alone_finds_room(

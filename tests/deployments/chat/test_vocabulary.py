@@ -1,6 +1,8 @@
+import json
 from typing import Any
 
-from tokenizers import AddedToken
+import pytest
+from tokenizers import AddedToken, Tokenizer
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from deployments.chat.vocabulary import Vocabulary
@@ -36,6 +38,18 @@ def test_who_drops_the_first_space() -> None:
     assert vocabulary_of(unigram()).drops_first_space
     assert not vocabulary_of(sentencepiece_bpe(drops_first_space=False)).drops_first_space
     assert not vocabulary_of(byte_level()).drops_first_space
+
+
+def test_the_order_of_words_says_nothing_about_the_first_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It differs by process, and of several spaces in a row only the first is taken off."""
+    raw = json.loads(sentencepiece_bpe().backend_tokenizer.to_str())
+    raw["model"]["vocab"][2 * BLANK] = len(raw["model"]["vocab"])
+    raw["model"]["merges"].append([BLANK, BLANK])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(raw)), eos_token="</s>")
+    words = sorted(tokenizer.get_vocab().items(), key=lambda word: word[0] != 2 * BLANK)
+    assert tokenizer.decode([words[0][1]]) == " "
+    monkeypatch.setattr(tokenizer, "get_vocab", lambda: dict(words))
+    assert vocabulary_of(tokenizer).drops_first_space
 
 
 def test_the_checkpoint_s_own_vocabulary(processor: Any) -> None:

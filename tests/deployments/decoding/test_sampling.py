@@ -245,3 +245,11 @@ def test_few_of_many_tokens_are_chosen_among_as_all_are(options: dict[str, Any],
             number = uniform(torch.tensor([seed + 100 * row]), torch.tensor([0])) * weights.sum()
             place = int(torch.searchsorted(weights.cumsum(dim=0), number, right=True))
             assert int(found[row]) == int(tokens[row, place])
+
+
+def test_who_chooses_among_few_needs_no_order_of_all_beside_who_chooses_among_many() -> None:
+    num_tokens = 5 * NUM_BEST
+    logits = torch.randn(2, num_tokens, generator=torch.Generator().manual_seed(1)) * 3
+    rows = [Row(Sampling(top_k=50, top_p=1.0), 1.0, 1), Row(Sampling(top_p=0.5), 1.0, 2)]
+    ordered, _ = Sampler(rows, num_tokens, num_tokens)._ordered(torch.softmax(logits.double(), -1), torch.arange(2))
+    assert ordered.shape[-1] == NUM_BEST
