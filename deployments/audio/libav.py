@@ -3,6 +3,7 @@
 Only plain audio and video containers may be opened, and no demuxer may open another file or address.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -39,6 +40,11 @@ MIN_FRAME_SAMPLES = 16
 
 MAX_FORMATS = 10_000
 """Changes of a stream's format; each takes half a millisecond."""
+
+MATROSKA_HEADER = re.compile(rb"\x1a\x45\xdf\xa3.{1,40}?\x42\x82.(?:webm|matroska)", re.S)
+"""An EBML header with its document type."""
+
+MAX_RECORDINGS = 2
 
 QUIET = 0.02
 
@@ -151,6 +157,8 @@ def open_libav(upload: UploadBytes, limits: DecodeLimits, audio_track: int | Non
         return True
 
     with _opened(upload) as container:
+        if "matroska" in container.format.name:
+            _refuse_many_recordings(upload)
         stream = choose(container.streams.audio, audio_track, is_silent)
         yield LibavSource(container, _ready(stream, limits), limits)
 
@@ -165,6 +173,20 @@ def _opened(upload: UploadBytes) -> Iterator[InputContainer]:
     assert isinstance(container, InputContainer)
     with closing(container):
         yield container
+
+
+def _refuse_many_recordings(upload: UploadBytes) -> None:
+    """FFmpeg reads two that follow one another, as recorders of web pages leave them, and passes over the others.
+
+    Raises:
+        UndecodableAudio
+    """
+    num_recordings = len(MATROSKA_HEADER.findall(upload))
+    if num_recordings > MAX_RECORDINGS:
+        raise UndecodableAudio(
+            f"The file holds {num_recordings} recordings one behind the other, of which only {MAX_RECORDINGS} could be "
+            "read: send them one by one, or join them into one."
+        )
 
 
 def _ready(stream: Any, limits: DecodeLimits) -> AudioStream:

@@ -687,3 +687,11 @@ def test_closing_a_decoder_half_way_is_fine(hour: bytes) -> None:
 def test_decoding_twice_gives_the_same_samples() -> None:
     upload = encode("mp3", "libmp3lame", 44_100)
     assert np.array_equal(decoded(upload), decoded(upload))
+
+
+@pytest.mark.parametrize(("container", "codec"), [("webm", "libopus"), ("matroska", "aac")])
+def test_recordings_behind_one_another_are_all_heard_or_none(container: str, codec: str) -> None:
+    """FFmpeg passes over the third."""
+    one = encode(container, codec)
+    assert len(decoded(2 * one)) == pytest.approx(2 * len(decoded(one)), rel=0.02)
+    assert isinstance(refused(3 * one), UndecodableAudio)
