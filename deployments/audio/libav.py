@@ -23,13 +23,18 @@ from av.packet import Packet
 from deployments.audio.memory_file import MemoryFile, UploadBytes
 from deployments.audio.mp4 import refuse_forged_counts
 from deployments.audio.source import Piece, check_format, piece_length
+from deployments.audio.tags import refuse_compressed_tags
 from deployments.audio.timeline import TimeLine, silence
 from deployments.audio.tracks import choose, is_silent
+from deployments.compat.av import audio_decoders, unmapped
 from pipelines.audio_types import DecodeLimits, Samples
 from pipelines.errors import UndecodableAudio
 
 # What the contract names, and what else people record: never playlists, scripts, images or network protocols.
 DEMUXERS = "aac,ac3,aiff,amr,amrnb,amrwb,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav"
+
+AUDIO_DECODERS = ",".join(sorted(audio_decoders()))
+"""FFmpeg tries those of other tracks and of attached pictures while it opens a file: one of 8 kB takes a gigabyte."""
 
 MAX_DAMAGED_PACKETS = 1_000
 MAX_STREAMS = 64
@@ -37,6 +42,8 @@ MAX_STREAMS = 64
 # A frame costs the same whatever it holds: 25 MB of frames of one sample would take a quarter of an hour.
 MAX_TINY_FRAMES = 50_000
 MIN_FRAME_SAMPLES = 16
+MAX_PACKETS_A_FRAME = 10
+"""Of many that are damaged, hardly one may be none."""
 
 MAX_FORMATS = 10_000
 """Changes of a stream's format; each takes half a millisecond."""
@@ -104,8 +111,11 @@ class LibavSource:
 
     def _frames(self) -> Iterator[AudioFrame]:
         """Yield decoded frames, stepping over damaged packets as players do, but not for ever."""
-        num_frames = num_samples = 0
+        num_frames = num_samples = num_packets = 0
         for packet in _packets(self._container, self._stream):
+            num_packets += 1
+            if num_packets > MAX_TINY_FRAMES and num_packets > MAX_PACKETS_A_FRAME * num_frames:
+                raise UndecodableAudio("The file is cut into too many packets of no sound.")
             try:
                 frames = packet.decode()
             except EOFError:
@@ -150,6 +160,7 @@ def open_libav(upload: UploadBytes, limits: DecodeLimits, audio_track: int | Non
         UndecodableAudio: not audio, no audio track, or a format outside the limits.
     """
     refuse_forged_counts(upload)
+    refuse_compressed_tags(upload)
 
     def is_silent(stream: AudioStream) -> bool:
         with _opened(upload) as container, suppress(UndecodableAudio):
@@ -165,7 +176,12 @@ def open_libav(upload: UploadBytes, limits: DecodeLimits, audio_track: int | Non
 
 @contextmanager
 def _opened(upload: UploadBytes) -> Iterator[InputContainer]:
-    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "", "max_streams": str(MAX_STREAMS)}
+    options = {
+        "format_whitelist": DEMUXERS,
+        "codec_whitelist": AUDIO_DECODERS,
+        "protocol_whitelist": "",
+        "max_streams": str(MAX_STREAMS),
+    }
     try:
         container = av.open(MemoryFile(upload), mode="r", options=options, metadata_errors="ignore")
     except (av.error.FFmpegError, ValueError, OSError):
@@ -194,7 +210,7 @@ def _ready(stream: Any, limits: DecodeLimits) -> AudioStream:
     context = stream.codec_context
     if context is None:
         raise UndecodableAudio("The file's audio codec is not supported.")
-    check_format(context.sample_rate, context.channels, limits)
+    check_format(context.sample_rate, unmapped(context), limits)
     context.thread_count = 1
     return stream
 

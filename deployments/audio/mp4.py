@@ -4,13 +4,14 @@ FFmpeg makes an index entry of some 24 bytes for every sample that a header clai
 a file of 1 kB that claims 100 million would take gigabytes. No true count exceeds the file's bytes.
 """
 
+import re
 from collections import Counter
+from collections.abc import Iterator
 from struct import unpack_from
 
 from deployments.audio.memory_file import UploadBytes
 from pipelines.errors import UndecodableAudio
 
-PARENTS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"mvex", b"wide", b"udta", b"edts"})
 COUNT_OFFSETS = {
     b"elst": 4,
     b"stsz": 8,
@@ -26,27 +27,47 @@ COUNT_OFFSETS = {
 }
 """Where the 32-bit count stands behind a box's header."""
 
-MAX_DEPTH = 10
+PARENTS = frozenset(
+    b"moov hoov trak mdia minf stbl stsd moof traf mvex wide udta edts free dinf tref sinf schi iprp ipco ilst wave "
+    b"meta".split()
+)
+"""In these FFmpeg looks for others, at whatever place they stand themselves."""
 
-SAMPLE_COUNTS = frozenset({b"stsz", b"stz2", b"trun"})
+HEADERS = PARENTS | COUNT_OFFSETS.keys()
+NAMES = re.compile(b"|".join([b"trak", b"cmov", b"hdlr", *COUNT_OFFSETS]))
+
+SAMPLE_COUNTS = (b"stsz", b"stz2", b"trun")
 MAX_INDEXED = 4_000_000
-"""Samples times edits of a track: FFmpeg copies the index for each edit."""
+"""Samples of which FFmpeg keeps an entry; and samples times edits of a track, for it copies the index for each edit. An
+hour of AAC has 170,000."""
+
+ONE_BY_ONE = b"\0\0\0\1"
+NOT_SOUND = frozenset({b"vide", b"subp", b"clcp"})
 
 
 def refuse_forged_counts(upload: UploadBytes) -> None:
     """
     Raises:
-        UndecodableAudio: a box claims more entries than the file has bytes, or hides its header by compression.
+        UndecodableAudio: boxes claim more entries than the file has bytes, or hide their header by compression.
     """
     tracks: list[Counter[bytes]] = [Counter()]
-    _walk(upload, 0, len(upload), 0, tracks)
-    num_indexed = sum(sum(track[kind] for kind in SAMPLE_COUNTS) * track[b"elst"] for track in tracks)
-    if num_indexed > MAX_INDEXED + len(upload):
+    for start, end in _headers(upload):
+        for found in NAMES.finditer(upload, start, end):
+            if found[0] == b"trak":
+                tracks.append(Counter())
+            _note(upload, found[0], found.end(), tracks[-1])
+    claimed = [sum(track[kind] for kind in SAMPLE_COUNTS) for track in tracks]
+    indexed = sum(track[b"trun"] if _is_plain(track) else its for track, its in zip(tracks, claimed, strict=True))
+    if sum(claimed) > len(upload) or indexed > MAX_INDEXED:
+        raise UndecodableAudio("The file's header claims more samples than the file can hold.")
+    if sum(its * track[b"elst"] for track, its in zip(tracks, claimed, strict=True)) > MAX_INDEXED + len(upload):
         raise UndecodableAudio("The file's edit list is too long.")
 
 
-def _walk(upload: UploadBytes, start: int, end: int, depth: int, tracks: list[Counter[bytes]]) -> None:
-    """Entries of each kind of box, by track; what is in none is the first's."""
+def _headers(upload: UploadBytes) -> Iterator[tuple[int, int]]:
+    """Where boxes stand that are no media, of the outermost ones. What is in them is found by its name, for there are
+    many ways to put one box into another."""
+    start, end = 0, len(upload)
     while start + 8 <= end:
         size, kind = unpack_from(">I4s", upload, start)
         header = 8
@@ -57,21 +78,27 @@ def _walk(upload: UploadBytes, start: int, end: int, depth: int, tracks: list[Co
             size = end - start
         if size < header:
             return
-        if kind == b"trak":
-            tracks.append(Counter())
-        tracks[-1][kind] += _checked_count(upload, kind, start + header)
-        if kind in PARENTS and depth < MAX_DEPTH:
-            _walk(upload, start + header, min(start + size, end), depth + 1, tracks)
+        if kind in HEADERS:
+            yield start, min(start + size, end)
         start += size
 
 
-def _checked_count(upload: UploadBytes, kind: bytes, payload: int) -> int:
-    offset = COUNT_OFFSETS.get(kind)
-    if offset is not None and payload + offset + 4 <= len(upload):
-        (count,) = unpack_from(">I", upload, payload + offset)
-        if count > len(upload):
-            raise UndecodableAudio("The file's header claims more samples than the file can hold.")
-        return int(count)
+def _note(upload: UploadBytes, kind: bytes, payload: int, track: Counter[bytes]) -> None:
     if kind == b"cmov":
         raise UndecodableAudio("Compressed QuickTime headers are not supported.")
-    return 0
+    if kind == b"hdlr":
+        track[bytes(upload[payload + 8 : payload + 12])] += 1
+    offset = COUNT_OFFSETS.get(kind)
+    if offset is None or payload + offset + 4 > len(upload):
+        return
+    (count,) = unpack_from(">I", upload, payload + offset)
+    if count > len(upload):
+        raise UndecodableAudio("The file's header claims more samples than the file can hold.")
+    track[kind] += count
+    if kind == b"stts" and bytes(upload[payload + 12 : payload + 16]) != ONE_BY_ONE:
+        track[b"longer"] += 1
+
+
+def _is_plain(track: Counter[bytes]) -> bool:
+    """Of plain samples, each with the duration 1: FFmpeg reads them by chunks, and has no entry for each."""
+    return track[b"stts"] == 1 and not track[b"longer"] and track[b"soun"] > 0 and not NOT_SOUND & track.keys()

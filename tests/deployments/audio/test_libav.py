@@ -119,3 +119,58 @@ def test_chained_streams_of_other_channels_are_no_half_file() -> None:
     assert len(pieces(one + one)) > len(pieces(one))
     with pytest.raises(UndecodableAudio, match="cannot be read to its end"):
         pieces(one + other)
+
+
+@pytest.mark.parametrize(("container", "codec"), [("aiff", "pcm_s16be"), ("caf", "pcm_s16le")])
+def test_trp_01_channels_in_an_order_of_their_own(container: str, codec: str) -> None:
+    """Apple's of 7.1: PyAV freed its map twice, and the process ended."""
+    file = BytesIO()
+    with av.open(file, "w", format=container) as target:
+        stream = target.add_stream(codec, rate=48_000, layout="7.1")
+        frame = av.AudioFrame.from_ndarray(np.ones((1, 8 * 48_000), np.int16), format="s16", layout="7.1")
+        frame.sample_rate = 48_000
+        target.mux([*stream.encode(frame), *stream.encode(None)])
+    for _ in range(20):
+        assert sum(len(piece.samples) for piece in pieces(file.getvalue())) == 48_000
+
+
+def test_packets_of_no_sound_are_not_tried_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = BytesIO()
+    with av.open(file, "w", format="matroska") as target:
+        stream = target.add_stream("aac", rate=48_000, layout="mono")
+        stream.codec_context.open()
+        for number in range(200):
+            packet = av.Packet(b"\x01")
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 1_000)
+            target.mux(packet)
+    assert pieces(file.getvalue()) == []
+    monkeypatch.setattr("deployments.audio.libav.MAX_TINY_FRAMES", 100)
+    with pytest.raises(UndecodableAudio, match="too many packets of no sound"):
+        pieces(file.getvalue())
+
+
+def test_attached_pictures_are_not_decoded() -> None:
+    """A GIF of 8 kB that says to be 16,000 pixels wide and high took a gigabyte."""
+    program = """
+import resource, struct
+from tests.deployments.audio.test_decode import encode
+from tests.deployments.audio.test_libav import opened
+from tests.deployments.audio.test_tags import tag
+
+picture = b"GIF89a" + struct.pack("<HHBBB", 16_000, 16_000, 0xF7, 0, 0) + bytes(768)
+picture += b"," + struct.pack("<HHHHB", 0, 0, 16_000, 16_000, 0) + b"\\x08" + (b"\\xfe" + bytes(254)) * 30 + b"\\0;"
+payload = b"\\0image/gif\\0\\x03\\0" + picture
+music = encode("mp3", "libmp3lame")
+found = b"APIC" + struct.pack(">I", len(payload)) + bytes(2) + payload
+opened(music)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+opened(tag(3, found) + music)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1_000)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100
+
+
+def opened(data: bytes) -> None:
+    with open_libav(data, LIMITS) as source:
+        assert next(source.pieces()).sample_rate_hz

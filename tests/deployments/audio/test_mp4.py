@@ -78,3 +78,60 @@ def test_many_tracks_of_plain_samples_are_no_long_edit_list() -> None:
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
     assert probe(file.getvalue(), DecodeLimits()).duration_s == seconds
+
+
+def box(kind: bytes, payload: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(payload), kind) + payload
+
+
+def sizes(count: int) -> bytes:
+    return box(b"stsz", struct.pack(">III", 0, 1, count))
+
+
+def handler(kind: bytes) -> bytes:
+    return box(b"hdlr", bytes(8) + kind + bytes(12))
+
+
+def durations(duration: int) -> bytes:
+    return box(b"stts", struct.pack(">IIII", 0, 1, 1_000, duration))
+
+
+@pytest.mark.parametrize("parent", [b"hoov", b"free", b"tref", b"stsd", b"meta"])
+def test_a_forged_count_is_found_wherever_ffmpeg_looks(parent: bytes) -> None:
+    """1.5 kB took 1.4 GB."""
+    with pytest.raises(UndecodableAudio, match="more samples than the file can hold"):
+        refuse_forged_counts(box(parent, bytes(8) + box(b"trak", sizes(100_000_000))))
+
+
+def test_counts_of_all_tracks_and_fragments_add_up() -> None:
+    """Sixty that each claim as much as the file has bytes took 4 GB."""
+    room = bytes(100_000)
+    with pytest.raises(UndecodableAudio):
+        refuse_forged_counts(box(b"moov", 60 * box(b"trak", sizes(90_000))) + box(b"mdat", room))
+    runs = 60 * box(b"moof", box(b"traf", box(b"trun", struct.pack(">II", 0, 90_000))))
+    with pytest.raises(UndecodableAudio):
+        refuse_forged_counts(runs + box(b"mdat", room))
+    refuse_forged_counts(box(b"moov", 60 * box(b"trak", sizes(1_500))) + box(b"mdat", room))
+
+
+@pytest.mark.parametrize(
+    ("track", "fits"),
+    [
+        (handler(b"soun") + durations(1), True),
+        (handler(b"soun") + durations(1_024), False),
+        (handler(b"soun") + durations(1) + durations(2), False),
+        (handler(b"soun") + handler(b"vide") + durations(1), False),
+        (handler(b"text") + durations(1), False),
+    ],
+)
+def test_only_plain_samples_may_be_millions(track: bytes, fits: bool) -> None:
+    upload = box(b"moov", box(b"trak", track + sizes(5_000_000))) + box(b"mdat", bytes(5_000_000))
+    if fits:
+        refuse_forged_counts(upload)
+    else:
+        with pytest.raises(UndecodableAudio):
+            refuse_forged_counts(upload)
+
+
+def test_what_media_happen_to_spell_is_no_header() -> None:
+    refuse_forged_counts(box(b"moov", box(b"trak", sizes(10))) + box(b"mdat", b"stsz" + b"\xff" * 100))
