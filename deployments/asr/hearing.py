@@ -10,6 +10,7 @@ drafts).
 
 import time
 from collections.abc import Sequence
+from math import ceil
 
 from torch import Tensor
 from transformers import WhisperFeatureExtractor
@@ -28,6 +29,10 @@ GATHERING_S = 0.006
 
 SAMPLES_PER_FRAME = 320
 """Of the encoder's frames."""
+
+DRAFT_SAMPLES = 8_000
+"""Drafts are some halves of a second long, or each would have a length of its own, for which the libraries make code
+and keep it, and which leaves holes in the heap: 300 of them took half a gigabyte."""
 
 
 class Ear:
@@ -71,6 +76,8 @@ class Ear:
         if padding_s is None:
             return None
         length = len(row.chunk.waveform.samples) + round(padding_s * SAMPLE_RATE_HZ)
+        if row.options.is_draft:
+            return ceil(length / DRAFT_SAMPLES) * DRAFT_SAMPLES
         return length - length % SAMPLES_PER_FRAME
 
     def _encode(self, windows: Sequence[Samples], num_samples: int | None) -> list[Tensor]:
