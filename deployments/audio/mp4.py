@@ -43,6 +43,8 @@ hour of AAC has 170,000."""
 
 ONE_BY_ONE = b"\0\0\0\1"
 NOT_SOUND = frozenset({b"vide", b"subp", b"clcp"})
+HANDLERS = NOT_SOUND | {b"soun"}
+MAX_TRACKS = 1_000
 
 
 def refuse_forged_counts(upload: UploadBytes) -> None:
@@ -55,6 +57,8 @@ def refuse_forged_counts(upload: UploadBytes) -> None:
         for found in NAMES.finditer(upload, start, end):
             if found[0] == b"trak":
                 tracks.append(Counter())
+            if len(tracks) > MAX_TRACKS:
+                raise UndecodableAudio("The file has too many tracks.")
             _note(upload, found[0], found.end(), tracks[-1])
     claimed = [sum(track[kind] for kind in SAMPLE_COUNTS) for track in tracks]
     indexed = sum(track[b"trun"] if _is_plain(track) else its for track, its in zip(tracks, claimed, strict=True))
@@ -87,7 +91,8 @@ def _note(upload: UploadBytes, kind: bytes, payload: int, track: Counter[bytes])
     if kind == b"cmov":
         raise UndecodableAudio("Compressed QuickTime headers are not supported.")
     if kind == b"hdlr":
-        track[bytes(upload[payload + 8 : payload + 12])] += 1
+        kinds = HANDLERS & {bytes(upload[payload + 8 : payload + 12])}
+        track.update(kinds)
     offset = COUNT_OFFSETS.get(kind)
     if offset is None or payload + offset + 4 > len(upload):
         return
@@ -95,7 +100,7 @@ def _note(upload: UploadBytes, kind: bytes, payload: int, track: Counter[bytes])
     if count > len(upload):
         raise UndecodableAudio("The file's header claims more samples than the file can hold.")
     track[kind] += count
-    if kind == b"stts" and bytes(upload[payload + 12 : payload + 16]) != ONE_BY_ONE:
+    if kind == b"stts" and (count != 1 or bytes(upload[payload + 12 : payload + 16]) != ONE_BY_ONE):
         track[b"longer"] += 1
 
 

@@ -27,6 +27,7 @@ def refuse_compressed_tags(upload: UploadBytes) -> None:
     Raises:
         UndecodableAudio: a tag has compressed frames, or very many.
     """
+    num_left = MAX_FRAMES  # of all tags: they may lie in one another
     for found in TAG.finditer(upload):
         start = found.start()
         version, flags = upload[start + 3], upload[start + 5]
@@ -34,18 +35,20 @@ def refuse_compressed_tags(upload: UploadBytes) -> None:
         end = first + _seven_bits(upload, start + 6)
         if flags & EXTENDED:
             first += _seven_bits(upload, first) + (0 if version == 4 else 4)
-        _walk(upload, first, end, version)
+        num_left -= 1 + _num_frames(upload, first, end, version, num_left)
+        if num_left < 0:
+            raise UndecodableAudio("The file's ID3 tags have too many frames.")
 
 
-def _walk(upload: UploadBytes, at: int, end: int, version: int) -> None:
+def _num_frames(upload: UploadBytes, at: int, end: int, version: int, most: int) -> int:
+    """Of a tag, counted no further than `most`."""
     num_frames = 0
-    while at + FRAME_BYTES <= min(end, len(upload)) and upload[at]:
+    while num_frames < most and at + FRAME_BYTES <= min(end, len(upload)) and upload[at]:
         num_frames += 1
         if upload[at + 9] & COMPRESSED[version]:
             raise UndecodableAudio("The file's ID3 tag is compressed, which is not supported.")
-        if num_frames > MAX_FRAMES:
-            raise UndecodableAudio("The file's ID3 tag has too many frames.")
         at += FRAME_BYTES + _length(upload, at, end, version)
+    return num_frames
 
 
 def _length(upload: UploadBytes, at: int, end: int, version: int) -> int:

@@ -1,5 +1,6 @@
 import io
 import struct
+import tracemalloc
 
 import av
 import numpy as np
@@ -135,3 +136,23 @@ def test_only_plain_samples_may_be_millions(track: bytes, fits: bool) -> None:
 
 def test_what_media_happen_to_spell_is_no_header() -> None:
     refuse_forged_counts(box(b"moov", box(b"trak", sizes(10))) + box(b"mdat", b"stsz" + b"\xff" * 100))
+
+
+def test_names_without_boxes_take_no_memory() -> None:
+    with pytest.raises(UndecodableAudio, match="too many tracks"):
+        refuse_forged_counts(box(b"moov", b"trak" * 1_001))
+    handlers = box(b"moov", b"".join(b"hdlr" + bytes(8) + struct.pack(">I", number) for number in range(100_000)))
+    tracemalloc.start()
+    try:
+        refuse_forged_counts(handlers)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_a_second_list_of_durations_is_no_plain_one() -> None:
+    none = box(b"stts", struct.pack(">IIII", 0, 0, 0, 1))
+    track = box(b"trak", handler(b"soun") + durations(1) + none + sizes(5_000_000))
+    with pytest.raises(UndecodableAudio):
+        refuse_forged_counts(box(b"moov", track) + box(b"mdat", bytes(5_000_000)))

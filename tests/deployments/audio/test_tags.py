@@ -61,3 +61,15 @@ def test_plain_tags_are_passed_over(version: int) -> None:
 def test_frames_without_end_are_refused() -> None:
     with pytest.raises(UndecodableAudio, match="too many"):
         refuse_compressed_tags(tag(4, *[frame(4, b"")] * 30_000))
+
+
+def test_tags_within_tags_are_not_walked_again_and_again() -> None:
+    """A thousand that all hold the same frames would be walked for minutes."""
+    num_tags, frames = 1_000, frame(4, b"x") * 10_000
+    spans = [20 * (num_tags - 1 - number) for number in range(num_tags)]  # each first frame reaches to the common ones
+    tags = [
+        b"ID3\x04\0\0" + seven_bits(10 + span + len(frames)) + b"TIT2" + seven_bits(span) + bytes(2) for span in spans
+    ]
+    with pytest.raises(UndecodableAudio, match="too many"):
+        refuse_compressed_tags(b"".join(tags) + frames)
+    refuse_compressed_tags(tags[-1] + frames)
