@@ -63,13 +63,18 @@ def configuration(server: Server) -> str:
     raise AssertionError("HAProxy does not run")
 
 
+def until_it_says(server: Server, text: str) -> None:
+    """Serve writes the file before it starts the program anew, which then adds to it: so not at every moment."""
+    wait_until(lambda: configuration(server).count(text) == 1, f"one {text!r}", 10)
+
+
 def test_one_that_is_replaced_may_finish_what_it_has(behind_haproxy: Server) -> None:
     """RTW-10: a session of an hour, the longest that the limits allow."""
-    assert "\n    hard-stop-after 3960s\n" in configuration(behind_haproxy)
+    until_it_says(behind_haproxy, "\n    hard-stop-after 3960s\n")
 
 
 def test_it_asks_whether_a_silent_replica_is_still_there(behind_haproxy: Server) -> None:
-    assert configuration(behind_haproxy).count(DEFAULTS + KEEPALIVE) == 1
+    until_it_says(behind_haproxy, DEFAULTS + KEEPALIVE)
 
 
 def test_an_upload_of_25_mb(behind_haproxy: Server, long_audio: CodedAudio) -> None:
