@@ -40,13 +40,18 @@ def test_windows_are_encoded_as_far_as_somebody_may_speak(
 
 
 @torch.inference_mode()
-def test_drafts_of_many_lengths_are_encoded_in_few(engine: WhisperEngine, speech: Speech) -> None:
+@pytest.mark.parametrize(
+    ("options", "padding_s"), [(TURN, FINAL_PADDING_S), (DRAFT, DRAFT_PADDING_S)], ids=["turn", "draft"]
+)
+def test_many_lengths_are_encoded_in_few(
+    engine: WhisperEngine, speech: Speech, options: DecodingOptions, padding_s: float
+) -> None:
     """Never with less silence behind them, nor with half a second more."""
     lengths = set()
     for num_samples in range(SAMPLE_RATE_HZ, 3 * SAMPLE_RATE_HZ, 1_777):
-        num_frames = len(heard_of(engine, speech["en-00"][:num_samples], DRAFT))
+        num_frames = len(heard_of(engine, speech["en-00"][:num_samples], options))
         lengths.add(num_frames)
-        more_s = num_frames / engine._network.frames_per_s - num_samples / SAMPLE_RATE_HZ - DRAFT_PADDING_S
+        more_s = num_frames / engine._network.frames_per_s - num_samples / SAMPLE_RATE_HZ - padding_s
         assert 0 <= more_s < 0.5
     assert len(lengths) == 5
 
