@@ -28,8 +28,8 @@ GATHERING_S = 0.006
 """So long others may still come who are encoded together with the first that waits, while those aboard write."""
 
 STEP_SAMPLES = 8_000
-"""What is cut is some halves of a second long, or each would have a length of its own, for which the libraries make code
-and keep it, and which leaves holes in the heap: 120 of them took 350 MB."""
+"""What is cut is some halves of a second long, or each would have a length of its own, for which the libraries make
+code and keep it, and which leaves holes in the heap: 120 of them took 350 MB."""
 
 
 class Ear:
