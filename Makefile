@@ -8,7 +8,7 @@ BIN = $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help serve models test lint clean
+.PHONY: help serve models test lint audit clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ lint: $(VENV)/.installed-dev ## what the pre-commit hooks and CI check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: $(VENV)/.installed-dev ## whether the pinned versions have known vulnerabilities, where the index tells
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
