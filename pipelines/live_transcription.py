@@ -4,6 +4,7 @@ decodings agree on it (`pipelines.agreement`). What was told is never taken back
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from math import floor
@@ -146,7 +147,8 @@ class LiveTranscriber:
                 before, language = window.tokens, window.language
                 if await self._try(utterance, window):
                     if window.is_draft and window.is_full and window.is_doubtful:
-                        await self._decode(utterance, window, is_draft=False)
+                        with suppress(RetryableError):  # then the draft has to do
+                            await self._decode(utterance, window, is_draft=False)
                     is_same_language = language in (None, window.language)
                     for delta in self._agree(window, before if is_same_language else (), builder):
                         yield delta

@@ -207,7 +207,10 @@ class RealtimeSession:
         """End a turn that has lasted too long, and begin another one there."""
         first = max(self._judged - round(CUT_SEARCH_S * SAMPLE_RATE_HZ), self._recent.start)
         held = self._recent.between(first, self._judged)
-        end = first + round(quietest_moment_s(held) * SAMPLE_RATE_HZ)
+        yield from self._part(turn, first + round(quietest_moment_s(held) * SAMPLE_RATE_HZ))
+
+    def _part(self, turn: OpenTurn, end: int) -> Iterator[SessionOutput]:
+        """End a turn in which somebody may go on to speak, and begin another one there."""
         if turn.is_spoken:
             yield SpeechStopped(turn.item_id, end / SAMPLE_RATE_HZ)
         yield from self._commit(turn, end)
@@ -263,6 +266,9 @@ class RealtimeSession:
         if told is None:  # it was dropped
             return []
         told.waiting.append(event)
+        turn = self._turn
+        if event.is_last and turn and turn.item_id == event.item_id and turn.start < self._recent.start:
+            return list(self._part(turn, self._recent.start))  # it failed: what comes now is another turn's
         return list(self._pass_on(told))
 
     def _release(self, item_id: str) -> Iterator[SessionOutput]:

@@ -46,7 +46,7 @@ class ChunkTranscriber:
 
     def __init__(self, recognizer: Recognizer, max_in_flight: int) -> None:
         self._recognizer = recognizer
-        self._max_in_flight = max_in_flight
+        self.max_in_flight = max_in_flight
 
     async def events(
         self, audio: OpenUpload, options: DecodingOptions, has_begun: bool = False
@@ -72,13 +72,13 @@ class ChunkTranscriber:
         Until a language is known chunks go alone, the first few of them; later ones that are unsure of theirs take a
         neighbour's.
         """
-        neighbours = Neighbours(self._max_in_flight)
+        neighbours = Neighbours(self.max_in_flight)
         running: deque[asyncio.Task[list[ChunkTranscript]]] = deque()
         reading: asyncio.Future[AudioChunk | None] | None = None
         is_exhausted = False
         try:
             while running or not is_exhausted:
-                max_running = self._max_in_flight if options.language or neighbours.may_go_on else 1
+                max_running = self.max_in_flight if options.language or neighbours.may_go_on else 1
                 if reading is None and not is_exhausted and len(running) < max_running:
                     reading = asyncio.ensure_future(anext(chunks, None))
                 awaited: list[asyncio.Future[Any]] = [*list(running)[:1], *([reading] if reading else [])]

@@ -1,6 +1,7 @@
 """What a turn of a realtime session says: by the same steps as an upload, of audio that comes bit by bit."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -48,6 +49,8 @@ class ChunkedTurn:
         self._builder = ChunkBuilder()
         self._num_samples = 0
         self._cut_until_s = self._taken_until_s = 0.0
+        self._in_flight_s: deque[float] = deque(maxlen=transcriber.max_in_flight)
+        """Of the last chunks that were taken: more are not worked on at once."""
         self._chunks: asyncio.Queue[AudioChunk | None] = asyncio.Queue()
 
     @property
@@ -56,7 +59,7 @@ class ChunkedTurn:
 
     @property
     def pending_s(self) -> float:
-        return self._cut_until_s - self._taken_until_s
+        return self._cut_until_s - self._taken_until_s + sum(self._in_flight_s)
 
     def grow(self, samples: Samples, probabilities: Sequence[float]) -> None:
         self._num_samples += len(samples)
@@ -77,6 +80,7 @@ class ChunkedTurn:
     async def chunks(self) -> AsyncGenerator[AudioChunk, None]:
         while (chunk := await self._chunks.get()) is not None:
             self._taken_until_s = chunk.end_s
+            self._in_flight_s.append(chunk.waveform.duration_s)
             yield chunk
 
     def _with_length(self, finished: TranscriptFinished) -> TranscriptFinished:

@@ -330,13 +330,33 @@ def test_what_is_known_waits_for_the_commit() -> None:
     assert driver.send(told[2]) == []  # no more is known of it
 
 
-def test_what_is_known_early_is_told_early_where_it_may_be_but_the_end() -> None:
+def test_what_is_known_early_is_told_early_where_it_may_be_and_a_failure_always() -> None:
     driver = driven(tells_early=True)
     driver.frames(10, LOUD)
     delta, failed = TurnTold("item_1", TextDelta("one")), TurnTold("item_1", TurnFailed(ModelUnavailable("gone")))
     assert driver.send(delta) == [delta]
-    assert driver.send(failed) == []
-    assert driver.send(CommitRequested())[-1] == failed
+    assert driver.send(failed) == [
+        TurnClosed("item_1"),
+        TurnCommitted("item_1", None),
+        failed,
+        TurnOpened("item_2"),
+    ]
+    driver.frames(10, LOUD)
+    assert driver.send(CommitRequested())[-1] == TurnCommitted("item_2", "item_1")
+
+
+def test_what_is_said_behind_a_failure_is_another_turn() -> None:
+    driver = driven(VAD)
+    driver.frames(100, LOUD)
+    (item_id,) = (one.item_id for one in driver.told if isinstance(one, TurnOpened))
+    failed = TurnTold(item_id, TurnFailed(ModelUnavailable("gone")))
+    stopped, closed, committed, told, opened, started = driver.send(failed)
+    assert isinstance(stopped, SpeechStopped)
+    assert (closed, committed, told) == (TurnClosed(item_id), TurnCommitted(item_id, None), failed)
+    assert isinstance(opened, TurnOpened)
+    assert started == SpeechStarted(opened.item_id, stopped.end_s)
+    driver.frames(10, LOUD)
+    assert driver.told[-1].item_id == opened.item_id
 
 
 def test_of_what_was_dropped_nothing_is_told() -> None:

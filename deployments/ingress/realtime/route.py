@@ -21,11 +21,11 @@ from deployments.ingress.realtime.rules import check_language, check_session
 from deployments.ingress.realtime.schema import ClientSecretRequest, SessionConfig
 from deployments.ingress.realtime.session import Session
 from deployments.ingress.services import Services
-from pipelines.errors import AudioServerError, InvalidRequest
+from pipelines.errors import AudioServerError, InvalidRequest, Overloaded
 
 logger = logging.getLogger("ray.serve")
 
-ENDED, GOES_AWAY, RESTARTS = 1000, 1001, 1012
+ENDED, GOES_AWAY, TOO_MUCH, RESTARTS = 1000, 1001, 1008, 1012
 """Close codes (RFC 6455, section 7.4, and the registry that it opened)."""
 
 WATCH_S = 1.0
@@ -35,6 +35,10 @@ the ingress's graceful_shutdown_timeout_s."""
 
 MAX_OUTGOING = 1_000
 """Events that a client may leave unread before it is no longer heard."""
+
+MAX_UNREAD_CHARACTERS = 64 * 1_048_576
+"""Of frames that have come and were not worked on yet: half an hour of telephone speech. Serve's proxy reads whatever
+comes, and holds nobody up."""
 
 
 def client_secrets_router(services: Services) -> APIRouter:
@@ -114,6 +118,8 @@ class Connection:
         self._websocket = websocket
         self._session = session
         self._services = services
+        self._incoming: asyncio.Queue[str | None] = asyncio.Queue()
+        self._num_unread = 0
 
     async def run(self) -> None:
         started_at = time.monotonic()
@@ -123,7 +129,7 @@ class Connection:
         code = None
         try:
             code = await self._first_end(writing)
-            if code == RESTARTS:
+            if code in (RESTARTS, GOES_AWAY):
                 await self._finish(LAST_S)
             await self._flush(writing)
         finally:
@@ -138,7 +144,7 @@ class Connection:
 
     async def _first_end(self, writing: "asyncio.Task[None]") -> int | None:
         """The code to close with; none where the client has gone, as reading or writing tells."""
-        ends = [asyncio.create_task(end) for end in (self._read(), self._expire(), self._watch())]
+        ends = [asyncio.create_task(end) for end in (self._read(), self._work(), self._expire(), self._watch())]
         try:
             await asyncio.wait([*ends, writing], return_when=asyncio.FIRST_COMPLETED)
             return next((end.result() for end in ends if end.done()), None)
@@ -147,16 +153,27 @@ class Connection:
                 end.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
 
-    async def _read(self) -> None:
-        while True:
+    async def _read(self) -> int | None:
+        """All that comes, at once: so that a client is known to have gone however much it has left behind."""
+        while self._num_unread <= MAX_UNREAD_CHARACTERS:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
-                return
+                return None
             text = message.get("text")
+            self._num_unread += len(text or "")
+            self._incoming.put_nowait(text)
+        self._session.fail(Overloaded("Too much was sent ahead of what is heard. Send audio at the pace of speech."))
+        return TOO_MUCH
+
+    async def _work(self) -> None:
+        while True:
+            text = await self._incoming.get()
+            self._num_unread -= len(text or "")
             if text is None:
                 self._session.fail(InvalidRequest("Frames must be text: events in JSON.", None, "invalid_json"))
             else:
                 await self._session.handle(text)
+            await asyncio.sleep(0)  # others wait for the event loop, however many frames are there
             while self._session.outgoing.qsize() > MAX_OUTGOING:
                 await asyncio.sleep(WATCH_S)
 

@@ -1,5 +1,6 @@
 """The wire of /v1/realtime: what a client may send, and how a session is configured."""
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -8,8 +9,12 @@ from deployments.ingress.http.fields import Text
 from deployments.ingress.http.json_body import to_mistake
 from deployments.ingress.transcription.schema import Keyword, LanguageCode
 from pipelines.audio_types import LIVE_RATES_HZ, LiveFormat
+from pipelines.errors import InvalidRequest
 
 SESSION = "session"
+
+MAX_UPDATE_CHARACTERS = 65_536
+"""Of what a session is configured with at once: all of it is told again with every change."""
 
 Delay = Literal["minimal", "low", "medium", "high", "xhigh"]
 Eagerness = Literal["low", "medium", "high", "auto"]
@@ -92,6 +97,10 @@ class SessionConfig(_Part):
         Raises:
             InvalidRequest: naming the field, such as `session.audio.input.format.rate`.
         """
+        if len(json.dumps(given)) > MAX_UPDATE_CHARACTERS:
+            raise InvalidRequest(
+                f"A session is configured with at most {MAX_UPDATE_CHARACTERS} characters of JSON.", SESSION
+            )
         try:
             return SessionConfig.model_validate(_merged(self.model_dump(), given))
         except ValidationError as error:

@@ -58,11 +58,14 @@ logger = logging.getLogger("ray.serve")
 MAX_PENDING_S = 600.0
 """Audio that may be ahead of what is transcribed: it is kept in memory."""
 
+MIN_PENDING_S = 1.0
+"""As what a turn counts at least, however short it is: it is work of its own."""
+
 MAX_UNCHECKED_S = 60.0
 """Audio of one turn that is heard although its key's minutes are used up."""
 
 EXPECTED_SHARE = 0.25
-"""Of a turn's length, that its transcription may take."""
+"""Of the length of turns, that their transcription may take."""
 
 LARGE_BYTES, PIECE_BYTES = 65_536, 1_048_576
 """More is judged beside the event loop, for which others wait, and in pieces."""
@@ -78,12 +81,6 @@ class Turn:
     task: "asyncio.Task[None] | None" = None
     num_samples: int = 0
     is_silent: bool = True
-
-    def overdue_s(self, now: float) -> float:
-        """A long turn may take longer; in an hour of speech that comes at once nobody waits for every word."""
-        if self.committed_at is None:
-            return 0.0
-        return now - self.committed_at - self.num_samples / SAMPLE_RATE_HZ * EXPECTED_SHARE
 
 
 class Session:
@@ -117,9 +114,19 @@ class Session:
 
     @property
     def overdue_s(self) -> float:
-        """By how much what was committed is late."""
+        """By how much what was committed is late. A turn may take longer that is long, or behind others of its session:
+        in an hour of speech that comes at once nobody waits for every word."""
         now = asyncio.get_running_loop().time()
-        return max((turn.overdue_s(now) for turn in self._turns.values()), default=0.0)
+        worst_s = expected_s = 0.0
+        for turn in self._turns.values():
+            if turn.committed_at is not None:
+                expected_s += turn.num_samples / SAMPLE_RATE_HZ * EXPECTED_SHARE
+                worst_s = max(worst_s, now - turn.committed_at - expected_s)
+        return worst_s
+
+    @property
+    def _pending_s(self) -> float:
+        return sum(max(turn.transcriber.pending_s, MIN_PENDING_S) for turn in self._turns.values())
 
     async def handle(self, text: str) -> None:
         """Do what a client's event asks for; a wrong one is answered with an error, and changes nothing."""
@@ -160,7 +167,7 @@ class Session:
             self._receive(CommitRequested() if isinstance(event, AudioCommit) else ClearRequested())
 
     async def _append(self, audio: str) -> None:
-        if sum(turn.transcriber.pending_s for turn in self._turns.values()) > MAX_PENDING_S:
+        if self._pending_s > MAX_PENDING_S:
             raise Overloaded(
                 f"More than {MAX_PENDING_S:.0f} s of audio wait to be transcribed. This audio was not taken: "
                 "send it again later, or at the pace of speech."

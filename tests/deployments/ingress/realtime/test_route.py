@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise, repeat
 from typing import Any
 
 import httpx
@@ -250,18 +251,39 @@ def test_whoever_reads_nothing_is_not_heard() -> None:
         session.answers()
 
 
+class Socket:
+    """Of a client that reads nothing; `frames` have come before anybody asks, as behind Serve's proxy."""
+
+    application_state = WebSocketState.CONNECTED
+    headers = Headers()
+
+    def __init__(self, frames: Iterator[dict[str, Any]]) -> None:
+        self.frames = frames
+        self.code: int | None = None
+
+    async def accept(self, protocol: str | None) -> None: ...
+
+    async def receive(self) -> dict[str, Any]:
+        return next(self.frames)
+
+    async def send_text(self, text: str) -> None: ...
+
+    async def close(self, code: int) -> None:
+        self.code = code
+
+
+async def run(socket: Socket) -> None:
+    session = Session(services(FakeRecognizer()), SessionConfig.of_model(MODEL), 0)
+    await asyncio.wait_for(Connection(socket, session, session._services).run(), 5)  # type: ignore[arg-type]
+
+
 async def test_whoever_leaves_with_much_unread_has_left() -> None:
     """Nothing can be written any more, and nobody reads: the session ends all the same."""
 
-    class Socket:
-        application_state = WebSocketState.CONNECTED
-        headers = Headers()
-
-        async def accept(self, protocol: str | None) -> None: ...
-
+    class Gone(Socket):
         async def receive(self) -> dict[str, Any]:
             await asyncio.sleep(0)
-            return {"type": "websocket.receive", "text": "{}"}
+            return await super().receive()
 
         async def send_text(self, text: str) -> None:
             await asyncio.sleep(0.2)
@@ -270,8 +292,56 @@ async def test_whoever_leaves_with_much_unread_has_left() -> None:
         async def close(self, code: int) -> None:
             raise RuntimeError("it is closed")
 
-    session = Session(services(FakeRecognizer()), SessionConfig.of_model(MODEL), 0)
-    await asyncio.wait_for(Connection(Socket(), session, session._services).run(), 5)  # type: ignore[arg-type]
+    await run(Gone(repeat({"type": "websocket.receive", "text": "{}"})))
+
+
+async def test_whoever_leaves_is_not_heard_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RTW-10, CON-03: of an hour that is there already."""
+    handled: list[str] = []
+
+    async def handle(self: Session, text: str) -> None:
+        handled.append(text)
+
+    monkeypatch.setattr(Session, "handle", handle)
+    frames = [*[{"type": "websocket.receive", "text": "{}"}] * 50_000, {"type": "websocket.disconnect"}]
+    await run(socket := Socket(iter(frames)))
+    assert len(handled) < 100
+    assert socket.code is None
+
+
+async def test_what_is_sent_ahead_is_bounded() -> None:
+    """Serve's proxy holds nobody up, so that a session ends that would fill the memory."""
+    frames = repeat({"type": "websocket.receive", "text": "x" * 1_000_000})
+    await run(socket := Socket(frames))
+    assert socket.code == 1008
+
+
+async def test_others_are_served_between_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CON-02."""
+    num_turns, seen = 0, []
+
+    async def handle(self: Session, text: str) -> None:
+        seen.append(num_turns)
+
+    async def take_turns() -> None:
+        nonlocal num_turns
+        while True:
+            num_turns += 1
+            await asyncio.sleep(0)
+
+    class Staying(Socket):
+        async def receive(self) -> dict[str, Any]:
+            while (frame := next(self.frames, None)) is None:
+                await asyncio.sleep(0)
+                if len(seen) == 100:
+                    return {"type": "websocket.disconnect"}
+            return frame
+
+    monkeypatch.setattr(Session, "handle", handle)
+    others = asyncio.create_task(take_turns())
+    await run(Staying(iter([{"type": "websocket.receive", "text": "{}"}] * 100)))
+    others.cancel()
+    assert all(before < after for before, after in pairwise(seen))
 
 
 def speech() -> bytes:

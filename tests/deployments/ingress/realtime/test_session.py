@@ -15,7 +15,7 @@ from deployments.ingress.catalogue import Catalogue
 from deployments.ingress.http.keys import ApiKey
 from deployments.ingress.metrics import IngressMetrics
 from deployments.ingress.quotas import Quotas
-from deployments.ingress.realtime.schema import SessionConfig
+from deployments.ingress.realtime.schema import MAX_UPDATE_CHARACTERS, SessionConfig
 from deployments.ingress.realtime.session import MAX_PENDING_S, MAX_UNCHECKED_S, Session
 from deployments.ingress.services import Services
 from deployments.settings import LimitsConfig, Settings
@@ -154,13 +154,38 @@ async def test_what_nobody_expected_does_not_say_what_it_was() -> None:
 
 
 async def test_a_turn_fails_before_it_is_committed() -> None:
-    """Its first window is known long before its end; what comes behind it is dropped."""
+    """It is told at once, and what comes behind it is a turn of its own, which is heard."""
     recognizer = FakeRecognizer(refusals={0: [ModelUnavailable("gone")]})
     async with opened(recognizer) as client:
+        news = kinds(await client.speak(LOUD * round(40 / FRAME_S)))
+        assert "input_audio_buffer.committed" in news
+        assert news[-1] == f"{TRANSCRIPTION}.failed"
+        recognizer.refusals.clear()
         assert await client.speak(LOUD * round(40 / FRAME_S)) == []
-        assert await client.speak(LOUD * round(400 / FRAME_S)) == []
-        assert await client.speak(LOUD) == []
-        assert kinds(await client.send("input_audio_buffer.commit"))[-1] == f"{TRANSCRIPTION}.failed"
+        assert kinds(await client.send("input_audio_buffer.commit"))[-1] == f"{TRANSCRIPTION}.completed"
+
+
+@pytest.mark.parametrize("seconds", [0.2, 20.0])
+async def test_turns_far_ahead_of_their_text_are_refused_too(seconds: float) -> None:
+    """Each of them is with the model at once: that is no reason to take ever more; a short one is work as well."""
+    gate = asyncio.Event()
+    async with opened(FakeRecognizer(gate=lambda index: gate)) as client:
+        num_turns = 0
+        while not any(event["type"] == "error" for event in await client.speak(LOUD * round(seconds / FRAME_S))):
+            await client.send("input_audio_buffer.commit")
+            num_turns += 1
+        assert num_turns == pytest.approx(MAX_PENDING_S / max(seconds, 1.0), abs=2)
+        gate.set()
+        await client.session.finish()
+        client.news()
+        assert await client.speak(LOUD * 50) == []
+
+
+async def test_a_session_is_configured_in_few_words() -> None:
+    async with opened(FakeRecognizer()) as client:
+        (error,) = await transcribing(client, prompt="x" * MAX_UPDATE_CHARACTERS)
+        assert error["error"]["param"] == "session"
+        assert kinds(await transcribing(client, prompt="x" * 10_000)) == ["session.updated"]
 
 
 async def test_closing_ends_whatever_runs() -> None:
