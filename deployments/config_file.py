@@ -19,7 +19,7 @@ from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDepl
 from deployments.autoscaling import AudioBacklogPolicy
 from deployments.compat.serve import num_cpus, num_gpus, schema_fields
 from deployments.decoding.deployment import UserConfig
-from deployments.environment import API_KEYS_VARIABLE
+from deployments.environment import API_KEYS_FILE_VARIABLE, API_KEYS_VARIABLE, SECRET_VARIABLES
 from deployments.graph import ingress, inner_parts
 from deployments.ingress.media.fetch import allowed_host
 from deployments.settings import DIARIZATION, Settings
@@ -53,7 +53,9 @@ def load_config(path: Path) -> ServeDeploySchema:
         for application in config.applications:
             _check_application(application)
             _check_openness(application, config.http_options.host)
+            _refuse_secrets(application)
         _check_place(config)
+        _check_port_number(config)
     except ValidationError as error:
         mistake = error.errors()[0]
         place = ".".join(str(step) for step in mistake["loc"]) or "the file"
@@ -169,6 +171,26 @@ def _check_place(config: ServeDeploySchema) -> None:
             raise ConfigurationError("It answers at '/': leave 'route_prefix' out, and put a proxy before it instead.")
     if config.http_options.root_path:
         raise ConfigurationError("It answers at '/': leave 'root_path' out, and put a proxy before it instead.")
+
+
+def _check_port_number(config: ServeDeploySchema) -> None:
+    """No socket takes another."""
+    if not 0 < config.http_options.port < 65_536:
+        raise ConfigurationError(f"There is no port {config.http_options.port}: 'port' is from 1 to 65535.")
+
+
+def _refuse_secrets(application: ServeApplicationSchema) -> None:
+    """Ray's agents write every runtime environment into their logs, as it is."""
+    whole = application.model_dump(exclude_unset=True)
+    options = [deployment.get("ray_actor_options") or {} for deployment in whole.get("deployments", ())]
+    for environment in (whole.get("runtime_env") or {}, *(one.get("runtime_env") or {} for one in options)):
+        for name in SECRET_VARIABLES:
+            if name in environment.get("env_vars", {}):
+                other = f", or put the keys into a file and name that by {API_KEYS_FILE_VARIABLE}"
+                raise ConfigurationError(
+                    f"{name} in a 'runtime_env' would stand in Ray's logs: set it where Ray is started on the nodes"
+                    f"{other if name == API_KEYS_VARIABLE else ''}."
+                )
 
 
 def _check_policy(override: DeploymentSchema, built: Deployment) -> None:

@@ -12,6 +12,9 @@ CLIENT_SECRET_KEY_VARIABLE = "AURICLE_CLIENT_SECRET_KEY"
 HAPROXY_VARIABLE = "RAY_SERVE_ENABLE_HA_PROXY"
 """Of Ray Serve's own: it must be set where Ray is started."""
 
+SECRET_VARIABLES = (API_KEYS_VARIABLE, CLIENT_SECRET_KEY_VARIABLE, "HF_TOKEN")
+"""The last is the hub's own."""
+
 
 def listed_api_keys() -> tuple[str, ...]:
     """Keys that clients may send, from `AURICLE_API_KEYS` (comma separated), each once."""

@@ -53,7 +53,8 @@ ENVIRONMENT = """\
 ## Environment
 
 Read where a replica starts. On a cluster that runs already these must stand where Ray was started on its nodes, or in
-the application's `runtime_env: {env_vars: {…}}`: a shell's environment does not reach it.
+the application's `runtime_env: {env_vars: {…}}`: a shell's environment does not reach it. Ray writes a `runtime_env`
+into its logs, so `AURICLE_API_KEYS`, `AURICLE_CLIENT_SECRET_KEY` and `HF_TOKEN` are refused there.
 
 | variable | meaning |
 |---|---|

@@ -67,7 +67,8 @@ class IngressDeployment:
         if settings.require_api_key and not keys:
             raise ConfigurationError(
                 f"require_api_key is set, but {API_KEYS_VARIABLE} and {API_KEYS_FILE_VARIABLE} are empty where the "
-                "ingress runs: set one where Ray is started on the nodes, or in the application's runtime_env."
+                "ingress runs: set one where Ray is started on the nodes, or name a file in the application's "
+                f"runtime_env ({API_KEYS_FILE_VARIABLE}; a key itself would stand in Ray's logs there)."
             )
         if settings.haproxy and not haproxy_is_on():
             raise ConfigurationError(

@@ -38,7 +38,7 @@ class IngressMetrics:
         )
         self.first_delta_seconds = Histogram(
             "auricle_time_to_first_delta_seconds",
-            "Seconds from the request to its first text",
+            "Seconds from the request to its first text, of a chat only where it is streamed",
             ["model"],
             buckets=SECONDS,
             registry=registry,

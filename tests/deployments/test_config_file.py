@@ -300,6 +300,16 @@ MISTAKES: list[tuple[Change, str]] = [
         lambda c: application(c)["args"].update(limits={"max_session_s": float("inf")}),
         "limits.max_session_s: Input should be a finite number.",
     ),
+    (
+        lambda c: application(c).update(runtime_env={"env_vars": {"AURICLE_API_KEYS": "a-key"}}),
+        "AURICLE_API_KEYS in a 'runtime_env' would stand in Ray's logs: set it where Ray is started on the nodes, or "
+        "put the keys into a file and name that by AURICLE_API_KEYS_FILE.",
+    ),
+    (
+        lambda c: deployment(c, 0)["ray_actor_options"].update(runtime_env={"env_vars": {"HF_TOKEN": "a-token"}}),
+        "HF_TOKEN in a 'runtime_env' would stand in Ray's logs: set it where Ray is started on the nodes.",
+    ),
+    (lambda c: c["http_options"].update(port=65_536), "There is no port 65536: 'port' is from 1 to 65535."),
     (lambda c: c.pop("applications"), "applications: Field required."),
     (lambda c: deployment(c, 2).pop("name"), "applications.0.deployments.2.name: Field required."),
 ]

@@ -94,7 +94,7 @@ async def _events(
     with _counted(metrics.running.labels(model.id)):
         async with aclosing(work) as deltas:
             async for piece in deltas:
-                if is_silent:
+                if is_silent and request.stream:  # the first piece of another answer is all of it
                     is_silent = False
                     metrics.first_delta_seconds.labels(model.id).observe(time.monotonic() - started_at)
                 if piece.delta.finish_reason:
