@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.conformance.audio import encode, samples_of, silence
 from tests.conftest import Clip, Server
@@ -53,6 +53,30 @@ def test_a_small_file_is_sent_once(page: Page, clip: Clip) -> None:
     assert [message["role"] for message in again] == ["user", "assistant", "user"]
     assert again[1]["content"] == page.locator(".said.assistant").first.inner_text()
     assert again[2]["content"] == "And what else?"
+
+
+def test_a_model_that_hears_nothing_reads_the_transcript(page: Page, clip: Clip) -> None:
+    asked: list[Any] = []
+
+    def refuse_audio(route: Route) -> None:
+        asked.append(content := route.request.post_data_json["messages"][0]["content"])
+        error = {
+            "error": {"message": "It hears nothing.", "type": "invalid_request_error", "param": None, "code": None}
+        }
+        if isinstance(content, list):
+            route.fulfill(status=400, json=error)
+        else:
+            route.continue_()
+
+    page.route("**/v1/chat/completions", refuse_audio)
+    page.locator("#file").set_input_files(clip.path)
+    expect(page.locator("#transcript")).to_be_visible()
+    ask(page, "What is it?")
+    heard, read = asked
+    assert heard[1]["type"] == "input_audio"
+    assert clip.text in read
+    expect(page.locator("#ask-problem")).to_be_empty()
+    assert page.locator(".said.assistant").last.inner_text() not in ("", "…", "No answer.")
 
 
 def test_of_a_big_file_the_transcript_is_sent(page: Page, clip: Clip, tmp_path: Path) -> None:

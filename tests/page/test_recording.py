@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Dialog, Locator, Page, expect
 
 from tests.conftest import DATA, JFK, ROOT, Server
 from tests.page.conftest import Visit, assert_accessible
@@ -216,6 +216,32 @@ def test_a_microphone_s_recording(visit: Visit, real_server: Server) -> None:
     page.locator("#record").click()
     wait_until_done(page)
     assert "fellow" in shown_text(page)
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="Save the recording").click()
+    assert saving.value.suggested_filename.startswith("recording-")
+    assert saving.value.path().stat().st_size > 10_000
+
+
+def test_a_recording_is_not_lost_by_leaving(visit: Visit, real_server: Server) -> None:
+    page = visit(real_server.url)
+    asked: list[str] = []
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", stay)
+    expect(page.locator("#model")).to_be_enabled()
+    page.locator("#record").click()
+    expect(page.locator("#record")).to_contain_text("0:01", timeout=TIMEOUT_MS)
+    page.evaluate("location.reload()")
+    expect(page.locator("#record")).to_contain_text("0:03", timeout=TIMEOUT_MS)
+    assert asked == ["beforeunload"]
+    page.locator("#record").click()
+    wait_until_done(page)
+    page.evaluate("location.reload()")
+    expect(page.locator("#file-name")).to_have_text("Drop audio or video here")
+    assert asked == ["beforeunload"]
 
 
 @pytest.mark.parametrize("width", [320, 1280])

@@ -56,7 +56,6 @@ function whatIsMissing() {
 
 async function ask(question) {
   if (!question) return;
-  const { file } = currentRecording();
   const about = messages;
   const kept = about.length;
   work = new AbortController();
@@ -66,9 +65,7 @@ async function ask(question) {
   const reply = say("assistant", "…");
   try {
     about.push({ role: "user", content: about.length ? question : await firstContent(question) });
-    const body = { model: byId("chat-model").value, messages: about, max_completion_tokens: MAX_TOKENS, stream: true };
-    showChat(body, file);
-    about.push({ role: "assistant", content: await read(body, reply) });
+    about.push({ role: "assistant", content: await answerTo(about, question, reply) });
   } catch (error) {
     about.length = kept; // so that it may be asked again
     byId("question").value ||= question;
@@ -79,6 +76,23 @@ async function ask(question) {
   setAsking(false);
   reply.ariaBusy = "false";
 }
+
+async function answerTo(about, question, reply) {
+  const { file, answer } = currentRecording();
+  const body = { model: byId("chat-model").value, messages: about, max_completion_tokens: MAX_TOKENS, stream: true };
+  showChat(body, file);
+  try {
+    return await read(body, reply);
+  } catch (error) {
+    // a model that hears nothing, or not so long a recording, may still read what was said in it
+    if (error.status !== 400 || about.length > 1 || !isSent(file) || !answer?.text) throw error;
+    about[0].content = withTranscript(answer, question);
+    showChat(body, file);
+    return read(body, reply);
+  }
+}
+
+const withTranscript = ({ text }, question) => `This is the transcript of a recording:\n\n${text}\n\n${question}`;
 
 function setAsking(isAsking) {
   if (isAsking) byId("ask-problem").textContent = "";
@@ -98,7 +112,7 @@ function say(role, text) {
 
 async function firstContent(question) {
   const { file, answer } = currentRecording();
-  if (!isSent(file)) return `This is the transcript of a recording:\n\n${answer.text}\n\n${question}`;
+  if (!isSent(file)) return withTranscript(answer, question);
   const extension = file.name.split(".").at(-1).toLowerCase();
   const format = FORMATS.includes(extension) ? extension : "wav"; // a hint only
   const audio = { type: "input_audio", input_audio: { data: await toBase64(file), format } };

@@ -38,6 +38,11 @@ export function formatBytes(bytes) {
   return `${(bytes / (isSmall ? 1e3 : 1e6)).toFixed(isSmall ? 0 : 1)} ${isSmall ? "kB" : "MB"}`;
 }
 
+// So that nothing is lost by a careless click: browsers ask in words of their own.
+export function askBeforeLeaving(isNeeded) {
+  addEventListener("beforeunload", (event) => isNeeded() && event.preventDefault());
+}
+
 export function save(name, text, type = "text/plain") {
   const url = URL.createObjectURL(new Blob([text], { type }));
   element("a", { href: url, download: name }).click();

@@ -2,6 +2,8 @@
 
 const NO_MICROPHONE = "Browsers lend the microphone to pages on https:// or localhost only.";
 
+const BITS_PER_SECOND = 48_000; // more than an hour within the API's 25 MB
+
 export async function openMicrophone() {
   if (!navigator.mediaDevices) throw new Error(NO_MICROPHONE);
   try {
@@ -25,7 +27,7 @@ export async function record() {
 }
 
 function startRecorder(stream) {
-  const recorder = new MediaRecorder(stream);
+  const recorder = new MediaRecorder(stream, { audioBitsPerSecond: BITS_PER_SECOND });
   const pieces = [];
   recorder.addEventListener("dataavailable", ({ data }) => pieces.push(data));
   const file = new Promise((resolve) => {

@@ -1,7 +1,7 @@
 // The card of the recording: a file goes in, a transcript comes out.
 
 import { isCancelled } from "./api.js";
-import { byId, formatBytes } from "./dom.js";
+import { askBeforeLeaving, byId, formatBytes, save } from "./dom.js";
 import { chosenLanguage, chosenModel, wantsTranslation } from "./models.js";
 import { loadPlayer, startPlayer } from "./player.js";
 import { allowSaving, startSaving } from "./saving.js";
@@ -13,6 +13,7 @@ import { requestOf, transcribe } from "./transcribe.js";
 import { newVoices } from "./voices.js";
 
 let file = null;
+let isSafe = true; // or it is here only, and nobody has its text or its sound
 let answer = null;
 let voiceOf = newVoices();
 let work = new AbortController();
@@ -30,17 +31,26 @@ export function startRecording(changed) {
     movePlayhead(seconds);
   });
   startSources(take);
+  byId("save-recording").addEventListener("click", saveRecording);
+  askBeforeLeaving(() => !isSafe);
   byId("again").addEventListener("click", run);
   byId("cancel").addEventListener("click", () => work.abort());
 }
 
-function take(chosen) {
+function take(chosen, isOwn = false) {
   file = chosen;
+  isSafe = !isOwn;
+  byId("save-recording").hidden = !isOwn;
   byId("drop-zone").classList.add("filled");
   byId("file-name").textContent = `${file.name} (${formatBytes(file.size)})`;
   byId("choose").textContent = "Another file";
   loadPlayer(file);
   run();
+}
+
+function saveRecording() {
+  save(file.name, file, file.type);
+  isSafe = true;
 }
 
 async function run() {
@@ -62,6 +72,7 @@ async function workOn(job, signal) {
   showRequest(requestOf(job));
   try {
     answer = await transcribe(job, signal, watch(job.model));
+    isSafe = true;
     showAnswer((Date.now() - startedAt) / 1000);
   } catch (error) {
     if (signal !== work.signal) return; // another one has begun

@@ -1,9 +1,9 @@
 // Where recordings come from: a file that is chosen or dropped, and the microphone.
 
-import { byId, formatTime, whileDisabled } from "./dom.js";
+import { askBeforeLeaving, byId, formatTime, whileDisabled } from "./dom.js";
 import { record } from "./recorder.js";
 
-// `take` gets every file.
+// `take` gets every file, and whether it was recorded here.
 export function startSources(take) {
   byId("choose").addEventListener("click", () => byId("file").click());
   byId("file").addEventListener("change", ({ target }) => {
@@ -42,12 +42,13 @@ function startMicrophone(take) {
       if (finish) {
         const file = await finish();
         finish = null;
-        take(file);
+        take(file, true);
       } else finish = showClock(await record());
     } catch (error) {
       byId("problem").textContent = error.message;
     }
   };
+  askBeforeLeaving(() => finish !== null);
   button.addEventListener("click", () => whileDisabled(button, turn)); // the browser may ask first
 }
 
