@@ -5,6 +5,8 @@ Only somebody who speaks for more than 30 s on end is cut, at the quietest momen
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
+from math import inf
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from pipelines.audio_types import MAX_CHUNK_S, SAMPLE_RATE_HZ, AudioChunk, Sampl
 CUT_SEARCH_S = 10.0
 QUIET_WINDOW_S = 0.1
 QUIET_HOP_S = 0.02
+MIN_REST_S = 1.0
+"""Of speech behind a cut: its end is silent, and would be the quietest moment, and a chunk in which nobody speaks."""
 CLOSING_DELAY_S = 1.0
 """Speech that has just ended is reported a little later: wait before deciding that it does not fit."""
 
@@ -63,7 +67,7 @@ class ChunkBuilder:
         if self._packed and segment.end_s - self._packed[0].start_s > MAX_CHUNK_S:
             chunks += self._flush()
         while segment.end_s - start_s > MAX_CHUNK_S:
-            chunk = self._cut(start_s)
+            chunk = self._cut(start_s, segment.end_s - MIN_REST_S)
             chunks.append(chunk)
             start_s = chunk.end_s
         self._packed.append(SpeechSegment(start_s, segment.end_s))
@@ -78,10 +82,10 @@ class ChunkBuilder:
             start_s = self._cut_s = chunk.end_s
         return chunks
 
-    def _cut(self, start_s: float) -> AudioChunk:
+    def _cut(self, start_s: float, latest_s: float = inf) -> AudioChunk:
         assert not self._packed, "speech packed earlier must leave first"
-        latest_s = start_s + MAX_CHUNK_S
-        earliest_s = latest_s - CUT_SEARCH_S
+        latest_s = min(start_s + MAX_CHUNK_S, latest_s)
+        earliest_s = start_s + MAX_CHUNK_S - CUT_SEARCH_S
         cut_s = earliest_s + quietest_moment_s(self._between(earliest_s, latest_s))
         return self._chunk((SpeechSegment(start_s, cut_s),))
 
@@ -129,6 +133,17 @@ def cut_chunk(chunk: AudioChunk, at_s: float) -> tuple[AudioChunk, AudioChunk]:
         AudioChunk(chunk.index, chunk.offset_s, Waveform(samples[:first]), before),
         AudioChunk(chunk.index, chunk.offset_s + last / SAMPLE_RATE_HZ, Waveform(samples[last:]), after),
     )
+
+
+def halve_chunk(chunk: AudioChunk) -> tuple[AudioChunk, AudioChunk]:
+    """Cut at the quietest moment of its middle third."""
+    third_s = chunk.waveform.duration_s / 3
+    first, last = round(third_s * SAMPLE_RATE_HZ), round(2 * third_s * SAMPLE_RATE_HZ)
+    at_s = chunk.offset_s + third_s + quietest_moment_s(chunk.waveform.samples[first:last])
+    whole = chunk.speech or (SpeechSegment(chunk.offset_s, chunk.end_s),)
+    before = [SpeechSegment(speech.start_s, min(speech.end_s, at_s)) for speech in whole if speech.start_s < at_s]
+    after = [SpeechSegment(max(speech.start_s, at_s), speech.end_s) for speech in whole if speech.end_s > at_s]
+    return cut_chunk(replace(chunk, speech=(*before, *after)), at_s)
 
 
 def quietest_moment_s(samples: Samples) -> float:

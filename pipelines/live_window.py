@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 from pipelines.agreement import text_of
 from pipelines.languages import WRITTEN_WITHOUT_SPACES
 from pipelines.transcript_types import ChunkTranscript, Segment, Token
-from pipelines.whisper import compression_ratio, needs_fallback
+from pipelines.whisper import compression_ratio, needs_fallback, repetition
 
 MUST_CUT_AFTER_S = 26.0
 """A window is cut wherever a segment ends, agreed or not, before it has no room in Whisper's receptive field."""
@@ -92,6 +92,6 @@ def chunk_of(answer: ChunkTranscript, tokens: Sequence[Token], start_s: float, e
 
 def is_poor(answer: ChunkTranscript | None) -> bool:
     return answer is None or any(
-        needs_fallback(segment.avg_logprob, segment.compression_ratio, segment.no_speech_prob)
+        needs_fallback(segment.avg_logprob, repetition(segment.text), segment.no_speech_prob)
         for segment in answer.segments
     )

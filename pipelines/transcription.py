@@ -8,11 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from pipelines.audio_types import AudioChunk, VadOptions
-from pipelines.chunking import cut_chunk
+from pipelines.chunking import cut_chunk, halve_chunk
 from pipelines.merging import TranscriptBuilder
 from pipelines.ports import AudioReader, OpenUpload, Recognizer, StoredUpload
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions
 from pipelines.transcription_events import TranscriptFinished, Transcription, TranscriptionEvent
+
+MIN_PART_S = 5.0
+"""Nobody says more in less."""
 
 
 class TranscriptionPipeline:
@@ -105,9 +108,13 @@ class ChunkTranscriber:
     async def _transcribe(
         self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool
     ) -> list[ChunkTranscript]:
-        """One answer, or two of a chunk whose language seems to change: each part is heard alone then."""
+        """One answer, or those of its parts, each heard alone: where its language seems to change, or where it holds
+        more text than an answer has room for."""
         transcript = await self._recognizer.transcribe(chunk, options, is_first_step)
         change = transcript.change
+        if change is None and _has_no_room(transcript, options) and chunk.waveform.duration_s >= 2 * MIN_PART_S:
+            known = replace(options, neighbour=transcript.language, may_change=False)
+            return [one for part in halve_chunk(chunk) for one in await self._transcribe(part, known, False)]
         if change is None:
             return [transcript]
         parts = zip(cut_chunk(chunk, change.at_s), (change.before, change.after), strict=True)
@@ -117,6 +124,12 @@ class ChunkTranscriber:
             )
             for part, neighbour in parts
         ]
+
+
+def _has_no_room(transcript: ChunkTranscript, options: DecodingOptions) -> bool:
+    """Whether its end is missing, and not because the request wants no more."""
+    is_enough = options.max_tokens is not None and transcript.num_output_tokens >= options.max_tokens
+    return transcript.finish_reason == "length" and not is_enough
 
 
 class Neighbours:
@@ -138,7 +151,7 @@ class Neighbours:
     def of_next(self) -> str | None:
         """Of the chunk that is sent now."""
         last = self._num_sent - self._max_in_flight
-        if self._first_sure is not None:
+        if self._first_sure is not None and self._first_sure < self._max_in_flight:  # they went alone until then
             last = max(last, self._first_sure)
         self._num_sent += 1
         return self._languages[last] if 0 <= last < len(self._languages) else None

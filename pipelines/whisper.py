@@ -17,6 +17,8 @@ MAX_LOOP_PHRASE, MIN_LOOP_TIMES, MIN_LOOP_TOKENS = 20, 4, 64
 
 TIMESTAMP_STEP_S = 0.02
 MAX_PROMPT_TOKENS = 224
+MAX_PROMPT_CHARACTERS = 4_096
+"""More than `MAX_PROMPT_TOKENS` can hold; the rest of a megabyte neither travels nor is tokenized."""
 
 
 def compression_ratio(text: str) -> float:
@@ -25,8 +27,18 @@ def compression_ratio(text: str) -> float:
     return len(data) / len(zlib.compress(data)) if data else 1.0
 
 
+def repetition(text: str) -> float:
+    """The same of a byte for each character, which is what fallback is decided by.
+
+    In UTF-8 every letter of an Indic or Georgian script begins with the same one or two bytes, so that good text
+    compresses like a loop: 2.9 for two articles of the Declaration of Human Rights in Hindi, 3.3 in Tamil.
+    """
+    data = bytes(ord(character) & 0xFF for character in text)
+    return len(data) / len(zlib.compress(data)) if data else 1.0
+
+
 def needs_fallback(avg_logprob: float, ratio: float, no_speech_prob: float) -> bool:
-    """Whether a decoding is so poor that a higher temperature should be tried."""
+    """Whether a decoding is so poor that a higher temperature should be tried. `ratio` is its `repetition`."""
     if is_silence(avg_logprob, no_speech_prob):
         return False  # not a failure
     return ratio > MAX_COMPRESSION_RATIO or avg_logprob < MIN_AVG_LOGPROB

@@ -5,10 +5,10 @@ from deployments.asr.vocabulary import Vocabulary
 from pipelines.whisper import (
     MAX_COMPRESSION_RATIO,
     TEMPERATURE_LADDER,
-    compression_ratio,
     is_silence,
     loop_start,
     needs_fallback,
+    repetition,
 )
 
 LOOP_CHECK_TOKENS = 16
@@ -38,7 +38,8 @@ class Reviewer:
             or len(row.failed_attempts) + 1 >= len(TEMPERATURE_LADDER)
         ):
             return False
-        return row.options.max_tokens is None and self._is_poor(row, row.attempt)
+        is_cut_short = row.attempt.finish_reason == "length" and row.options.max_tokens is not None
+        return not is_cut_short and self._is_poor(row, row.attempt)
 
     def best_attempt(self, row: Row) -> Attempt:
         """When every temperature failed, the most probable one that does not repeat itself (as faster-whisper does)."""
@@ -48,7 +49,7 @@ class Reviewer:
         varied = [
             attempt
             for attempt in attempts
-            if not attempt.is_loop and compression_ratio(self._vocabulary.text(attempt.tokens)) <= MAX_COMPRESSION_RATIO
+            if not attempt.is_loop and repetition(self._vocabulary.text(attempt.tokens)) <= MAX_COMPRESSION_RATIO
         ]
         return max(varied or attempts, key=lambda attempt: attempt.avg_logprob)
 
@@ -59,5 +60,5 @@ class Reviewer:
     def _is_poor(self, row: Row, attempt: Attempt) -> bool:
         if attempt.is_loop:
             return True
-        ratio = compression_ratio(self._vocabulary.text(attempt.tokens))
+        ratio = repetition(self._vocabulary.text(attempt.tokens))
         return needs_fallback(attempt.avg_logprob, ratio, row.no_speech_prob)

@@ -8,14 +8,11 @@ from deployments.compat.transformers import byte_of_character
 from pipelines.errors import ConfigurationError
 from pipelines.languages import LANGUAGES
 from pipelines.transcript_types import DecodingOptions, Task
-from pipelines.whisper import MAX_PROMPT_TOKENS
+from pipelines.whisper import MAX_PROMPT_CHARACTERS, MAX_PROMPT_TOKENS
 
 TASKS: tuple[Task, ...] = ("transcribe", "translate")
 MULTILINGUAL_VOCABULARY = 51_865
 """Tokens of the smallest multilingual Whisper, for checkpoints that do not say what they are."""
-
-MAX_PROMPT_CHARACTERS = 4_096
-"""More than `MAX_PROMPT_TOKENS` can hold; the rest of a megabyte is not even tokenized."""
 
 
 class Vocabulary:

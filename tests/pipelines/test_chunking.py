@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pipelines.audio_types import MAX_CHUNK_S, SAMPLE_RATE_HZ, AudioChunk, Samples, SpeechSegment, VadOptions, Waveform
-from pipelines.chunking import CLOSING_DELAY_S, CUT_SEARCH_S, ChunkBuilder, cut_chunk, quietest_moment_s
+from pipelines.chunking import CLOSING_DELAY_S, CUT_SEARCH_S, ChunkBuilder, cut_chunk, halve_chunk, quietest_moment_s
 from pipelines.vad import FRAME_S, SpeechDetector
 
 FRAME = round(FRAME_S * SAMPLE_RATE_HZ)
@@ -151,6 +151,14 @@ def test_long_speech_is_cut_at_the_quietest_moment_of_the_last_third() -> None:
     assert second.end_s == pytest.approx(talk.duration_s)
 
 
+@pytest.mark.parametrize("length_s", [29.7, 29.8, 29.9, 30.0, 30.3])
+def test_no_cut_leaves_a_rest_in_which_nobody_speaks(length_s: float) -> None:
+    """The silence behind the speech is its quietest moment, and may begin before 30 s are over."""
+    chunks = chunks_of(scene((True, length_s), (False, 3)), VadOptions(), 312)
+    assert len(chunks) <= 2
+    assert all(chunk.waveform.duration_s > 0.9 for chunk in chunks)
+
+
 def test_even_speech_is_cut_between_20_and_30_s() -> None:
     chunks = chunks_of(scene((True, 200)), VadOptions(), 312)
     assert all(MAX_CHUNK_S - CUT_SEARCH_S <= c.waveform.duration_s <= MAX_CHUNK_S for c in chunks[:-1])
@@ -205,6 +213,18 @@ def test_quietest_moment() -> None:
 
 def test_the_last_of_equally_quiet_moments() -> None:
     assert quietest_moment_s(np.zeros(SAMPLE_RATE_HZ, np.float32)) == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize(
+    "speech", [(), (SpeechSegment(100.0, 130.0),), (SpeechSegment(100.0, 113.0), SpeechSegment(116.0, 130.0))]
+)
+def test_a_chunk_is_halved_where_it_is_quiet(speech: tuple[SpeechSegment, ...]) -> None:
+    samples = np.random.default_rng(0).standard_normal(30 * SAMPLE_RATE_HZ).astype(np.float32)
+    samples[14 * SAMPLE_RATE_HZ : 15 * SAMPLE_RATE_HZ] = 0
+    before, after = halve_chunk(AudioChunk(7, 100.0, Waveform(samples), speech))
+    assert (before.index, before.offset_s, after.index, after.end_s) == (7, 100.0, 7, 130.0)
+    assert before.end_s == pytest.approx(113.0 if len(speech) == 2 else 114.95, abs=0.01)
+    assert after.offset_s == pytest.approx(116.0 if len(speech) == 2 else 114.95, abs=0.01)
 
 
 def test_a_chunk_is_cut_in_a_pause_and_nothing_spoken_is_lost() -> None:

@@ -183,6 +183,60 @@ async def test_a_chunk_in_two_languages_is_sent_in_two_parts() -> None:
     assert [segment.start_s for segment in events[-1].transcript.segments] == [0.0, 10.0, 15.0, 20.0]
 
 
+@pytest.mark.parametrize(("max_tokens", "is_cut"), [(None, True), (1_000, True), (448, False)])
+async def test_what_an_answer_has_no_room_for_is_heard_in_parts(max_tokens: int | None, is_cut: bool) -> None:
+    """Scripts of which Whisper writes ten tokens a word fill it before 30 s are over: no word is lost."""
+
+    class Wordy(Recognizer):
+        async def transcribe(
+            self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool = True
+        ) -> ChunkTranscript:
+            has_room = chunk.waveform.duration_s <= 10
+            answer = replace(spoken(chunk, "ka"), num_output_tokens=100 if has_room else 448)
+            return answer if has_room else replace(answer, finish_reason="length")
+
+    reader = Reader(duration_s=60.0, num_chunks=2, chunk_s=30.0)
+    events = await run(reader, Wordy(), DecodingOptions(max_tokens=max_tokens))
+    assert isinstance(events[-1], TranscriptFinished)
+    found = events[-1].transcript
+    assert found.finish_reason == ("stop" if is_cut else "length")
+    assert len(found.segments) >= (6 if is_cut else 2)
+    ends = [segment.end_s for segment in found.segments]
+    assert [segment.start_s for segment in found.segments] == pytest.approx([0.0, *ends[:-1]])
+    assert ends[-1] == 60.0
+
+
+async def test_short_speech_is_not_parted_for_ever() -> None:
+    asked: list[float] = []
+
+    class Endless(Recognizer):
+        async def transcribe(
+            self, chunk: AudioChunk, options: DecodingOptions, is_first_step: bool = True
+        ) -> ChunkTranscript:
+            asked.append(chunk.waveform.duration_s)
+            return replace(spoken(chunk), finish_reason="length")
+
+    await run(Reader(duration_s=30.0, num_chunks=1, chunk_s=30.0), Endless(), DecodingOptions())
+    assert len(asked) < 12
+    assert min(asked) > 3
+
+
+async def test_who_is_sure_late_is_a_neighbour_at_the_same_place_however_fast_the_answers_come() -> None:
+    found = []
+    for slow in (set[int](), {4}):
+        gates = {index: asyncio.Event() for index in slow}
+        recognizer = Recognizer(
+            gates.get, answer=lambda chunk: replace(spoken(chunk, "de"), is_language_sure=chunk.index == 4)
+        )
+        task = asyncio.create_task(run(Reader(num_chunks=10), recognizer, DecodingOptions(), window=4))
+        for gate in gates.values():
+            await settle()
+            gate.set()
+        await task
+        found.append([recognizer.options[index].neighbour for index in range(10)])
+    assert found[0] == found[1] == [None] * 8 + ["de"] * 2
+
+
 async def test_a_given_language_reaches_every_chunk_at_once() -> None:
     gate = asyncio.Event()
     recognizer = Recognizer(lambda index: gate)

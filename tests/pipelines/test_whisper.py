@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.whisper import (
+    MAX_COMPRESSION_RATIO,
     MAX_LOOP_PHRASE,
     MIN_LOOP_TOKENS,
     TEMPERATURE_LADDER,
@@ -12,6 +13,7 @@ from pipelines.whisper import (
     is_silence,
     loop_start,
     needs_fallback,
+    repetition,
     split_at_timestamps,
 )
 
@@ -80,6 +82,29 @@ def test_compression_ratio() -> None:
     assert compression_ratio("") == 1.0
     assert compression_ratio("ha " * 200) > 20
     assert compression_ratio("Where is the tree?") < 1.2
+
+
+TAMIL = (
+    "மனிதப் பிறவியினர் சகலரும் சுதந்திரமாகவே பிறக்கின்றனர்; அவர்கள் மதிப்பிலும் உரிமைகளிலும் சமமானவர்கள், அவர்கள் "
+    "நியாயத்தையும் மனச்சாட்சியையும் இயற்பண்பாகப் பெற்றவர்கள். அவர்கள் ஒருவருடனொருவர் சகோதர உணர்வுப் பாங்கில் நடந்துகொள்ளல் "
+    "வேண்டும்."
+)
+"""Article 1 of the Universal Declaration of Human Rights."""
+
+
+@pytest.mark.parametrize(
+    "text", [TAMIL, "Where is the tree? The garden costs twenty five euros, and my father travels."]
+)
+def test_repetition_is_that_of_characters(text: str) -> None:
+    """In UTF-8 good Tamil looks like a loop."""
+    assert repetition(text) < 1.6
+    assert repetition(8 * text) > MAX_COMPRESSION_RATIO
+    assert compression_ratio(TAMIL) > MAX_COMPRESSION_RATIO
+
+
+def test_repetition_of_ascii_is_the_compression_ratio() -> None:
+    for text in ("", "Where is the tree?", 50 * "ha "):
+        assert repetition(text) == compression_ratio(text)
 
 
 def test_fallback_when_improbable_or_repeating() -> None:

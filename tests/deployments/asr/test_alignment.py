@@ -11,6 +11,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from deployments.asr.alignment import (
     EARLY_S,
+    HEADS_AT_ONCE,
     AlignedWord,
     align,
     alignment_heads,
@@ -111,7 +112,7 @@ def test_each_token_is_found_where_it_is_cheap() -> None:
 
 
 def test_smoothing_normalises_over_tokens_and_filters_over_time() -> None:
-    attention = np.random.default_rng(0).random((3, 6, 40))
+    attention = np.random.default_rng(0).random((2 * HEADS_AT_ONCE + 1, 6, 40))
     found = smooth(torch.from_numpy(attention), 7).numpy()
     normalised = (attention - attention.mean(axis=1, keepdims=True)) / attention.std(axis=1, keepdims=True)
     padded = np.pad(normalised, ((0, 0), (0, 0), (3, 3)), mode="reflect")

@@ -1,6 +1,7 @@
 """The engine on published Whispers: whoever else is aboard, a row's answer is its own."""
 
 import json
+import random
 import re
 import weakref
 from collections.abc import Sequence
@@ -652,6 +653,30 @@ def test_what_is_written_already_is_gone_on_with(engine: WhisperEngine, speech: 
         for found in (alone(engine, request), together(engine, [*mixed[:3], request])[-1]):
             check_equal([found], [whole])
             assert logprobs(found)[:length] == logprobs(whole)[:length]
+
+
+def test_there_is_room_for_a_script_of_many_tokens(engine: WhisperEngine, speech: Speech) -> None:
+    """More than the 224 at which the reference implementation stops, up to all that the decoder reads."""
+    answers = [alone(engine, (chunk_of(speech[name]), DecodingOptions())) for name in ("en-01", "en-02", "en-03")]
+    tokens = [token for answer in answers for segment in answer.segments for token in segment.tokens]
+    written = random.Random(0).choices(tokens, k=300)
+    found = alone(engine, (chunk_of(speech["en-00"]), DecodingOptions(written=tuple(written))))
+    assert 300 < found.num_output_tokens <= 448
+
+
+@pytest.mark.parametrize(("max_tokens", "num_tries"), [(None, 6), (400, 6), (2, 1)])
+def test_only_who_is_cut_short_is_not_tried_again(
+    engine: WhisperEngine, speech: Speech, monkeypatch: pytest.MonkeyPatch, max_tokens: int | None, num_tries: int
+) -> None:
+    """TRP-06: a limit that is not reached changes nothing."""
+    temperatures: list[float] = []
+    start = Row.start
+    monkeypatch.setattr("deployments.asr.review.needs_fallback", lambda *_: True)
+    monkeypatch.setattr(
+        Row, "start", lambda row, temperature: (temperatures.append(temperature), start(row, temperature))
+    )
+    alone(engine, (chunk_of(speech["en-00"]), DecodingOptions(max_tokens=max_tokens)))
+    assert len(temperatures) == num_tries
 
 
 def test_what_is_written_stands_whatever_is_heard(engine: WhisperEngine, speech: Speech) -> None:
