@@ -213,8 +213,8 @@ class WhisperEngine:
         return True
 
     def _max_new_tokens(self, row: Row) -> int:
-        """All that there is room for: scripts that Whisper writes byte by byte take ten times the tokens of English, and
-        30 s of them more than half of it, where the reference implementation stops."""
+        """All that there is room for: scripts that Whisper writes byte by byte take ten times the tokens of English,
+        and 30 s of them more than half of it, where the reference implementation stops."""
         room = self._max_length - len(row.prefix)
         return min(room, row.options.max_tokens or room)
 
