@@ -134,7 +134,6 @@ def test_ops_03_chats_and_their_audio_are_counted(api: Api, clip: Clip) -> None:
         ("auricle_audio_seconds_total", {"model": MODEL, "task": "chat"}),
         ("auricle_requests_total", {"endpoint": PATH, "status": "200"}),
         ("auricle_request_seconds_count", {"endpoint": PATH}),
-        ("auricle_time_to_first_delta_seconds_count", {"model": MODEL}),
         ("auricle_model_seconds_count", {"model": MODEL}),
         ("auricle_queue_wait_seconds_count", {"model": MODEL}),
         ("auricle_batch_size_count", {"model": MODEL}),

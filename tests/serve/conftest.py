@@ -28,6 +28,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     for server in ("scripted_server", "napping"):
         if server in item.fixturenames:  # type: ignore[attr-defined]
             item.add_marker(pytest.mark.xdist_group(server))
+    if (
+        "haproxy" in item.path.name
+    ):  # two at once would send to each other's replicas, by the ports that Serve gives them
+        item.add_marker(pytest.mark.xdist_group("tests/serve/haproxy"))
 
 
 def scripted_model(name: str, engine: str, seconds: float) -> dict[str, Any]:

@@ -249,9 +249,18 @@ async def test_the_work_of_chats_is_counted() -> None:
     assert [choice["message"]["content"] for choice in answer["choices"]] == ["0 1 2 ", "0 1 2 "]
     assert counted["auricle_tokens_total completion"] == 6
     assert counted["auricle_audio_seconds_total chat"] == 7.0
-    assert counted["auricle_time_to_first_delta_seconds_count"] == 1
     assert counted["vllm:num_requests_running"] == 0
     assert counted["vllm:num_requests_waiting"] == 0
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_only_a_streamed_chat_has_a_first_text(is_streamed: bool) -> None:
+    """The first that comes of another is all of it."""
+    async with api_client() as client:
+        body = {"model": "an-alias", "messages": HELLO, "stream": is_streamed}
+        assert (await client.post("/v1/chat/completions", json=body)).status_code == 200
+        counted = await numbers_of(client)
+    assert counted.get("auricle_time_to_first_delta_seconds_count", 0) == is_streamed
 
 
 async def test_cht_01_models_of_other_tasks_and_of_none() -> None:
