@@ -198,6 +198,22 @@ def test_a_session_ends_at_its_limit() -> None:
         assert close_code(session) == 1001
 
 
+def test_what_was_committed_before_its_limit_is_told() -> None:
+    gate = asyncio.Event()
+    recognizer = FakeRecognizer(gate=lambda index: gate)
+    with (
+        serving({"max_session_s": 2.0}, recognizer=recognizer) as server,
+        opened(server, turn_detection=None) as session,
+    ):
+        session.append(speech())
+        session.commit()
+        session.until("error")
+        gate._loop.call_soon_threadsafe(gate.set)  # type: ignore[attr-defined]
+        (completed,) = session.completed()
+        assert completed["transcript"] == "Hello."
+        assert close_code(session) == 1001
+
+
 @contextmanager
 def going_away(recognizer: FakeRecognizer) -> Iterator[tuple[Server, ClientSession]]:
     """A replica that is about to end, and has a turn that is committed."""

@@ -285,6 +285,23 @@ async def test_how_late_it_is() -> None:
         assert client.session.overdue_s == 0.0
 
 
+async def test_a_turn_behind_long_ones_of_its_session_is_not_late() -> None:
+    """Who is far ahead of the model keeps nobody else out."""
+    gate = asyncio.Event()
+    async with opened(FakeRecognizer(gate=lambda index: gate)) as client:
+        for seconds in (40.0, 0.2):
+            await client.speak(LOUD * round(seconds / FRAME_S))
+            await client.send("input_audio_buffer.commit")
+        long, short = client.session._turns.values()
+        assert long.committed_at
+        assert short.committed_at
+        long.committed_at, short.committed_at = long.committed_at - 5, short.committed_at - 5
+        assert client.session.overdue_s == 0.0
+        short.committed_at -= 10
+        assert client.session.overdue_s > 4
+        gate.set()
+
+
 async def test_an_update_holds_for_the_turns_after_it() -> None:
     recognizer = FakeRecognizer()
     async with opened(recognizer) as client:
