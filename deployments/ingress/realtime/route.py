@@ -37,8 +37,11 @@ MAX_OUTGOING = 1_000
 """Events that a client may leave unread before it is no longer heard."""
 
 MAX_UNREAD_CHARACTERS = 64 * 1_048_576
-"""Of frames that have come and were not worked on yet: half an hour of telephone speech. Serve's proxy reads whatever
-comes, and holds nobody up."""
+"""Of frames that have come and were not worked on yet: 17 minutes of PCM. Serve's proxy reads whatever comes, and holds
+nobody up."""
+
+MIN_FRAME_CHARACTERS = 100
+"""As what a frame counts there at least: one that says nothing takes memory as well."""
 
 
 def client_secrets_router(services: Services) -> APIRouter:
@@ -160,7 +163,7 @@ class Connection:
             if message["type"] == "websocket.disconnect":
                 return None
             text = message.get("text")
-            self._num_unread += len(text or "")
+            self._num_unread += _weight(text)
             self._incoming.put_nowait(text)
         self._session.fail(Overloaded("Too much was sent ahead of what is heard. Send audio at the pace of speech."))
         return TOO_MUCH
@@ -168,7 +171,7 @@ class Connection:
     async def _work(self) -> None:
         while True:
             text = await self._incoming.get()
-            self._num_unread -= len(text or "")
+            self._num_unread -= _weight(text)
             if text is None:
                 self._session.fail(InvalidRequest("Frames must be text: events in JSON.", None, "invalid_json"))
             else:
@@ -206,3 +209,7 @@ class Connection:
         flushing = asyncio.create_task(self._session.outgoing.join())
         await asyncio.wait({flushing, writing}, timeout=WATCH_S, return_when=asyncio.FIRST_COMPLETED)
         flushing.cancel()
+
+
+def _weight(text: str | None) -> int:
+    return max(len(text or ""), MIN_FRAME_CHARACTERS)

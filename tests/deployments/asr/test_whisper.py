@@ -664,17 +664,21 @@ def test_there_is_room_for_a_script_of_many_tokens(engine: WhisperEngine, speech
     assert 300 < found.num_output_tokens <= 448
 
 
-@pytest.mark.parametrize(("max_tokens", "num_tries"), [(None, 6), (400, 6), (2, 1)])
-def test_only_who_is_cut_short_is_not_tried_again(
-    engine: WhisperEngine, speech: Speech, monkeypatch: pytest.MonkeyPatch, max_tokens: int | None, num_tries: int
-) -> None:
-    """TRP-06: a limit that is not reached changes nothing."""
-    temperatures: list[float] = []
+@pytest.fixture
+def temperatures(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """At which windows were decoded, where every decoding is poor."""
+    found: list[float] = []
     start = Row.start
     monkeypatch.setattr("deployments.asr.review.needs_fallback", lambda *_: True)
-    monkeypatch.setattr(
-        Row, "start", lambda row, temperature: (temperatures.append(temperature), start(row, temperature))
-    )
+    monkeypatch.setattr(Row, "start", lambda row, temperature: (found.append(temperature), start(row, temperature)))
+    return found
+
+
+@pytest.mark.parametrize(("max_tokens", "num_tries"), [(None, 6), (400, 6), (2, 1)])
+def test_only_who_is_cut_short_is_not_tried_again(
+    engine: WhisperEngine, speech: Speech, temperatures: list[float], max_tokens: int | None, num_tries: int
+) -> None:
+    """TRP-06: a limit that is not reached changes nothing."""
     alone(engine, (chunk_of(speech["en-00"]), DecodingOptions(max_tokens=max_tokens)))
     assert len(temperatures) == num_tries
 
@@ -688,13 +692,7 @@ def test_what_is_written_stands_whatever_is_heard(engine: WhisperEngine, speech:
     assert len(token_ids(found)) > 3
 
 
-def test_a_draft_is_tried_once(engine: WhisperEngine, speech: Speech, monkeypatch: pytest.MonkeyPatch) -> None:
-    temperatures: list[float] = []
-    start = Row.start
-    monkeypatch.setattr("deployments.asr.review.needs_fallback", lambda *_: True)
-    monkeypatch.setattr(
-        Row, "start", lambda row, temperature: (temperatures.append(temperature), start(row, temperature))
-    )
+def test_a_draft_is_tried_once(engine: WhisperEngine, speech: Speech, temperatures: list[float]) -> None:
     alone(engine, (chunk_of(speech["en-00"]), DecodingOptions(is_draft=True)))
     assert temperatures == [0.0]
     alone(engine, (chunk_of(speech["en-00"]), DecodingOptions()))

@@ -325,10 +325,10 @@ async def test_whoever_leaves_is_not_heard_to_the_end(monkeypatch: pytest.Monkey
     assert socket.code is None
 
 
-async def test_what_is_sent_ahead_is_bounded() -> None:
-    """Serve's proxy holds nobody up, so that a session ends that would fill the memory."""
-    frames = repeat({"type": "websocket.receive", "text": "x" * 1_000_000})
-    await run(socket := Socket(frames))
+@pytest.mark.parametrize("content", [{"text": "x" * 1_000_000}, {"text": ""}, {"bytes": b"x"}])
+async def test_what_is_sent_ahead_is_bounded(content: dict[str, Any]) -> None:
+    """Serve's proxy holds nobody up, so that a session ends that would fill the memory, also with nothing."""
+    await run(socket := Socket(repeat({"type": "websocket.receive", **content})))
     assert socket.code == 1008
 
 
