@@ -18,6 +18,7 @@ from ray.serve.config import RequestRouterConfig
 
 from deployments.audio.reader import StretchReader, UploadReader, read_clip, read_recording
 from deployments.audio.silero import SileroModel
+from deployments.compat.glibc import HeapKeeper
 from deployments.compat.serve import CONSISTENT_HASH_ROUTER
 from pipelines.audio_types import AudioClip, AudioPage, AudioRecording, DecodeLimits, PcmSamples, VadOptions
 from pipelines.errors import InvalidRequest
@@ -57,6 +58,11 @@ class AudioDeployment:
         self._model = SileroModel()
         self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="decode")
         self._parked: OrderedDict[str, tuple[float, Reader]] = OrderedDict()
+        self._heap = HeapKeeper()
+
+    async def check_health(self) -> None:
+        """Serve asks every other second; nothing but the process itself can fail here."""
+        await self._heap.keep()
 
     async def read_page(
         self, session_id: str, upload: FileBytes, vad: VadOptions, audio_track: int | None, first_chunk: int

@@ -13,6 +13,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from deployments.api_keys import api_keys
+from deployments.compat.glibc import HeapKeeper
 from deployments.compat.serve import call_all_replicas, is_shutting_down
 from deployments.environment import (
     API_KEYS_FILE_VARIABLE,
@@ -75,6 +76,7 @@ class IngressDeployment:
                 f"haproxy is set, but {HAPROXY_VARIABLE}=1 is not in the environment in which Ray was started."
             )
         logger.info("API keys: %s", f"one of {len(keys)} is required" if keys else "none is required")
+        self._heap = HeapKeeper()
         self._peers: DeploymentHandle | None = None
         self._metrics = IngressMetrics(serve.get_replica_context().replica_id.unique_id)
         self._metrics.declare_models(model.id for model in settings.models)
@@ -113,6 +115,10 @@ class IngressDeployment:
             signing_key=signing_key,
             is_shutting_down=is_shutting_down,
         )
+
+    async def check_health(self) -> None:
+        """Serve asks every other second; nothing but the process itself can fail here."""
+        await self._heap.keep()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_api(self._services)
