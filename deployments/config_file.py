@@ -28,7 +28,9 @@ from pipelines.errors import ConfigurationError
 AUDIO_BACKLOG = f"{AudioBacklogPolicy.__module__}:{AudioBacklogPolicy.__name__}"
 """As `policy_function` names it."""
 
-ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
+ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
+DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")
+"""Browsers leave it out."""
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -131,6 +133,7 @@ def _check_application(application: ServeApplicationSchema) -> None:
                 raise ConfigurationError(f"'{deployment.name}' does not batch: leave its 'user_config' out.")
             UserConfig.model_validate(deployment.user_config)
         _check_policy(deployment, built[deployment.name])
+        _check_share(deployment)
     _refuse_two_scalings(application)
     settings = Settings.model_validate(application.args)
     check_hosts(settings.media.allowed_hosts)
@@ -157,10 +160,11 @@ def check_origins(origins: Iterable[str]) -> None:
         ConfigurationError
     """
     for origin in origins:
-        if not ORIGIN.fullmatch(origin):
+        if not ORIGIN.fullmatch(origin) or DEFAULT_PORT.fullmatch(origin):
             raise ConfigurationError(
-                f"{origin!r} is no origin of web pages: they are like 'https://app.example' or 'http://localhost:3000' "
-                "and have no path; '*' is all of them."
+                f"{origin!r} is no origin of web pages: they are like 'https://app.example' or "
+                "'http://localhost:3000', in small letters, and have no path, nor the port that goes without saying; "
+                "'*' is all of them."
             )
 
 
@@ -202,6 +206,13 @@ def _check_policy(override: DeploymentSchema, built: Deployment) -> None:
     if not getattr(built.func_or_class, "measures_audio", False):
         raise ConfigurationError(f"{AUDIO_BACKLOG} is for deployments that hear: '{override.name}' measures no audio.")
     AudioBacklogPolicy.model_validate(policy.get("policy_kwargs", {}))
+
+
+def _check_share(override: DeploymentSchema) -> None:
+    """Ray refuses another one only when it starts a replica, again and again."""
+    share = (override.model_dump(exclude_unset=True).get("ray_actor_options") or {}).get("num_gpus") or 0
+    if share > 1 and share != int(share):
+        raise ConfigurationError(f"'{override.name}' asks for {share:g} GPUs: from one on it must be whole GPUs.")
 
 
 def _names(policy: Mapping[str, Any]) -> str:

@@ -279,10 +279,17 @@ MISTAKES: list[tuple[Change, str]] = [
         lambda c: application(c)["args"].update(media={"allowed_hosts": ["minio:9000"]}),
         "'minio:9000' is no host that files could be fetched from.",
     ),
+    *(
+        (
+            lambda c, origin=origin: application(c)["args"].update(cors={"allow_origins": [origin]}),
+            f"'{origin}' is no origin of web pages: they are like 'https://app.example' or 'http://localhost:3000', in "
+            "small letters, and have no path, nor the port that goes without saying; '*' is all of them.",
+        )
+        for origin in ("https://app.example/", "https://App.example", "https://app.example:443", "http://a.example:80")
+    ),
     (
-        lambda c: application(c)["args"].update(cors={"allow_origins": ["https://app.example/"]}),
-        "'https://app.example/' is no origin of web pages: they are like 'https://app.example' or "
-        "'http://localhost:3000' and have no path; '*' is all of them.",
+        lambda c: deployment(c, 2).update(ray_actor_options={"num_gpus": 1.5}),
+        "'asr-tiny' asks for 1.5 GPUs: from one on it must be whole GPUs.",
     ),
     (
         lambda c: deployment(c, 0).update(user_config={"max_batch_size": 8}),
