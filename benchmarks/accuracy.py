@@ -2,31 +2,44 @@
 
     python -m benchmarks.accuracy --source embedded:whisper-base --clips tests/data/clips.json
 
-The manifest maps file names to {"language", "text"}. Word error rate ignores case and punctuation; the one after
+The manifest maps file names to {"language", "text"}. With --peak-dbfs each is first made as quiet as that; it is kept
+with 16 bits. Word error rate ignores case and punctuation; the one after
 Whisper's own normaliser, for English only, also how numbers, titles and contractions are written, but takes British and
 American spelling for different words. Needs the extra test (jiwer).
 """
 
 import argparse
+import io
 import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import jiwer
+import numpy as np
+import soundfile
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-from benchmarks.engine import read_chunks
+from benchmarks.engine import chunks_of
 from benchmarks.scoring import normalise, word_error_rate
 from deployments.asr.engine import ENGINES, AsrEngine, AsrEngineArgs, AsrOutput
+from deployments.audio.silero import SileroModel
 from deployments.engines import load_engine
 from models.sources import resolve
 from pipelines.transcript_types import ChunkTranscript, DecodingOptions
 
 
-def transcribe(engine: AsrEngine, path: Path, language: str | None) -> list[ChunkTranscript]:
+def at_peak(path: Path, peak_dbfs: float) -> bytes:
+    samples, sample_rate_hz = soundfile.read(path, dtype="float32")
+    buffer = io.BytesIO()
+    gain = 10 ** (peak_dbfs / 20) / np.abs(samples).max()
+    soundfile.write(buffer, samples * gain, sample_rate_hz, "PCM_16", format="FLAC")
+    return buffer.getvalue()
+
+
+def transcribe(engine: AsrEngine, upload: bytes, language: str | None) -> list[ChunkTranscript]:
     transcripts: list[ChunkTranscript] = []
-    for chunk in read_chunks([path]):
+    for chunk in chunks_of(upload, SileroModel()):
         engine.add("chunk", chunk, DecodingOptions(language=language))
         outputs: list[AsrOutput] = []
         while not outputs:
@@ -47,13 +60,16 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, default=Path("tests/data/clips.json"))
     parser.add_argument("--tell-language", action="store_true", help="give the engine the clips' languages")
     parser.add_argument("--padding-s", type=float, help="of silence that is encoded behind a chunk; else all that fits")
+    parser.add_argument("--peak-dbfs", type=float, help="of each clip; else as loud as it is")
     options = parser.parse_args()
     args = AsrEngineArgs(resolve(options.source), padding_s=options.padding_s)
     engine = load_engine("transformers", ENGINES)(args)
     rows: dict[str, list[tuple[str, str, bool]]] = defaultdict(list)
     for name, clip in json.loads(options.clips.read_text()).items():
         told = clip["language"] if options.tell_language else None
-        transcripts = transcribe(engine, options.clips.parent / name, told)
+        path = options.clips.parent / name
+        upload = path.read_bytes() if options.peak_dbfs is None else at_peak(path, options.peak_dbfs)
+        transcripts = transcribe(engine, upload, told)
         heard = "".join(segment.text for transcript in transcripts for segment in transcript.segments)
         is_language = all(transcript.language == clip["language"] for transcript in transcripts)
         rows[clip["language"]].append((clip["text"], heard, is_language))

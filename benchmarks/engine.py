@@ -32,15 +32,15 @@ Run = Callable[[Sequence[Path], int], str]
 
 def read_chunks(paths: Sequence[Path]) -> list[AudioChunk]:
     model = SileroModel()
-    chunks: list[AudioChunk] = []
-    for path in paths:
-        reader = UploadReader(path.read_bytes(), VadOptions(), model, DecodeLimits())
-        is_last = False
-        while not is_last:
-            page = reader.next_page()
-            chunks += page.chunks
-            is_last = page.is_last
-    return chunks
+    return [chunk for path in paths for chunk in chunks_of(path.read_bytes(), model)]
+
+
+def chunks_of(upload: bytes, model: SileroModel) -> list[AudioChunk]:
+    reader = UploadReader(upload, VadOptions(), model, DecodeLimits())
+    pages = [reader.next_page()]
+    while not pages[-1].is_last:
+        pages.append(reader.next_page())
+    return [chunk for page in pages for chunk in page.chunks]
 
 
 def run_engine(

@@ -7,6 +7,7 @@ from itertools import takewhile
 import numpy as np
 
 from deployments.audio.decode import decode, kept_bytes, read
+from deployments.audio.levelling import levelled
 from deployments.audio.memory_file import UploadBytes
 from deployments.audio.silero import SileroModel, SileroStream
 from pipelines.audio import to_pcm
@@ -73,18 +74,18 @@ class UploadReader:
     ) -> Generator[tuple[list[AudioChunk], bool], None, None]:
         detector, builder, silero = SpeechDetector(vad), ChunkBuilder(), SileroStream(model)
         num_samples = 0
-        for samples in blocks:
+        for samples, gain in levelled(blocks):
             num_samples += len(samples)
-            yield self._chunks_of(samples, detector, builder, silero), False
+            yield self._chunks_of(samples, gain, detector, builder, silero), False
         self.info = _measured(self.info, num_samples)
         end_s = num_samples / SAMPLE_RATE_HZ
         closed = detector.push(silero.finish()) + detector.finish(end_s)  # the last frame of the model was filled up
         yield builder.finish([replace(speech, end_s=min(speech.end_s, end_s)) for speech in closed]), True
 
     def _chunks_of(
-        self, samples: Samples, detector: SpeechDetector, builder: ChunkBuilder, silero: SileroStream
+        self, samples: Samples, gain: float, detector: SpeechDetector, builder: ChunkBuilder, silero: SileroStream
     ) -> list[AudioChunk]:
-        closed = detector.push(silero.push(samples).tolist())
+        closed = detector.push(silero.push(samples * np.float32(gain)).tolist())
         return builder.push(samples, closed, detector.open_since_s, detector.needed_from_s)
 
 

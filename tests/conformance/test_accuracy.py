@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from tests.conformance.audio import Samples, encode, samples_of, silence, white_noise
 from tests.conformance.chat import data_url
@@ -72,6 +73,12 @@ def test_a_president_is_understood_to_the_letter(api: Api) -> None:
     assert answer["language"] == "english"
     stream = api.stream(JFK.data, model="gpt-4o-transcribe")
     assert normalised(stream.done["text"]) == normalised(JFK.text)
+
+
+def test_trp_01_a_quiet_recording_is_understood_as_well(api: Api) -> None:
+    loud, sample_rate_hz = soundfile.read(JFK.path, dtype="float32")
+    quiet = encode(loud * np.float32(10 ** (-50 / 20)), sample_rate_hz)
+    assert normalised(verbose(api, quiet)["text"]) == normalised(JFK.text)
 
 
 def test_a_reader_of_a_minute(api: Api) -> None:

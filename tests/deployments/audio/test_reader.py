@@ -51,6 +51,22 @@ def reader(upload: bytes, model: SileroModel) -> UploadReader:
     return UploadReader(upload, VadOptions(), model, DecodeLimits())
 
 
+@pytest.mark.parametrize("peak_dbfs", [-6, -36, -50, -60])
+def test_quiet_speech_is_found(model: SileroModel, peak_dbfs: float) -> None:
+    loud = soundfile.read(DATA / "en-00.flac", dtype="float32")[0]
+    quiet = loud * np.float32(10 ** (peak_dbfs / 20) / np.abs(loud).max())
+    before, after = (pages(reader(as_flac(samples), model))[-1].chunks[0] for samples in (loud, quiet))
+    assert abs(before.offset_s - after.offset_s) < 0.2
+    assert abs(before.end_s - after.end_s) < 0.2
+    assert np.abs(after.waveform.samples).max() < 10 ** ((peak_dbfs + 1) / 20)  # as it was
+
+
+@pytest.mark.parametrize("peak_dbfs", [-6, -40, -60, -80])
+def test_hiss_is_no_speech(model: SileroModel, peak_dbfs: float) -> None:
+    hiss = np.random.default_rng(0).uniform(-1, 1, 25 * SAMPLE_RATE_HZ).astype(np.float32)
+    assert pages(reader(as_flac(hiss * np.float32(10 ** (peak_dbfs / 20))), model))[-1].chunks == ()
+
+
 def pages(reader: UploadReader) -> list[AudioPage]:
     read = [reader.next_page()]
     while not read[-1].is_last:
