@@ -1,7 +1,9 @@
 """The real server, started once, and real speech."""
 
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -120,10 +122,26 @@ def clip(clips: list[Clip]) -> Clip:
     return next(clip for clip in clips if clip.path.name == "en-08.flac")
 
 
+PORTS_OF_A_WORKER = 2_000
+
+
+def _ports() -> Iterator[int]:
+    """Of this test process alone, and below those that the system and Serve give away before ours is used."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    begin = random.randrange(PORTS_OF_A_WORKER)  # another run of the tests may be at work
+    for count in itertools.count(begin):
+        yield 20_000 + number % 4 * PORTS_OF_A_WORKER + count % PORTS_OF_A_WORKER
+
+
+PORTS = _ports()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    for port in PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable")
 
 
 def _read_config() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import time
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from openai.types.audio import TranscriptionTextDeltaEvent, TranscriptionTextDoneEvent
@@ -151,7 +152,7 @@ def test_trs_06_no_speech(api: Api, quiet: bytes, model: str) -> None:
 @pytest.mark.real
 def test_trs_08_the_first_delta_comes_while_the_model_is_at_work(api: Api, long_audio: bytes) -> None:
     """Several windows are decoded; the text of the first is there when the last is not."""
-    with api.open_stream(long_audio) as response:
+    with api.open_stream(long_audio, prompt=uuid4().hex) as response:  # not from what is kept of other tests
         lines = (line for line in response.iter_lines() if line)
         assert '"transcript.text.delta"' in next(lines)
         assert total(api, RUNNING, model_name=ASR_MODEL) == 1

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 import soundfile
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.conftest import JFK
 
@@ -17,6 +17,8 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 PROGRAM = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
 
 Visit = Callable[..., Page]
+
+expect.set_options(timeout=30_000)  # a model may be at work behind it, and other tests beside it
 
 KEEP_STREAM = """() => {
     const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);

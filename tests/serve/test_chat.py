@@ -252,8 +252,8 @@ def test_a_replica_that_hangs_is_replaced_and_its_answers_go_on(scripted: Server
 def test_a_request_that_kills_every_replica_is_given_up(scripted: Server, records: Records) -> None:
     old = replica_pids(scripted, COUNTER_DEPLOYMENT)
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(ask, scripted, "name=whole to=10 pace=0.2 die=4")
-        chunks = list(stream(scripted, "name=pieces to=10 pace=0.2 die=4"))
+        asked = pool.submit(ask, scripted, "name=whole to=10 pace=1 die=4")
+        chunks = list(stream(scripted, "name=pieces to=10 pace=1 die=4"))
         assert_refusal(asked.result(), 503, "service_unavailable")
     assert chunks[-1]["error"]["code"] == "service_unavailable"
     assert numbers(4).startswith(texts_of(chunks[:-1])[0])
@@ -315,7 +315,7 @@ def test_an_answer_that_has_begun_outlives_a_full_queue(scripted: Server, record
     deployment = f"chat-{NARROW}"
     old = replica_pids(scripted, deployment)
     with ThreadPoolExecutor(1) as pool:
-        chunks = stream(scripted, "to=20 pace=0.1", NARROW)
+        chunks = stream(scripted, "to=100 pace=0.1", NARROW)
         begin = [next(chunks), next(chunks)]
         waiting = pool.submit(ask, scripted, "to=3", NARROW)
         wait_until(lambda: num_running(scripted, NARROW) == 2, "the second in the queue")
@@ -323,7 +323,7 @@ def test_an_answer_that_has_begun_outlives_a_full_queue(scripted: Server, record
         whole = [*begin, *chunks]
         assert text_of(waiting.result()) == numbers(3)
     assert "error" not in whole[-1], whole[-1]
-    assert texts_of(whole) == {0: numbers(20)}
+    assert texts_of(whole) == {0: numbers(100)}
     wait_for_another(scripted, deployment, old)
 
 
@@ -352,7 +352,7 @@ def test_a_client_that_leaves_its_stream_takes_its_answer_with_it(
 
 def test_con_03_a_client_that_waits_for_the_whole_answer_and_leaves(scripted: Server, records: Records) -> None:
     with pytest.raises(httpx.ReadTimeout):
-        ask(scripted, ENDLESS, timeout_s=2, n=2)
+        ask(scripted, ENDLESS, timeout_s=10, n=2)
     wait_until(lambda: len(records.read(WHO, "aborts")) == 2, "both answers taken out", 20)
     wait_until(lambda: num_running(scripted, COUNTER) == 0, "nothing running", 20)
 

@@ -250,7 +250,7 @@ def test_clients_that_leave_stop_the_diarizer(scripted: Server, records: Records
     """The second one's window waits in line when its client leaves, and never begins."""
     file = ordered(remark, Order.WAIT)
     with ThreadPoolExecutor(1) as pool:
-        at_work = pool.submit(post, scripted, file, MODEL, timeout_s=6, **DIARIZED)
+        at_work = pool.submit(post, scripted, file, MODEL, timeout_s=15, **DIARIZED)
         wait_until(lambda: bool(records.read(WHO, "begins")), "a window at work")
         with pytest.raises(httpx.ReadTimeout):
             post(scripted, file, MODEL, timeout_s=2, **DIARIZED)
@@ -273,7 +273,7 @@ def test_a_client_that_leaves_its_stream_stops_the_diarizer(
     ) as response:
         assert response.status_code == 200
         assert next(response.iter_raw()) == b"\n"  # kept alive while the diarizer is busy
-        assert records.read(WHO, "begins")
+        wait_until(lambda: bool(records.read(WHO, "begins")), "a window at work")
     wait_until(lambda: len(records.read(WHO, "is cancelled")) == 1, "the diarizer told", 20)
     wait_until(lambda: num_running(scripted, MODEL) == 0, "nothing running", 20)
     assert is_healthy(scripted)

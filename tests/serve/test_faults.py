@@ -45,7 +45,7 @@ def two_minutes(coded_clips: list[CodedAudio]) -> CodedAudio:
 def test_requests_survive_the_loss_of_their_asr_replica(scripted: Server, sentence: bytes) -> None:
     old = replica_pids(scripted, "asr-steady")
     with ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(post, scripted, sentence, "steady") for _ in range(4)]
+        asked = [pool.submit(post, scripted, sentence, "steady", prompt="6") for _ in range(4)]
         wait_until(lambda: num_running(scripted, "steady") == 4, "four requests in flight")
         kill_replica(scripted, "asr-steady")
         answers = [request.result() for request in asked]
@@ -127,10 +127,10 @@ def test_a_full_queue_refuses_a_stream_before_its_200(scripted: Server, sentence
             if len(waiting) == 2 and len(asked) > 2:
                 return True
             if num_running(scripted, "narrow") == len(waiting):
-                asked.append(pool.submit(post, scripted, sentence, "narrow", prompt="6"))
+                asked.append(pool.submit(post, scripted, sentence, "narrow", prompt="15"))
             return False
 
-        wait_until(is_full, "a full queue", 10)
+        wait_until(is_full, "a full queue", 15)
         assert_refusal(post(scripted, sentence, "narrow", stream="true"), 429, "rate_limit_exceeded")
         assert [request.result().status_code for request in asked].count(200) == 2
 
@@ -148,6 +148,13 @@ def test_an_upload_that_has_begun_outlives_a_full_queue(scripted: Server, two_mi
 
 
 # Clients that leave
+
+
+def wait_until_alone(server: Server, sentence: bytes) -> None:
+    """Who comes is the only one aboard: the engine has taken the others out."""
+    wait_until(
+        lambda: "aboard=1" in post(server, sentence, "steady", prompt="0").json()["text"], "nobody else aboard", 20
+    )
 
 
 def test_clients_that_leave_give_their_places_back(scripted: Server, sentence: bytes) -> None:
@@ -174,9 +181,9 @@ def test_a_client_that_leaves_its_stream_gives_its_place_back(
         assert response.status_code == 200
         pieces = response.iter_raw()
         assert next(pieces) == b"\n"  # kept alive while the model is busy
-        assert num_running(scripted, "steady") == 1
+        wait_until(lambda: num_running(scripted, "steady") == 1, "the stream being worked on")
     wait_until(lambda: num_running(scripted, "steady") == 0, "nothing running", 20)
-    assert "aboard=1" in post(scripted, sentence, "steady", prompt="0").json()["text"]
+    wait_until_alone(scripted, sentence)
 
 
 def test_leaving_in_the_middle_of_a_stream_stops_the_work(scripted: Server, long_audio: CodedAudio) -> None:
@@ -220,11 +227,7 @@ def test_a_failed_request_takes_its_other_chunks_back(
     scripted: Server, two_minutes: CodedAudio, sentence: bytes
 ) -> None:
     assert_refusal(post(scripted, two_minutes.file(), "steady", prompt="refuse later"), 400, "refused")
-
-    def is_empty() -> bool:
-        return "aboard=1" in post(scripted, sentence, "steady", prompt="0").json()["text"]
-
-    wait_until(is_empty, "nobody else aboard", 20)
+    wait_until_alone(scripted, sentence)
 
 
 # Errors on their way through the graph

@@ -7,6 +7,8 @@ from tests.conftest import Server
 from tests.support.clocked import Clocked, clocked_form, clocked_json
 
 SLOW_S = 20.0
+MARGIN_S = 3.0
+"""Replicas start meanwhile; `deployments/ingress/test_first_byte.py` has the sharp bound."""
 
 
 def transcribed(server: Server, upload: bytes, model: str, **fields: str) -> Clocked:
@@ -30,8 +32,8 @@ def test_gen_11_the_first_byte_comes_in_time(scripted: Server, sentence: bytes) 
             clients.submit(chatted, scripted, "elastic-chat", "to=1 pace=3"),
         ]
         for answer in slow:
-            answer.result().check(min_s=SLOW_S)
+            answer.result().check(SLOW_S, MARGIN_S)
         for answer in loading:
-            answer.result().check(min_s=3)
+            answer.result().check(3, MARGIN_S)
     for answer in (*slow, *loading):
         assert "error" not in answer.result().events[-1]

@@ -36,7 +36,9 @@ def gpu_config(records: Path) -> dict[str, Any]:
     talk = light("asr-talk", ray_actor_options=share(0.4, SHARED))
     diarization = light("diarization", ray_actor_options=share(0.2, SHARED))
     deployments = [light("ingress"), light("audio"), quarters, talk, diarization]
-    return serve_config(models, deployments, diarization={"engine": DIARIZER, "source": str(records)})
+    config = serve_config(models, deployments, diarization={"engine": DIARIZER, "source": str(records)})
+    # One on each node would share the port, and that of a node that dies or begins answers as it can.
+    return {"proxy_location": "HeadOnly", **config}
 
 
 @pytest.fixture(scope="module")

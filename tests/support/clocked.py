@@ -62,8 +62,9 @@ def clocked(url: str, body: bytes, content_type: str) -> Clocked:
     )
     answer = Clocked()
     with socket.create_connection((address.hostname, address.port), TIMEOUT_S) as connection:
-        connection.sendall(head.encode() + body)
+        connection.sendall((head.encode() + body)[:-1])
         sent_at = time.monotonic()
+        connection.sendall(body[-1:])
         while piece := connection.recv(65_536):
             answer.times_s.append(time.monotonic() - sent_at)
             answer.pieces.append(piece)

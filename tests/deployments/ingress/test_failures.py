@@ -162,7 +162,7 @@ async def test_cht_11_one_answer_that_fails_ends_the_others() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_chat_that_takes_longer_than_a_request_may(stream: bool) -> None:
     model = FakeChatModel(gate=waiting(1, asyncio.Event()))
-    async with api_client(chat_model=model, limits=LimitsConfig(max_request_s=0.2)) as client:
+    async with api_client(chat_model=model, limits=LimitsConfig(max_request_s=1)) as client:
         body = {"model": CHAT_MODEL, "messages": HELLO, "stream": stream}
         response = await asyncio.wait_for(client.post("/v1/chat/completions", json=body), 10)
         assert (await numbers_of(client))["vllm:num_requests_running"] == 0

@@ -80,7 +80,7 @@ async def test_a_body_beyond_the_budget_is_refused_until_others_are_answered(is_
 
 async def test_beyond_the_budget_it_is_a_429_that_says_when_to_come_again() -> None:
     limits = LimitsConfig(max_bytes_in_flight=100_000)
-    async with api_client(FakeReader(slow_s=0.5), limits=limits) as client:
+    async with api_client(FakeReader(slow_s=2), limits=limits) as client:
 
         async def post() -> httpx.Response:
             files = {"file": bytes(90_000)}
