@@ -7,6 +7,7 @@ a file of 1 kB that claims 100 million would take gigabytes. No true count excee
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from struct import unpack_from
 
 from deployments.audio.memory_file import UploadBytes
@@ -34,6 +35,14 @@ PARENTS = frozenset(
 """In these FFmpeg looks for others, at whatever place they stand themselves."""
 
 HEADERS = PARENTS | COUNT_OFFSETS.keys()
+
+TEXT_PLACES = frozenset({b"udta", b"ilst"})
+TEXTS = frozenset(
+    b"---- aART albm auth catg covr cprt desc dscp egid gnre keyw ldes loci perf purl sdes titl tvsh tven".split()
+)
+"""Of a title, a comment or a cover in these; the others' names begin with a copyright sign. A title may well speak of a
+trunk, which is no `trun`. FFmpeg looks for no boxes in them."""
+MAX_TEXTS = 1_000
 NAMES = re.compile(b"|".join([b"trak", b"cmov", b"hdlr", *COUNT_OFFSETS]))
 
 SAMPLE_COUNTS = (b"stsz", b"stz2", b"trun")
@@ -83,8 +92,32 @@ def _headers(upload: UploadBytes) -> Iterator[tuple[int, int]]:
         if size < header:
             return
         if kind in HEADERS:
-            yield start, min(start + size, end)
+            yield from _around_texts(upload, start, min(start + size, end))
         start += size
+
+
+def _around_texts(upload: UploadBytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    for text_start, text_end in islice(_texts(upload, start, end, b""), MAX_TEXTS):
+        yield start, text_start
+        start = text_end
+    yield start, end
+
+
+def _texts(upload: UploadBytes, at: int, end: int, parent: bytes) -> Iterator[tuple[int, int]]:
+    """Where texts stand, in their order, as far as every box has its right size."""
+    while at + 8 <= end:
+        size, kind = unpack_from(">I4s", upload, at)
+        if not 8 <= size <= end - at:
+            return
+        if parent in TEXT_PLACES and (kind in TEXTS or kind[:1] == b"\xa9"):
+            yield at + 8, at + size
+        elif kind == b"meta" and parent in (b"moov", b"udta"):
+            # its children begin with the handler, behind a version where MP4 has one and QuickTime none
+            first = next((first for first in (8, 12) if upload[at + first + 4 : at + first + 8] == b"hdlr"), size)
+            yield from _texts(upload, at + first, at + size, kind)
+        elif (parent, kind) in ((b"", b"moov"), (b"moov", b"trak"), (b"meta", b"ilst")) or kind == b"udta":
+            yield from _texts(upload, at + 8, at + size, kind)
+        at += size
 
 
 def _note(upload: UploadBytes, kind: bytes, payload: int, track: Counter[bytes]) -> None:

@@ -14,6 +14,9 @@ TAG = re.compile(rb"ID3[\x03\x04]..[\x00-\x7f]{4}", re.S)
 
 NAME = re.compile(rb"[A-Z0-9]{4}")
 
+UNPACKED = re.compile(rb"T...|USLT|COMM|GEOB|APIC|CHAP|PRIV", re.S)
+"""Frames of other names FFmpeg skips; and what only looks like a tag, in the middle of sound, has other names."""
+
 HEADER_BYTES, FRAME_BYTES = 10, 10
 EXTENDED = 0x40
 COMPRESSED = {3: 0x80, 4: 0x08}
@@ -45,7 +48,7 @@ def _num_frames(upload: UploadBytes, at: int, end: int, version: int, most: int)
     num_frames = 0
     while num_frames < most and at + FRAME_BYTES <= min(end, len(upload)) and upload[at]:
         num_frames += 1
-        if upload[at + 9] & COMPRESSED[version]:
+        if upload[at + 9] & COMPRESSED[version] and UNPACKED.fullmatch(upload, at, at + 4):
             raise UndecodableAudio("The file's ID3 tag is compressed, which is not supported.")
         at += FRAME_BYTES + _length(upload, at, end, version)
     return num_frames

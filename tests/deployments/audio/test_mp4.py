@@ -81,8 +81,9 @@ def test_many_tracks_of_plain_samples_are_no_long_edit_list() -> None:
     assert probe(file.getvalue(), DecodeLimits()).duration_s == seconds
 
 
-def box(kind: bytes, payload: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + len(payload), kind) + payload
+def box(kind: bytes, *payload: bytes) -> bytes:
+    whole = b"".join(payload)
+    return struct.pack(">I4s", 8 + len(whole), kind) + whole
 
 
 def sizes(count: int) -> bytes:
@@ -156,3 +157,57 @@ def test_a_second_list_of_durations_is_no_plain_one() -> None:
     track = box(b"trak", handler(b"soun") + durations(1) + none + sizes(5_000_000))
     with pytest.raises(UndecodableAudio):
         refuse_forged_counts(box(b"moov", track) + box(b"mdat", bytes(5_000_000)))
+
+
+TITLES = [
+    "An elephant trunk in the road",
+    "Mittelstand heute: Interview",
+    "Kunstschule Ostschweiz, Folge 3",
+    "Was ist Ihr postcode?",
+    "Outrun the storm tonight ok",
+]
+
+
+@pytest.mark.parametrize("title", TITLES)
+@pytest.mark.parametrize("container", ["mp4", "mov"])
+def test_a_title_is_no_header(title: str, container: str) -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        output.metadata.update({"title": title, "comment": title * 20, "artist": title})
+        stream = output.add_stream("aac", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16_000
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    assert title.encode() in file.getvalue()
+    assert probe(file.getvalue(), DecodeLimits()).duration_s == pytest.approx(1.0, abs=0.15)
+
+
+FORGED = box(b"trun", struct.pack(">II", 0, 100_000_000))
+HANDLER = box(b"hdlr", bytes(4), b"\0\0\0\0mdir", bytes(12))
+
+
+@pytest.mark.parametrize("head", [bytes(4), b""], ids=["mp4", "quicktime"])
+def test_what_is_in_a_text_is_no_box(head: bytes) -> None:
+    def tagged(*items: bytes) -> bytes:
+        return box(b"moov", box(b"udta", box(b"meta", head, HANDLER, box(b"ilst", *items))))
+
+    refuse_forged_counts(tagged(box(b"\xa9nam", FORGED), box(b"covr", FORGED), box(b"----", FORGED)))
+    for items in ([FORGED], [box(b"traf", FORGED)], [box(b"\xa9nam", b"x"), FORGED], [box(b"wave", FORGED)]):
+        with pytest.raises(UndecodableAudio):
+            refuse_forged_counts(tagged(*items))
+
+
+@pytest.mark.parametrize(
+    "upload",
+    [
+        box(b"moov", box(b"udta", struct.pack(">I4s", 1_000, b"\xa9nam"), FORGED)),  # longer than its place
+        box(b"moov", box(b"udta", struct.pack(">I4s", 0, b"\xa9nam"), FORGED)),
+        box(b"moov", box(b"\xa9nam", FORGED)),
+        box(b"moov", box(b"udta", box(b"meta", b"hdlr" * 3, box(b"ilst", box(b"\xa9nam", FORGED))))),
+        box(b"moov", box(b"udta", *[box(b"\xa9nam", FORGED)] * 1_001)),  # more than are looked for
+    ],
+)
+def test_what_only_looks_like_a_text_is_looked_into(upload: bytes) -> None:
+    with pytest.raises(UndecodableAudio):
+        refuse_forged_counts(upload)

@@ -73,3 +73,13 @@ def test_tags_within_tags_are_not_walked_again_and_again() -> None:
     with pytest.raises(UndecodableAudio, match="too many"):
         refuse_compressed_tags(b"".join(tags) + frames)
     refuse_compressed_tags(tags[-1] + frames)
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_what_only_looks_like_a_tag_is_passed_over(version: int) -> None:
+    """As sound may, by chance: FFmpeg unpacks frames of few names only."""
+    by_chance = tag(version, b"q\x91\x03\x7f" + frame(version, PACKED, 0xFF)[4:])
+    refuse_compressed_tags(b"fLaC" + bytes(100) + by_chance)
+    for name in (b"TXXX", b"T\x01\x02\x03", b"USLT", b"COMM", b"GEOB", b"APIC", b"CHAP", b"PRIV"):
+        with pytest.raises(UndecodableAudio, match="compressed"):
+            refuse_compressed_tags(tag(version, name + frame(version, PACKED, 0xFF)[4:]))
