@@ -12,7 +12,10 @@ PAUSE_S = 0.8
 """A silence so long parts two segments, whatever is said."""
 
 CLAUSE_ENDS = (",", ";", ":", "–", "—", "、", "，", "；", "：")  # noqa: RUF001
-ABBREVIATION = re.compile(r"(?:^|\s|[(\"'])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|No|Nr|etc|e\.g|i\.e|z\.B|M|Mme)\.$")
+ABBREVIATION = re.compile(
+    r"(?:^|\s|[(\"'])(?:[A-Z]|\d{1,2}|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|No|Nr|etc|e\.g|i\.e|z\.B|M|Mme)\.$"
+)
+"""And numbers, which many languages order by a dot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ def _is_end(word: TimedWord, following: TimedWord) -> bool:
     if following.start_s - word.end_s >= PAUSE_S:
         return True
     text = word.text.rstrip("\"'”’») ")  # noqa: RUF001
+    if text.endswith(".") and following.text.lstrip()[:1].islower():  # an abbreviation that is not known
+        return False
     is_spaced = following.text[:1].isspace() or not text.isascii()  # and no "3.5", nor a script without spaces
     return is_spaced and text.endswith(SENTENCE_ENDS) and not ABBREVIATION.search(text)
 

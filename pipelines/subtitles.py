@@ -1,9 +1,11 @@
 """SubRip and WebVTT."""
 
 from collections.abc import Sequence
+from itertools import pairwise, takewhile
 from textwrap import wrap
 
 from pipelines.transcript_types import Segment
+from pipelines.words import may_part
 
 
 def to_srt(segments: Sequence[Segment], max_line_width: int) -> str:
@@ -23,9 +25,22 @@ def to_vtt(segments: Sequence[Segment], max_line_width: int) -> str:
 
 
 def lines(text: str, max_width: int) -> list[str]:
-    """`text` as a cue shows it; a line is longer only where a script without spaces leaves no choice but to cut it."""
-    wrapped = wrap(" ".join(text.split()), max_width, break_on_hyphens=False)
-    return [line.rstrip() for line in wrapped]  # a space stays where a word longer than a line finds no room behind it
+    """`text` as a cue shows it; a line is longer only where a script without spaces leaves no choice but to cut it, by
+    what stays with its letter."""
+    found: list[str] = []
+    for line in wrap(" ".join(text.split()), max_width, break_on_hyphens=False):
+        kept = _begun_before(found[-1], line) if found else ""
+        if kept:
+            found[-1] += kept
+        if line != kept:
+            found.append(line.removeprefix(kept))
+    return [line.rstrip() for line in found]  # a space stays where a word longer than a line finds no room behind it
+
+
+def _begun_before(before: str, line: str) -> str:
+    """What of `line` stays with the letter at the end of the one before."""
+    pairs = pairwise(before[-1:] + line)
+    return "".join(right for _, right in takewhile(lambda pair: not may_part(*pair), pairs))
 
 
 def _cues(segments: Sequence[Segment], max_line_width: int) -> list[tuple[int, int, str]]:

@@ -21,6 +21,7 @@ from torch.nn.functional import pad
 from transformers import WhisperForConditionalGeneration
 
 from pipelines.transcript_types import Token
+from pipelines.words import may_part
 
 logger = logging.getLogger("ray.serve")
 
@@ -144,16 +145,18 @@ def split_words(tokens: Sequence[Token]) -> list[AlignedWord]:
     """Group tokens into words at spaces, punctuation joined to its word.
 
     Bytes of one character that several tokens share stay together. A script without spaces gives one word
-    per group of whole characters.
+    per group of whole characters, with their marks.
     """
     words: list[AlignedWord] = []
     characters = getincrementaldecoder("utf-8")(errors="replace")
-    first = 0
+    first, is_in_character = 0, False
     for position, token in enumerate(tokens):
         text = characters.decode(token.data, final=position == len(tokens) - 1)
         if not text:
             continue
-        is_new = not words or text[:1].isspace() or not _is_spaced(words[-1].text[-1:], text[:1])
+        left, right = words[-1].text[-1:] if words else "", text[:1]
+        is_apart = right.isspace() or (not _is_spaced(left, right) and may_part(left, right))
+        is_new = not words or (is_apart and not is_in_character)
         if is_new:
             words.append(AlignedWord(text, first, position + 1, position + 1))
         else:
@@ -162,6 +165,7 @@ def split_words(tokens: Sequence[Token]) -> list[AlignedWord]:
             words[-1].last = position + 1
             words[-1].spoken = words[-1].spoken if is_punctuation else position + 1
         first = position + 1
+        is_in_character = bool(characters.getstate()[0])
     return [word for word in _attach_punctuation(words) if word.text.strip()]
 
 

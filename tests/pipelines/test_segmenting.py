@@ -69,3 +69,20 @@ def test_a_word_that_is_too_long_alone_stays_whole() -> None:
 
 def test_nothing() -> None:
     assert split_into_segments([], CueOptions()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (
+            "Es war am 3. Mai, sagte er. Dann kam der 14. Juni.",
+            ["Es war am 3. Mai, sagte er.", "Dann kam der 14. Juni."],
+        ),
+        ("Das sind ca. drei Meter usw. und mehr. Gut.", ["Das sind ca. drei Meter usw. und mehr.", "Gut."]),
+        ("It was in 1984. Then it rained.", ["It was in 1984.", "Then it rained."]),
+        ("یہ ایک ہے۔ یہ دو ہے۔", ["یہ ایک ہے۔", "یہ دو ہے۔"]),  # noqa: RUF001
+        ("Սա մեկն է։ Սա երկուսն է։", ["Սա մեկն է։", "Սա երկուսն է։"]),  # noqa: RUF001
+    ],
+)
+def test_what_ends_a_sentence(text: str, parts: list[str]) -> None:
+    assert segments(spoken(text), CueOptions(max_segment_s=60.0)) == parts

@@ -1,5 +1,8 @@
+from itertools import pairwise
+
 from pipelines.subtitles import lines, to_srt, to_vtt
 from pipelines.transcript_types import Segment
+from pipelines.words import may_part
 
 
 def segment(start_s: float, end_s: float, text: str) -> Segment:
@@ -64,3 +67,13 @@ def test_a_cue_is_broken_into_lines_between_words() -> None:
 
 def test_no_line_ends_with_a_space() -> None:
     assert lines(f"{'a' * 41} {'b' * 50}", 42) == ["a" * 41, "b" * 42, "b" * 8]
+
+
+def test_a_mark_stays_in_the_line_of_its_letter() -> None:
+    thai = "เป็นเรื่องที่น่าสนใจมาก"
+    for width in range(4, 12):
+        found = lines(thai, width)
+        assert "".join(found) == thai
+        assert all(may_part(before[-1], after[0]) for before, after in pairwise(found)), found
+        assert max(map(len, found)) <= width + 4
+    assert lines("ที่", 1) == ["ที่"]

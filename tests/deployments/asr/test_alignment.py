@@ -309,3 +309,24 @@ def test_heads_are_those_that_the_checkpoint_names_and_the_model_has(
     model.generation_config.alignment_heads = named
     assert alignment_heads(model) == found
     assert bool(caplog.records) == bool(named and len(found) != len(named))
+
+
+def test_a_character_that_is_shared_with_the_word_before_stays_whole() -> None:
+    """Whisper's vocabulary has tokens of a whole character and the first bytes of the next."""
+    assert words("インタ", "ー".encode() + b"\xe3\x83", b"\x8d", "ット") == ["インタ", "ーネ", "ット"]
+    assert words("เรื่อง", "เ".encode() + b"\xe0\xb8", b"\x97", "คโน") == ["เรื่อง", "เท", "คโน"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["เรื", "่อง", "ที่"], ["เรื่อง", "ที่"]),
+        (["แล", "ะ", "ว่า"], ["และ", "ว่า"]),
+        (["นี้", "เ", "ป็น"], ["นี้", "เป็น"]),
+        (["မြန်", "မာ", "စကား"], ["မြန်", "မာ", "စကား"]),
+        (["က", "ျ", "ွန်"], ["ကျွန်"]),
+        (["ខ្", "មែរ"], ["ខ្មែរ"]),
+    ],
+)
+def test_a_mark_stays_with_its_letter(pieces: list[str], expected: list[str]) -> None:
+    assert words(*pieces) == expected
