@@ -88,6 +88,8 @@ def tokenizer_of(processor: ProcessorMixin | PreTrainedTokenizerBase) -> PreTrai
 
 def audio_token_id(model: PreTrainedModel) -> int | None:
     """The id that stands for audio in a prompt; None for a model that hears nothing."""
+    if getattr(model.config, "audio_config", model.config) is None:  # as of Gemma 4, which has an id all the same
+        return None
     for name in ("audio_token_id", "audio_token_index"):
         token_id = getattr(model.config, name, None)
         if token_id is not None:

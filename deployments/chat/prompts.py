@@ -1,6 +1,7 @@
 """Conversations to model inputs, by the model's own chat template and processor."""
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,10 @@ class Prompter:
     def max_audio_s(self) -> float | None:
         """How much of one audio the processor looks at: some cut off what goes beyond their window."""
         window_s = getattr(self._extractor, "chunk_length", None)
-        if self._audio_token_id is None or window_s is None:
+        if self._audio_token_id is None:
             return None
+        if window_s is None:
+            return cut_off_s(self._extractor)
         if longest_s := getattr(self._processor, "max_audio_len", None):
             return float(longest_s // window_s * window_s)  # of whole windows, as Audio Flamingo 3 and GLM-ASR count
         inside, beyond = (self._num_tokens_of_silence(seconds) for seconds in (window_s, window_s * 1.5))
@@ -171,3 +174,14 @@ class Prompter:
             f"This model's context has room for {self._max_tokens} tokens, the answer included, "
             f"but the messages take {num_tokens}."
         )
+
+
+def cut_off_s(extractor: Any) -> float | None:
+    """Where an extractor without windows cuts unless it is told otherwise, as those of Gemma 3n and Gemma 4."""
+    if extractor is None:
+        return None
+    options = signature(type(extractor).__call__).parameters
+    cut, length = (options[name].default if name in options else None for name in ("truncation", "max_length"))
+    if cut is not True or not isinstance(length, int):
+        return None
+    return length / float(getattr(extractor, "sampling_rate", SAMPLE_RATE_HZ))

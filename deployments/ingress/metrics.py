@@ -128,8 +128,9 @@ class IngressMetrics:
         self.model_seconds.labels(model).observe(work.model_s)
         self.batch_size.labels(model).observe(work.mean_batch_size)
 
-    def observe_usage(self, model: str, usage: ChatUsage) -> None:
-        self.tokens.labels(model, "prompt").inc(usage.num_prompt_tokens)
+    def observe_usage(self, model: str, usage: ChatUsage, is_prompt_counted: bool) -> None:
+        """`is_prompt_counted`: by another answer to it."""
+        self.tokens.labels(model, "prompt").inc(0 if is_prompt_counted else usage.num_prompt_tokens)
         self.tokens.labels(model, "completion").inc(usage.num_output_tokens)
 
     def snapshot(self) -> list[Metric]:

@@ -82,4 +82,4 @@ class FakeChatModel:
 
     async def info(self) -> ChatModelInfo:
         await asyncio.sleep(self.loading_s)
-        return ChatModelInfo(self.hears_audio, max_audio_s=None, max_context_tokens=100)
+        return ChatModelInfo(self.hears_audio, max_audio_s=None, max_context_tokens=4_096)

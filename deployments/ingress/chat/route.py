@@ -1,5 +1,6 @@
 """POST /v1/chat/completions."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, aclosing, contextmanager
@@ -25,7 +26,11 @@ from deployments.ingress.http.together import together
 from deployments.ingress.services import Services
 from deployments.model_configs import ChatModelConfig
 from pipelines.chat import ChatPipeline, ChoiceDelta
-from pipelines.chat_types import Message, SamplingOptions
+from pipelines.chat_types import Message, SamplingOptions, TextPart
+from pipelines.errors import ContextLengthExceeded
+
+MAX_CHARACTERS_PER_TOKEN = 256
+"""More than any token stands for. Megabytes travel to the model once for each answer (`n`)."""
 
 
 def chat_router(services: Services, admission: Admission) -> APIRouter:
@@ -62,7 +67,9 @@ async def _answer(http_request: Request, services: Services, admission: Admissio
             response.on_close(held.pop_all().close)
             return response
         async with aclosing(events):
-            return JSONResponse(renderer.completion([event async for event in events]))
+            pieces = [event async for event in events]
+        # in a thread: probabilities of thousands of tokens take seconds, in which others are heard
+        return await asyncio.to_thread(lambda: JSONResponse(renderer.completion(pieces)))
 
 
 def _hearing(services: Services, model: ChatModelConfig, num_audios: int, held: ExitStack) -> Visit | None:
@@ -98,7 +105,7 @@ async def _events(
                     is_silent = False
                     metrics.first_delta_seconds.labels(model.id).observe(time.monotonic() - started_at)
                 if piece.delta.finish_reason:
-                    metrics.observe_usage(model.id, piece.delta.usage)
+                    metrics.observe_usage(model.id, piece.delta.usage, is_prompt_counted=piece.index > 0)
                 yield piece
 
 
@@ -111,6 +118,9 @@ async def _read(
     count = partial(_count_audio, services, model, key)
     reader = ConversationReader(ears, services.fetcher, model, services.limits.max_upload_bytes, count)
     messages, info = await together(reader.read(request), services.chat_models[model.id].info())
+    num_characters = sum(len(part.text) for message in messages for part in message.parts if isinstance(part, TextPart))
+    if num_characters > MAX_CHARACTERS_PER_TOKEN * info.max_context_tokens:
+        raise ContextLengthExceeded(f"This model's context has room for {info.max_context_tokens} tokens.")
     return messages, to_options(request, said(model.sampling, info.sampling)), reader.num_audio_tokens
 
 

@@ -48,6 +48,9 @@ TABLE: dict[type[AudioServerError], tuple[int, str, str | None]] = {
 MAX_OBEYED_S = 60.0
 """OpenAI's SDKs wait for so long; some versions try again at once where they should wait for longer."""
 
+MAX_MESSAGE_LENGTH = 1_000
+"""Some repeat what was sent."""
+
 UNEXPECTED = AudioServerError("The server had an error while processing your request.")
 
 
@@ -63,7 +66,10 @@ def envelope(error: AudioServerError) -> dict[str, Any]:
         param, code = error.param, error.code
     elif isinstance(error, ModelNotFound):
         param = "model"
-    return {"error": {"message": error.message, "type": kind, "param": param, "code": code}}
+    message = error.message
+    if len(message) > MAX_MESSAGE_LENGTH:
+        message = f"{message[:MAX_MESSAGE_LENGTH]}…"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def error_response(error: AudioServerError) -> JSONResponse:

@@ -14,6 +14,9 @@ from pipelines.errors import InvalidRequest
 HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 """Whole pairs are found, too: that only costs time."""
 
+MAX_VALUES = 2_000_000
+"""Each takes a hundred bytes, whatever it is; what a text says with commas counts as well."""
+
 MAX_KEY_LENGTH = 64
 MAX_MESSAGE_LENGTH = 300
 
@@ -24,13 +27,16 @@ async def read_json(request: Request, max_s: float) -> dict[str, Any]:
     """The body's object; what content type it claims to be is not looked at (CHT-34).
 
     Raises:
-        InvalidRequest: not JSON, or no object.
+        InvalidRequest: not JSON, or no object, or more values than any request needs.
         DeadlineExceeded: a client that sends its body drop by drop does not hold its place for ever.
     """
     async with deadline(max_s, "to arrive"):
         body = b"".join([piece async for piece in request.stream()])  # `request.body()` would keep a copy
     try:
-        data = loads(body.decode(json.detect_encoding(body)))
+        text = body.decode(json.detect_encoding(body))
+        if sum(text.count(sign) for sign in ",[{") > MAX_VALUES:
+            raise InvalidRequest("The body holds too many values.")
+        data = loads(text)
     except (ValueError, RecursionError):
         raise InvalidRequest("The body is not valid JSON.") from None
     if not isinstance(data, dict):

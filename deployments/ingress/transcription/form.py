@@ -17,8 +17,9 @@ from pipelines.errors import InvalidRequest
 
 MAX_FILES = 16
 MAX_FIELDS = 1_000
-MAX_FIELD_BYTES = 8_388_608
-"""Room for the reference of a known speaker: 10 s of uncompressed stereo at 96 kHz, in base64."""
+MAX_FIELD_BYTES = 17 * 1_048_576
+"""Room for the references of four known speakers in one JSON array, each 10 s of uncompressed sound in base64. The body
+as a whole is bounded, too."""
 PARALLEL_ARRAYS = frozenset({"known_speaker_names", "known_speaker_references"})
 """Their elements belong together by place, so none of them may be left out silently."""
 BRACKETED = re.compile(r"(?P<name>[^\[\]]+)\[(?P<key>[^\[\]]*)\]")

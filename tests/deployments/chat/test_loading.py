@@ -4,11 +4,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import Lfm2Config, Lfm2ForCausalLM, Mamba2Config, Mamba2ForCausalLM, PreTrainedModel, WhisperConfig
 
 from deployments.chat.engine import ChatEngineArgs
+from deployments.chat.loading import audio_token_id
 from deployments.chat.transformers_chat import TransformersChat
 from pipelines.errors import ConfigurationError
 from tests.support.chat_checkpoints import SIZES, text_model
@@ -150,3 +152,10 @@ def test_positions_that_hang_on_the_longest_row_end_the_context(tmp_path: Path, 
     path.write_text(json.dumps({**json.loads(path.read_text()), "rope_parameters": rope}))
     engine = TransformersChat(ChatEngineArgs(str(tmp_path), "cpu", "float32"))
     assert engine.info.max_context_tokens == 128
+
+
+@pytest.mark.parametrize(("changes", "token_id"), [({}, 7), ({"audio_config": None}, None), ({"audio_config": {}}, 7)])
+def test_who_has_no_audio_tower_does_not_hear(changes: dict[str, Any], token_id: int | None) -> None:
+    """Gemma 4 has a token for audio all the same."""
+    model = Lfm2ForCausalLM(Lfm2Config(**SIZES, audio_token_id=7, **changes))
+    assert audio_token_id(model) == token_id

@@ -12,12 +12,13 @@ import torch
 from transformers import (
     AudioFlamingo3Processor,
     AutoProcessor,
+    Gemma3nAudioFeatureExtractor,
     GlmAsrProcessor,
     Qwen2AudioProcessor,
     WhisperFeatureExtractor,
 )
 
-from deployments.chat.prompts import Prompter
+from deployments.chat.prompts import Prompter, cut_off_s
 from deployments.chat.row import Prompt
 from deployments.chat.transformers_chat import TransformersChat
 from pipelines.audio import from_pcm
@@ -362,3 +363,9 @@ def test_audio_is_heard_at_the_model_s_own_rate(processor: Any) -> None:
     tone = np.sin(np.arange(32_000) * 2 * np.pi * 440 / 16_000) * 10_000
     prompt = prompter_of(slow).prepare(asks(AudioPart(tone.astype(np.int16))))
     assert prompt.num_audio_tokens == 25  # two seconds of 8000 samples are 100 frames
+
+
+def test_extractors_without_windows_may_cut_as_well() -> None:
+    assert cut_off_s(Gemma3nAudioFeatureExtractor()) == 30.0
+    assert cut_off_s(WhisperFeatureExtractor()) is None
+    assert cut_off_s(None) is None

@@ -248,6 +248,7 @@ async def test_the_work_of_chats_is_counted() -> None:
     assert answer["model"] == "an-alias"
     assert [choice["message"]["content"] for choice in answer["choices"]] == ["0 1 2 ", "0 1 2 "]
     assert counted["auricle_tokens_total completion"] == 6
+    assert counted["auricle_tokens_total prompt"] == answer["usage"]["prompt_tokens"]  # once for both
     assert counted["auricle_audio_seconds_total chat"] == 7.0
     assert counted["vllm:num_requests_running"] == 0
     assert counted["vllm:num_requests_waiting"] == 0
@@ -295,3 +296,30 @@ async def test_trl_03_what_the_checkpoint_cannot_do_is_refused_as_what_the_confi
     told = response.json()["error"]
     assert (response.status_code, told["param"]) == (400, "model")
     assert told["message"] == f"The model '{MODEL}' does not translate."
+
+
+async def test_more_text_than_any_context_has_is_not_even_sent_to_the_model() -> None:
+    model = FakeChatModel()
+    async with api_client(chat_model=model) as client:
+        messages = [{"role": "user", "content": " " * 2_000_000}]
+        answer = await client.post("/v1/chat/completions", json={"model": CHAT_MODEL, "messages": messages})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert not model.asked
+
+
+async def test_errors_do_not_repeat_megabytes() -> None:
+    async with api_client() as client:
+        for fields in ({"model": "m" * 1_000_000}, {"model": MODEL, "language": "l" * 1_000_000}):
+            answer = await client.post("/v1/audio/transcriptions", files={"file": b"audio"}, data=fields)
+            assert answer.status_code in (400, 404)
+            assert len(answer.json()["error"]["message"]) < 1_100
+
+
+async def test_dia_04_references_may_come_in_one_field() -> None:
+    """Four of 10 s of uncompressed stereo, as a JSON array."""
+    reference = f"data:audio/wav;base64,{'A' * 2_560_000}"
+    fields = {"model": MODEL, "known_speaker_references": json.dumps([reference] * 4)}
+    async with api_client() as client:
+        answer = await client.post("/v1/audio/transcriptions", files={"file": b"audio"}, data=fields)
+    assert answer.status_code == 400  # this model knows no speakers
+    assert answer.json()["error"]["param"] == "known_speaker_references"

@@ -514,3 +514,10 @@ async def test_gen_03_whatever_is_sent_is_a_request_or_one_clear_sentence(seed: 
             assert isinstance(to_options(result, SamplingDefaults()), SamplingOptions)
             "".join(texts_of(result)).encode()  # else no tokenizer would take it
     assert min(num_requests, num_mistakes) > 25  # else it means little
+
+
+async def test_values_without_end_are_refused_before_they_are_made() -> None:
+    with pytest.raises(InvalidRequest, match="too many values"):
+        await read_json(request_of(b'{"x": [' + b"{}," * 1_100_000 + b"1]}"), 5)
+    text = "One, two. " * 100_000
+    assert await read_json(request_of(json.dumps({"text": text}).encode()), 5) == {"text": text}
