@@ -62,6 +62,7 @@ class AudioDeployment:
 
     async def check_health(self) -> None:
         """Serve asks every other second; nothing but the process itself can fail here."""
+        self._let_go()
         await self._heap.keep()
 
     async def read_page(
@@ -146,8 +147,12 @@ class AudioDeployment:
         return reader if reader is not None and reader.position == position else None
 
     def _park(self, session_id: str, reader: Reader) -> None:
+        self._parked[session_id] = (time.monotonic(), reader)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of whom nobody has come back for, and of the oldest where there are too many."""
         now = time.monotonic()
-        self._parked[session_id] = (now, reader)
         num_bytes = sum(parked.num_bytes for _, parked in self._parked.values())
         while self._parked:
             parked_at, oldest = next(iter(self._parked.values()))
