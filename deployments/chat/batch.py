@@ -86,15 +86,17 @@ class Batch:
 
     def board(self, row: Row) -> None:
         self.slots.reserved = _room_of([*self.rows, row])
-        self.slots.clean(len(self.rows))
-        self.rows.append(row)
+        place = self._place()
+        self.slots.clean(place)
+        self.rows.insert(place, row)
 
     def fork(self, row: Row, twin: Row) -> None:
         """Take a row aboard whose prompt its twin has read. Where memory is lacking, nothing has changed."""
         self.slots.reserved = _room_of([*self.rows, row])
-        self.slots.copy(self.rows.index(twin), len(self.rows), len(twin.read))
+        place = self._place()
+        self.slots.copy(self.rows.index(twin), place, len(twin.read))
         row.num_read, row.positions, row.first_logits = len(twin.read), twin.positions, twin.first_logits
-        self.rows.append(row)
+        self.rows.insert(place, row)
 
     def leave(self, row: Row) -> None:
         slot, last = self.rows.index(row), len(self.writing) - 1
@@ -112,6 +114,14 @@ class Batch:
         """A row aboard that has the same prompt, and knows or will know what comes behind it."""
         alike = (other for other in self.rows if other.prompt.is_like(row.prompt))
         return next((other for other in alike if other.first_logits is not None or not other.written), None)
+
+    def _place(self) -> int:
+        """The next slot; who is half read makes room, so that it stays behind those that write."""
+        last = len(self.rows) - 1
+        if last < 0 or not self.rows[last].is_half_read:
+            return last + 1
+        self.slots.copy(last, last + 1, self.rows[last].num_read)
+        return last
 
     def _move(self, source: int, target: int) -> None:
         row = self.rows[source]

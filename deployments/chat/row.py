@@ -97,6 +97,10 @@ class Row:
         """Whether more is to be read than the last token of its answer."""
         return self.num_read < self.num_tokens - bool(self.written)
 
+    @property
+    def is_half_read(self) -> bool:
+        return self.is_reading and self.num_read > 0
+
     def tokens(self, first: int, last: int) -> Sequence[int]:
         """Of prompt and answer."""
         start = len(self.read)

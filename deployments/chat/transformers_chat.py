@@ -66,6 +66,8 @@ class TransformersChat:
         self._batch = Batch(max_tokens, num_tokens)
         self.max_rows = None if num_tokens is None else num_tokens // in_blocks(min(max_tokens, USUAL_TOKENS))
         self._has_failed_to_read = False
+        self._lets_pass = False
+        """Whether prompts that are read at once go before one that is half read, as in every other step."""
 
     def prepare(self, messages: Sequence[Message]) -> Prompt:
         return self._prompter.prepare(messages)
@@ -116,29 +118,47 @@ class TransformersChat:
 
     def _next_pieces(self) -> list[Piece]:
         """What is read of the prompts; one with audio is read by itself."""
-        pieces: list[Piece] = []
-        room = self._tokens_per_step
-        has_skipped = False
-        for row in [*self._batch.reading, *self._waiting]:
-            is_waiting = row not in self._batch.rows
+        half_read = self._batch.reading
+        self._lets_pass = bool(half_read) and not self._lets_pass
+        pieces = self._short_pieces() if self._lets_pass else []
+        room = self._tokens_per_step - sum(piece.num_tokens for piece in pieces)
+        for row in [*half_read, *self._waiting]:
+            is_waiting = row not in half_read
             if is_waiting and self._awaits_twin(row):
-                has_skipped = True
                 continue
             piece = Piece.next(row, room)
             if piece is None or (piece.is_heard and pieces):
                 break
-            if is_waiting and has_skipped and not piece.is_whole:
-                break  # twins come aboard when nobody is half read
-            if is_waiting and not self._batch.has_room(row):
+            if is_waiting and not self._board(row):
                 break
-            if is_waiting:
-                self._waiting.remove(row)
-                self._batch.board(row)
             pieces.append(piece)
             room -= piece.num_tokens
             if piece.is_heard or not piece.is_whole:
                 break
         return pieces
+
+    def _short_pieces(self) -> list[Piece]:
+        """Of those who wait while a long prompt is read: whose own is read within this step."""
+        pieces: list[Piece] = []
+        room = self._tokens_per_step
+        for row in list(self._waiting):
+            if self._awaits_twin(row):
+                continue
+            if not self._batch.has_room(row):
+                break  # who waits for room is not overtaken
+            piece = None if row.prompt.has_audio else Piece.next(row, room)
+            if piece is not None and piece.is_whole and self._board(row):
+                pieces.append(piece)
+                room -= piece.num_tokens
+        return pieces
+
+    def _board(self, row: Row) -> bool:
+        """False where there is no memory for it."""
+        if not self._batch.has_room(row):
+            return False
+        self._batch.board(row)
+        self._waiting.remove(row)
+        return True
 
     def _awaits_twin(self, row: Row) -> bool:
         """Whether its prompt is read for somebody else just now, or has been."""
@@ -169,11 +189,8 @@ class TransformersChat:
         return ready, failed
 
     def _fork(self, failed: list[ChatOutput]) -> list[Ready]:
-        """Whose prompt was read for somebody else comes aboard, unless another prompt is half read; who finds no room
-        has `failed`."""
+        """Whose prompt was read for somebody else comes aboard; who finds no room has `failed`."""
         forked: list[Row] = []
-        if self._batch.reading:
-            return []
         for row in list(self._waiting):
             if not self._batch.has_room(row):
                 break  # who waits for room is not overtaken

@@ -480,6 +480,31 @@ def test_a_long_prompt_is_read_in_pieces_and_holds_nobody_up(
     assert [join_deltas(found[name]).text for name in "06"] == [answers[0].text, answers[6].text]
 
 
+def test_short_prompts_pass_a_long_one(
+    engine: TransformersChat, conversations: list[Conversation], answers: list[ChatDelta], monkeypatch: Any
+) -> None:
+    """OPS-02: who says Hello does not wait for somebody's transcript of an hour."""
+    monkeypatch.setattr(engine, "_tokens_per_step", POSITIONS_AT_ONCE)
+    found: dict[str, list[ChatDelta]] = {}
+    num_steps = ceil(engine.prepare(conversations[6]).num_tokens / POSITIONS_AT_ONCE)
+    engine.add("6", engine.prepare(conversations[6]), GREEDY)
+    advance(engine, found)
+    for name in ("first", "twin"):  # of which one is read, and copied
+        engine.add(name, engine.prepare(HELLO), GREEDY)
+    advance(engine, found)
+    advance(engine, found)
+    assert found.keys() == {"first", "twin"}
+    assert [row.request_id for row in engine._batch.rows] == ["first", "twin", "6"]
+    engine.abort("twin")
+    for number in range(num_steps):  # however many come
+        engine.add(f"more {number}", engine.prepare(asks(f"Hello {number}")), replace(GREEDY, max_tokens=1))
+        advance(engine, found)
+        advance(engine, found)
+    assert "6" in found
+    finish(engine, found, 2)
+    assert [join_deltas(found[name]).text for name in ("first", "6")] == [answers[0].text, answers[6].text]
+
+
 def test_one_who_leaves_while_read_leaves_the_others_as_they_were(
     engine: TransformersChat, conversations: list[Conversation], answers: list[ChatDelta], monkeypatch: Any
 ) -> None:
