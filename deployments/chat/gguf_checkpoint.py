@@ -57,6 +57,12 @@ SIZES = {
 TOKENS = {"bos": "bos", "eos": "eos", "pad": "padding"}
 EMBEDDING = "token_embd.weight"
 UNREAD = ("rope.scaling.type", "expert_count")
+CONTROL = gguf.TokenType.CONTROL
+ENDS = frozenset(
+    {"<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<end_of_turn>"}
+)
+"""With which models of many families end an answer; llama.cpp goes by names as well."""
+
 SEVERAL_DIGITS = re.compile(r"\d\d")
 
 
@@ -91,8 +97,7 @@ def load_gguf_model(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     config = _config(reader, name, architecture, path)
     weights = _Weights(reader, config, architecture, path).read(dtype)
     model: PreTrainedModel = architecture.model.from_pretrained(None, config=config, state_dict=weights, dtype=dtype)
-    ends = [config.eos_token_id, *(_value(reader, f"tokenizer.ggml.{end}_token_id") for end in ("eot", "eom"))]
-    model.generation_config.eos_token_id = sorted({end for end in ends if end is not None})
+    model.generation_config.eos_token_id = _ends(reader)
     return model
 
 
@@ -172,6 +177,14 @@ def _config(reader: Any, name: str, architecture: Architecture, path: Path) -> P
         attention_bias="blk.0.attn_q.bias" in tensors,
         **{f"{kind}_token_id": _value(reader, f"tokenizer.ggml.{key}_token_id") for kind, key in TOKENS.items()},
     )
+
+
+def _ends(reader: Any) -> list[int]:
+    """Ids of all tokens that end an answer; files name few of them as such."""
+    named = [_value(reader, f"tokenizer.ggml.{end}_token_id") for end in ("eos", "eot", "eom")]
+    tokens, kinds = (_value(reader, f"tokenizer.ggml.{key}", []) for key in ("tokens", "token_type"))
+    known = [token_id for token_id, kind in enumerate(kinds) if kind == CONTROL and tokens[token_id] in ENDS]
+    return sorted({end for end in (*named, *known) if end is not None})
 
 
 def _reader(path: Path) -> Any:

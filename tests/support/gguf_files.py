@@ -106,7 +106,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter) -> None:
     writer.add_token_merges(MERGES)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
-    writer.add_eot_token_id(0)
+    writer.add_eot_token_id(3)
     writer.add_chat_template(CHAT_TEMPLATE)
 
 

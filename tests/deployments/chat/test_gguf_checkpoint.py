@@ -45,8 +45,9 @@ def test_weights_have_the_type_that_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_every_token_that_ends_a_turn_ends_the_answer(tmp_path: Path) -> None:
+    """Whether the file says so of it, or its name does."""
     read = load_gguf_model(write_gguf(tmp_path / "a.gguf", "llama", random_model("llama", tied=True)), torch.float32)
-    assert read.generation_config.eos_token_id == [0, 2]
+    assert read.generation_config.eos_token_id == [0, 2, 3]
 
 
 def test_the_tokenizer_and_its_chat_template(tmp_path: Path) -> None:
