@@ -44,7 +44,7 @@ AUDIO_TOKENS_PER_S = 50
 """Whisper's encoder makes one position of every 20 ms."""
 
 MAX_LINE_BYTES = 60_000
-"""aiohttp's `readline` gives up on longer lines (TRS-09)."""
+"""aiohttp's `readline` gives up at 128 KiB (TRS-09). The last event has the whole text all the same."""
 
 
 def render_transcript(
