@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from textwrap import wrap
 
+from pipelines.characters import may_part
 from pipelines.transcript_types import Segment
-from pipelines.words import may_part
 
 
 def to_srt(segments: Sequence[Segment], max_line_width: int) -> str:

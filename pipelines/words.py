@@ -1,10 +1,8 @@
 """A recogniser's words with all of their text and believable times."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
-from unicodedata import category
 
 from pipelines.transcript_types import Word
 
@@ -15,11 +13,6 @@ COLLAPSED_S = 0.02
 """Words that seem to last no longer have their time in an overlong neighbour."""
 
 SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！", "؟", "।", "۔", "።", "։", "။", "។")  # noqa: RUF001
-
-BEFORE_ITS_LETTER = re.compile("[\u0e40-\u0e44\u0ec0-\u0ec4\u1039\u17d2]")
-"""Vowels of Thai and Lao that are written first, and what joins two letters of Burmese and of Khmer."""
-BEHIND_ITS_LETTER = re.compile("[\u0e30\u0e32\u0e33\u0e45\u0e46\u0eb0\u0eb2\u0eb3\u0ec6\u200c\u200d]")
-"""Vowels and signs of repetition that are no marks by Unicode, and joiners."""
 
 
 def whole_words(text: str, words: Sequence[Word]) -> list[Word]:
@@ -37,12 +30,6 @@ def whole_words(text: str, words: Sequence[Word]) -> list[Word]:
         return [Word(text, words[0].start_s, words[-1].end_s, words[0].probability)]
     found[-1] = replace(found[-1], text=found[-1].text + text[position:])
     return found
-
-
-def may_part(left: str, right: str) -> bool:
-    """Whether a text may be cut between two characters: a mark, such as a tone or a vowel, stays with its letter."""
-    is_bound = category(right).startswith("M") or BEHIND_ITS_LETTER.match(right) or BEFORE_ITS_LETTER.match(left)
-    return not is_bound
 
 
 def spread_collapsed(words: Sequence[Word]) -> list[Word]:

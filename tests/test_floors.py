@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PIPELINE_FLOORS = [
-    {"audio_types", "sampling", "errors", "languages"},
+    {"audio_types", "sampling", "errors", "languages", "characters"},
     {"transcript_types"},
     {"speaker_types", "chat_types", "transcription_events"},
     {"realtime_types"},

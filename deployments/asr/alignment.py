@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import WhisperForConditionalGeneration
 
+from pipelines.characters import may_part
 from pipelines.transcript_types import Token
-from pipelines.words import may_part
 
 logger = logging.getLogger("ray.serve")
 

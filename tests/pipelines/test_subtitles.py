@@ -1,8 +1,8 @@
 from itertools import pairwise
 
+from pipelines.characters import may_part
 from pipelines.subtitles import lines, to_srt, to_vtt
 from pipelines.transcript_types import Segment
-from pipelines.words import may_part
 
 
 def segment(start_s: float, end_s: float, text: str) -> Segment:
