@@ -211,7 +211,7 @@ def _check_policy(override: DeploymentSchema, built: Deployment) -> None:
 def _check_share(override: DeploymentSchema) -> None:
     """Ray refuses another one only when it starts a replica, again and again."""
     share = (override.model_dump(exclude_unset=True).get("ray_actor_options") or {}).get("num_gpus") or 0
-    if share > 1 and share != int(share):
+    if share > 1 and share % 1:
         raise ConfigurationError(f"'{override.name}' asks for {share:g} GPUs: from one on it must be whole GPUs.")
 
 

@@ -27,14 +27,18 @@ def to_vtt(segments: Sequence[Segment], max_line_width: int) -> str:
 def lines(text: str, max_width: int) -> list[str]:
     """`text` as a cue shows it; a line is longer only where a script without spaces leaves no choice but to cut it, by
     what stays with its letter."""
+    whole = " ".join(text.split())
     found: list[str] = []
-    for line in wrap(" ".join(text.split()), max_width, break_on_hyphens=False):
-        kept = _begun_before(found[-1], line) if found else ""
+    end = 0
+    for line in wrap(whole, max_width, break_on_hyphens=False):
+        start = whole.index(line, end)
+        kept = _begun_before(found[-1], line) if found and start == end else ""
         if kept:
             found[-1] += kept
         if line != kept:
             found.append(line.removeprefix(kept))
-    return [line.rstrip() for line in found]  # a space stays where a word longer than a line finds no room behind it
+        end = start + len(line)
+    return [line.strip() for line in found]  # a space stays where a word longer than a line finds no room behind it
 
 
 def _begun_before(before: str, line: str) -> str:

@@ -42,6 +42,9 @@ TEXTS = frozenset(
 )
 """Of a title, a comment or a cover in these; the others' names begin with a copyright sign. A title may well speak of a
 trunk, which is no `trun`. FFmpeg looks for no boxes in them."""
+TEXT_PATHS = frozenset(
+    {(b"", b"moov"), (b"moov", b"trak"), (b"moov", b"udta"), (b"trak", b"udta"), (b"meta", b"ilst"), (b"", b"udta")}
+)
 MAX_TEXTS = 1_000
 NAMES = re.compile(b"|".join([b"trak", b"cmov", b"hdlr", *COUNT_OFFSETS]))
 
@@ -115,7 +118,7 @@ def _texts(upload: UploadBytes, at: int, end: int, parent: bytes) -> Iterator[tu
             # its children begin with the handler, behind a version where MP4 has one and QuickTime none
             first = next((first for first in (8, 12) if upload[at + first + 4 : at + first + 8] == b"hdlr"), size)
             yield from _texts(upload, at + first, at + size, kind)
-        elif (parent, kind) in ((b"", b"moov"), (b"moov", b"trak"), (b"meta", b"ilst")) or kind == b"udta":
+        elif (parent, kind) in TEXT_PATHS:
             yield from _texts(upload, at + 8, at + size, kind)
         at += size
 

@@ -19,8 +19,8 @@ UNPACKED = re.compile(rb"T...|USLT|COMM|GEOB|APIC|CHAP|PRIV", re.S)
 
 HEADER_BYTES, FRAME_BYTES = 10, 10
 EXTENDED = 0x40
-COMPRESSED = {3: 0x80, 4: 0x08}
-"""In the second byte of a frame's flags."""
+COMPRESSED = 0x88
+"""In the second byte of a frame's flags: FFmpeg goes by version 2.4's bit in both versions, others by each one's."""
 
 MAX_FRAMES = 20_000
 
@@ -48,7 +48,7 @@ def _num_frames(upload: UploadBytes, at: int, end: int, version: int, most: int)
     num_frames = 0
     while num_frames < most and at + FRAME_BYTES <= min(end, len(upload)) and upload[at]:
         num_frames += 1
-        if upload[at + 9] & COMPRESSED[version] and UNPACKED.fullmatch(upload, at, at + 4):
+        if upload[at + 9] & COMPRESSED and UNPACKED.fullmatch(upload, at, at + 4):
             raise UndecodableAudio("The file's ID3 tag is compressed, which is not supported.")
         at += FRAME_BYTES + _length(upload, at, end, version)
     return num_frames

@@ -84,9 +84,12 @@ class Batch:
         self.slots.reserved = room
         return True
 
-    def board(self, row: Row) -> None:
-        self.slots.reserved = _room_of([*self.rows, row])
-        place = self._place()
+    def board(self, row: Row, passes: bool = False) -> None:
+        """`passes`: who is half read will still be so when this row is read. Where memory is lacking for that, nothing
+        has changed."""
+        reserved = _room_of([*self.rows, row])
+        place = self._place() if passes else len(self.rows)
+        self.slots.reserved = reserved
         self.slots.clean(place)
         self.rows.insert(place, row)
 

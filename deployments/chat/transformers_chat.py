@@ -129,8 +129,10 @@ class TransformersChat:
             piece = Piece.next(row, room)
             if piece is None or (piece.is_heard and pieces):
                 break
-            if is_waiting and not self._board(row):
+            if is_waiting and not self._batch.has_room(row):
                 break
+            if is_waiting:
+                self._board(row)
             pieces.append(piece)
             room -= piece.num_tokens
             if piece.is_heard or not piece.is_whole:
@@ -147,18 +149,20 @@ class TransformersChat:
             if not self._batch.has_room(row):
                 break  # who waits for room is not overtaken
             piece = None if row.prompt.has_audio else Piece.next(row, room)
-            if piece is not None and piece.is_whole and self._board(row):
-                pieces.append(piece)
-                room -= piece.num_tokens
+            if piece is None or not piece.is_whole:
+                continue
+            try:
+                self._board(row, passes=True)
+            except Exception:  # no memory to make way: it comes aboard later
+                logger.exception("A short prompt could not pass a long one")
+                break
+            pieces.append(piece)
+            room -= piece.num_tokens
         return pieces
 
-    def _board(self, row: Row) -> bool:
-        """False where there is no memory for it."""
-        if not self._batch.has_room(row):
-            return False
-        self._batch.board(row)
+    def _board(self, row: Row, passes: bool = False) -> None:
+        self._batch.board(row, passes)
         self._waiting.remove(row)
-        return True
 
     def _awaits_twin(self, row: Row) -> bool:
         """Whether its prompt is read for somebody else just now, or has been."""

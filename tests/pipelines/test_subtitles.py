@@ -77,3 +77,4 @@ def test_a_mark_stays_in_the_line_of_its_letter() -> None:
         assert all(may_part(before[-1], after[0]) for before, after in pairwise(found)), found
         assert max(map(len, found)) <= width + 4
     assert lines("ที่", 1) == ["ที่"]
+    assert lines("เรื่องต่าง ๆ ที่น่าสนใจ", 10) == ["เรื่องต่าง", "ๆ", "ที่น่าสนใจ"]

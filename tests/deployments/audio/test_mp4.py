@@ -168,6 +168,13 @@ TITLES = [
 ]
 
 
+def test_texts_within_texts_without_end() -> None:
+    nested = b""
+    for _ in range(3_000):
+        nested = struct.pack(">I4s", 8 + len(nested), b"udta") + nested
+    refuse_forged_counts(struct.pack(">I4s", 8 + len(nested), b"moov") + nested)
+
+
 @pytest.mark.parametrize("title", TITLES)
 @pytest.mark.parametrize("container", ["mp4", "mov"])
 def test_a_title_is_no_header(title: str, container: str) -> None:

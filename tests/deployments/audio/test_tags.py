@@ -28,7 +28,7 @@ PACKED = struct.pack(">I", 1_000_000) + zlib.compress(bytes(1_000_000))
 PLAIN = b"\x03A title of some length, and more of it, so that its length is more than 127: " + b"x" * 200
 
 
-@pytest.mark.parametrize(("version", "flag"), [(3, 0x80), (4, 0x09)])
+@pytest.mark.parametrize(("version", "flag"), [(3, 0x80), (3, 0x09), (4, 0x09)])
 def test_compressed_frames_are_refused(version: int, flag: int) -> None:
     packed = frame(version, PACKED, flag)
     extended = seven_bits(6 + (4 if version == 4 else 0)) + bytes(6)

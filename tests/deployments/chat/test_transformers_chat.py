@@ -505,6 +505,47 @@ def test_short_prompts_pass_a_long_one(
     assert [join_deltas(found[name]).text for name in ("first", "6")] == [answers[0].text, answers[6].text]
 
 
+def test_a_long_prompt_begins_where_another_ends(
+    engine: TransformersChat, conversations: list[Conversation], answers: list[ChatDelta], monkeypatch: Any
+) -> None:
+    """In the same step: who has been read writes from then on, and stands before who is half read."""
+    options = replace(GREEDY, max_tokens=12)
+    others = [asks(" ".join([word] * count)) for word, count in (("Hello", 150), ("there", 400), ("well", 300))]
+    expected = [join_deltas(pieces(engine, one, options)).text for one in others]
+    monkeypatch.setattr(engine, "_tokens_per_step", 2 * POSITIONS_AT_ONCE)
+    found: dict[str, list[ChatDelta]] = {}
+    for name, one in zip("abc", others, strict=True):
+        engine.add(name, engine.prepare(one), options)
+    has_met = False
+    for _ in range(100):
+        advance(engine, found)
+        rows = engine._batch.rows
+        assert [row for row in rows if row.is_reading] in ([], rows[-1:])
+        has_met |= len(rows) > 1 and rows[-1].is_half_read
+        engine.add(f"short {len(found)}", engine.prepare(HELLO), replace(GREEDY, max_tokens=1))
+        if all(found.get(name) and found[name][-1].finish_reason for name in "abc"):
+            break
+    assert has_met
+    assert [join_deltas(found[name]).text for name in "abc"] == expected
+
+
+def test_who_finds_no_room_to_pass_comes_later(
+    engine: TransformersChat, conversations: list[Conversation], answers: list[ChatDelta], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(engine, "_tokens_per_step", POSITIONS_AT_ONCE)
+    found: dict[str, list[ChatDelta]] = {}
+    engine.add("6", engine.prepare(conversations[6]), GREEDY)
+    advance(engine, found)
+    engine.add("0", engine.prepare(HELLO), GREEDY)
+    with monkeypatch.context() as changed:
+        changed.setattr(engine._batch.slots, "copy", lambda *_: 1 / 0)
+        advance(engine, found)
+        advance(engine, found)
+    assert not found
+    finish(engine, found, 2)
+    assert [join_deltas(found[name]).text for name in "06"] == [answers[0].text, answers[6].text]
+
+
 def test_one_who_leaves_while_read_leaves_the_others_as_they_were(
     engine: TransformersChat, conversations: list[Conversation], answers: list[ChatDelta], monkeypatch: Any
 ) -> None:
